@@ -1,0 +1,59 @@
+"""Who may ask: basic auth for everything but /health, or the webhook's secret header for events."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from flask import Request
+
+from backend.errors import Unauthorized
+from backend.settings import Settings
+
+HEADER = "X-Yoloop-Secret"
+"""The header that `yoloop connect` gives to Label Studio's webhook, whose events carry no basic auth."""
+
+OPEN = frozenset({"/health"})
+
+
+def webhook_secret(home: Path) -> str:
+    """The installation's secret, made at first use, in a file that only its owner may read."""
+    path = home / "webhook-secret"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if found := path.read_text().strip():
+            return found
+        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    secret = secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret)
+    return secret
+
+
+def check(request: Request, settings: Settings, secret: str) -> None:
+    """Raise Unauthorized unless the request carries what the settings ask for.
+
+    A secret header that is there must be right, asked for or not.
+    """
+    if request.path in OPEN:
+        return
+    sent = request.headers.get(HEADER)
+    if sent is not None:
+        if not secrets.compare_digest(sent.encode(), secret.encode()):
+            raise Unauthorized(f"The header {HEADER} is wrong.", "Run `yoloop connect` again to set it.")
+        if request.path == "/webhook":
+            return
+    user, password = settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()
+    if not user and not password:
+        return
+    given = request.authorization
+    name = (given.username or "") if given and given.type == "basic" else ""
+    word = (given.password or "") if given and given.type == "basic" else ""
+    right = secrets.compare_digest(name.encode(), user.encode())
+    right &= secrets.compare_digest(word.encode(), password.encode())
+    if not right:
+        raise Unauthorized(
+            "User name or password is wrong.", "Set basic auth in the backend's settings in Label Studio."
+        )

@@ -1,0 +1,287 @@
+"""The command `yoloop`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from backend.errors import NotFound, YoloopError
+from backend.settings import Settings
+from model_registry import RegistryError
+
+app = typer.Typer(
+    help="A Label Studio ML backend that suggests ranked YOLO boxes and learns from every submitted annotation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ProjectOption = Annotated[
+    int | None,
+    typer.Option("--project", help="Label Studio's project number; may be left out when there is one."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def up() -> None:
+    """Start the serving process and the worker; Ctrl-C stops both."""
+    from backend.logs import configure
+    from backend.supervisor import Supervisor
+
+    settings = Settings()
+    configure(settings.log_level, "up")
+    settings.root  # noqa: B018  made here, so that a home that cannot be written fails at once
+    typer.echo(_welcome(settings))
+    Supervisor().run()
+
+
+@app.command()
+def serve() -> None:
+    """Start the serving process alone."""
+    from backend.logs import configure
+    from backend.wsgi import Server
+
+    settings = Settings()
+    configure(settings.log_level, "serve")
+    if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.basic_auth_user:
+        logging.getLogger("backend").warning(
+            "Anybody who reaches %s:%s may use yoloop: set YOLOOP_BASIC_AUTH_USER and YOLOOP_BASIC_AUTH_PASS",
+            settings.host,
+            settings.port,
+        )
+    Server(settings).run()
+
+
+@app.command()
+def worker() -> None:
+    """Start the worker alone: it reads Label Studio and trains."""
+    from backend.logs import configure
+    from backend.worker import run_worker
+
+    settings = Settings()
+    configure(settings.log_level, "worker")
+    run_worker(settings)
+
+
+@app.command()
+def connect(
+    project: Annotated[int, typer.Option("--project", help="Label Studio's project number.")],
+    url: Annotated[str, typer.Option(help="yoloop's address as Label Studio reaches it.")] = "",
+) -> None:
+    """Connect a project: add the ML backend and its webhook in Label Studio, or mend them."""
+    from backend.auth import webhook_secret
+    from backend.connect import connect as connect_project
+    from backend.labelstudio import LabelStudioClient
+    from backend.store import Store
+
+    settings = Settings()
+    key = settings.label_studio_api_key.get_secret_value()
+    if not settings.label_studio_url or not key:
+        raise YoloopError(
+            "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY must be set.",
+            "The key is in Label Studio under Account & Settings, Personal Access Token.",
+        )
+    address = settings.label_studio_url.rstrip("/")
+    password = settings.basic_auth_pass.get_secret_value()
+    report = connect_project(
+        LabelStudioClient(address, key),
+        project,
+        url or f"http://localhost:{settings.port}",
+        secret=webhook_secret(settings.root),
+        basic_auth=(settings.basic_auth_user, password) if settings.basic_auth_user else None,
+    )
+    for step in report.steps:
+        typer.echo(f"{'+' if step.changed else '='} {step.done}")
+    store = Store(settings.database_url)
+    info = report.project
+    store.save_project(
+        info.uid, url=address, api_key=key, title=info.title, label_config=info.label_config, sync_error=""
+    )
+    store.hint(info.uid, time.time())
+    typer.echo("Connected. Every submitted annotation teaches from now on.")
+
+
+@app.command()
+def train(project: ProjectOption = None) -> None:
+    """Train a project now, whatever is new; the worker does it."""
+    with _services() as services:
+        uid = _uid(services, project)
+        job, new = services.jobs.request(uid, "asked for at the command line", time.time())
+        typer.echo(f"{'Asked for' if new else 'Joined'} job {job.id}. `yoloop status` shows how far it is.")
+
+
+@app.command()
+def cancel(project: ProjectOption = None) -> None:
+    """Stop the training that waits or runs."""
+    with _services() as services:
+        found = services.jobs.cancel(None if project is None else _uid(services, project))
+        for job in found:
+            typer.echo(f"Job {job.id} is being cancelled.")
+        if not found:
+            typer.echo("No training waits or runs.")
+
+
+@app.command()
+def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """Show what every project has learned, and what the next training waits for."""
+    with _services() as services:
+        known = services.store.projects()
+        if project is not None:
+            known = [each for each in known if each.uid == _uid(services, project)]
+        rows = [_status(services, each) for each in known]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        typer.echo("No project is known yet. Connect one: yoloop connect --project N")
+    for row in rows:
+        typer.echo(f"Project {row['project']}  {row['title']}")
+        for name in ("serves", "annotations", "last sync", "training", "trouble"):
+            if row[name]:
+                typer.echo(f"  {name:<12}{row[name]}")
+
+
+@app.command()
+def versions(project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """List a project's versions, newest first."""
+    with _services() as services:
+        found = services.registry.versions(_uid(services, project))
+    if as_json:
+        rows = [
+            {
+                "version": each.name,
+                "champion": each.champion,
+                "created_at": each.created_at.isoformat(),
+                "parent": each.parent,
+                "decision": each.decision,
+                "reason": each.reason,
+                "metrics": dict(each.metrics),
+            }
+            for each in found
+        ]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    if not found:
+        typer.echo("No version yet. `yoloop status` says what the first training waits for.")
+        return
+    typer.echo(f"  {'version':<8}{'made':<18}{'parent':<8}{'mAP50':>7}{'mAP50-95':>10}  decision")
+    for each in found:
+        mark = "*" if each.champion else " "
+        made = each.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+        scores = f"{each.metrics.get('mAP50', 0):>7.3f}{each.metrics.get('mAP50-95', 0):>10.3f}"
+        typer.echo(f"{mark} {each.name:<8}{made:<18}{each.parent or '-':<8}{scores}  {each.decision}: {each.reason}")
+
+
+@app.command()
+def promote(version: Annotated[str, typer.Argument(help="Such as v3.")], project: ProjectOption = None) -> None:
+    """Put a version in service."""
+    number = version.removeprefix("v")
+    if not number.isdecimal():
+        raise YoloopError(f"{version!r} is not a version.", "Versions are called v1, v2 …: see `yoloop versions`.")
+    with _services() as services:
+        promoted = services.registry.promote(_uid(services, project), int(number), "promoted by hand")
+    typer.echo(f"{promoted.name} serves within a second or two.")
+
+
+@app.command()
+def rollback(project: ProjectOption = None) -> None:
+    """Put the version in service that served before."""
+    with _services() as services:
+        found = services.registry.rollback(_uid(services, project))
+    typer.echo(f"{found.name if found else 'v0, the model before any training,'} serves within a second or two.")
+
+
+@app.command()
+def doctor() -> None:
+    """Check weights, Label Studio and every project, and say what to do where something is wrong."""
+    from backend.doctor import diagnose
+
+    with _services() as services:
+        findings = diagnose(services)
+    for finding in findings:
+        typer.echo(f"{'✓' if finding.well else '✗'} {finding.what}")
+        if finding.remedy:
+            typer.echo(f"  {finding.remedy}")
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(1)
+
+
+def _services() -> Any:
+    """The services, closed at the end of the `with`."""
+    from contextlib import closing
+
+    from backend.services import Services
+
+    return closing(Services(Settings()))
+
+
+def _uid(services: Any, number: int | None) -> str:
+    """The uid of the project of that number; without a number, of the only one there is."""
+    found = [each for each in services.store.projects() if number in (None, each.id)]
+    if len(found) == 1:
+        return str(found[0].uid)
+    if not found:
+        raise NotFound("No such project is known.", "Connect it first: yoloop connect --project N")
+    if number is None:
+        raise NotFound("There are several projects.", "Name one with --project N.")
+    # A reset Label Studio hands out a number again: the project synced last is the living one.
+    return str(max(found, key=lambda each: each.synced_at or 0.0).uid)
+
+
+def _status(services: Any, project: Any) -> dict[str, Any]:
+    progress = services.ledger.progress(project.uid)
+    champion = services.registry.champion(project.uid)
+    jobs = services.jobs.of_project(project.uid, limit=1)
+    waits = f"waits: {project.waiting_for}" if project.waiting_for else ""
+    training = waits
+    if jobs and jobs[0].finished_at is None:
+        training = f"{jobs[0].status}: {jobs[0].message}"
+    elif jobs and jobs[0].status != "done":
+        training = f"{jobs[0].status}: {jobs[0].message}" + (f"; {waits}" if waits else "")
+    ago = f"{time.time() - project.synced_at:.0f} s ago" if project.synced_at else "never"
+    return {
+        "project": project.id,
+        "uid": project.uid,
+        "title": project.title,
+        "serves": champion.name if champion else "v0, nothing is trained yet",
+        "annotations": f"{progress.labelled} teach, {progress.new} of them new",
+        "last sync": ago,
+        "training": training,
+        "trouble": project.sync_error,
+    }
+
+
+def _welcome(settings: Settings) -> str:
+    return (
+        f"yoloop listens on http://{settings.host}:{settings.port} and keeps its data in {settings.home}.\n"
+        "Connect a project from another terminal, in this folder:\n"
+        "  LABEL_STUDIO_URL=http://localhost:8080 LABEL_STUDIO_API_KEY=<token> yoloop connect --project 1\n"
+        "Ctrl-C stops."
+    )
+
+
+def main() -> None:
+    """Run a command; an error is one line for a person and exit status 1."""
+    try:
+        app()
+    except ValidationError as error:
+        for each in error.errors():
+            typer.echo(f"Setting {'.'.join(map(str, each['loc']))}: {each['msg']}", err=True)
+        sys.exit(2)
+    except (YoloopError, RegistryError) as error:
+        reason = getattr(error, "reason", "")
+        typer.echo(f"{error}" + (f"\nLabel Studio said: {reason}" if reason else ""), err=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, BrokenPipeError):
+        os._exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What stands in the way of suggestions and of learning, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from backend.errors import YoloopError
+from backend.labels.mapping import unmapped
+from backend.labels.schema import parse_label_config
+from backend.predict.base_model import find_base_model
+from backend.services import Services
+from backend.store import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One checked thing: whether it is well, in words, and what to do when it is not."""
+
+    well: bool
+    what: str
+    remedy: str = ""
+
+
+def diagnose(services: Services) -> list[Finding]:
+    """Check everything that this installation can check of itself and of Label Studio."""
+    found = [_weights(services)]
+    projects = services.store.projects()
+    if not projects:
+        found.append(Finding(False, "No project is connected.", "Run `yoloop connect --project N`."))
+    for project in projects:
+        found.extend(_project(services, project))
+    return found
+
+
+def _weights(services: Services) -> Finding:
+    base = find_base_model(services.settings)
+    if base.path is not None:
+        return Finding(True, f"Base model {base.path.name} is on disk.")
+    return Finding(False, "There is no base model.", base.why)
+
+
+def _project(services: Services, project: Project) -> Iterator[Finding]:
+    name = f"Project {project.id}"
+    try:
+        client = services.client(project)
+        info = client.project(project.id)
+        yield Finding(True, f"{name}: Label Studio {client.version()} answers {client.whoami()}.")
+        if info.uid != project.uid:
+            yield Finding(False, f"{name} was made anew in Label Studio.", "Run `yoloop connect --project N` for it.")
+            return
+    except YoloopError as error:
+        yield Finding(False, f"{name}: {error.message}", error.hint)
+    try:
+        schema = parse_label_config(project.label_config)
+        yield Finding(True, f"{name}: labels {', '.join(schema.classes)}.")
+    except YoloopError as error:
+        yield Finding(False, f"{name}: {error.message}", error.hint)
+        return
+    champion = services.registry.champion(project.uid)
+    if champion is None:
+        yield Finding(True, f"{name}: v0 serves; training {project.waiting_for or 'starts soon'}.")
+        return
+    yield Finding(True, f"{name}: {champion.name} serves. {champion.reason}")
+    names = dict(enumerate(champion.classes))
+    new = {label for control in schema.own_labels().controls for label in unmapped(names, control)[1]}
+    if new:
+        yield Finding(False, f"{name}: {champion.name} does not know {', '.join(sorted(new))}.", "Label some of them.")

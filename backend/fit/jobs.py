@@ -1,0 +1,96 @@
+"""Trainings as rows: asked for by a request or by the trigger, run by the worker, read by everybody."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from backend.store import Store
+from backend.store import jobs as table
+
+UNFINISHED = ("queued", "running")
+FINISHED = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training. Times are epoch seconds; `version` is empty until one is registered."""
+
+    id: str
+    uid: str
+    status: str
+    reason: str
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    epoch: int | None
+    epochs: int | None
+    message: str
+    version: str
+    cancel: bool
+
+
+class Jobs:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def request(self, uid: str, reason: str, now: float) -> tuple[Job, bool]:
+        """Ask for a training of a project. An unfinished one is joined: then the second value is False."""
+        with self._store.write() as db:
+            unfinished = table.select().where(table.c.uid == uid, table.c.finished_at.is_(None))
+            row = db.execute(unfinished).one_or_none()
+            if row is not None:
+                return Job(**row._mapping), False
+            db.execute(
+                table.insert().values(
+                    id=uuid.uuid4().hex,
+                    uid=uid,
+                    status="queued",
+                    reason=reason,
+                    created_at=now,
+                    message="waiting",
+                )
+            )
+            return Job(**db.execute(unfinished).one()._mapping), True
+
+    def get(self, job_id: str) -> Job | None:
+        with self._store.engine.connect() as db:
+            row = db.execute(table.select().where(table.c.id == job_id)).one_or_none()
+        return None if row is None else Job(**row._mapping)
+
+    def unfinished(self) -> list[Job]:
+        return self._select(table.c.finished_at.is_(None))
+
+    def of_project(self, uid: str, limit: int = 20) -> list[Job]:
+        """The newest jobs of a project, newest first."""
+        return self._select(table.c.uid == uid, limit=limit)
+
+    def update(self, job_id: str, **columns: Any) -> None:
+        with self._store.write() as db:
+            db.execute(table.update().where(table.c.id == job_id, table.c.finished_at.is_(None)).values(**columns))
+
+    def finish(self, job_id: str, status: str, message: str, now: float, version: str = "") -> None:
+        """End a job once; a second end of the same job changes nothing."""
+        values: dict[str, Any] = {"status": status, "message": message, "finished_at": now}
+        if version:
+            values["version"] = version
+        self.update(job_id, **values)
+
+    def cancel(self, uid: str | None = None) -> list[Job]:
+        """Ask all unfinished jobs, or those of one project, to stop. The worker does it within a second."""
+        found = [job for job in self.unfinished() if uid in (None, job.uid)]
+        for job in found:
+            self.update(job.id, cancel=True)
+        return found
+
+    def cancelled(self, job_id: str) -> bool:
+        job = self.get(job_id)
+        return job is not None and job.cancel
+
+    def _select(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Job]:
+        query = table.select().where(*conditions).order_by(table.c.created_at.desc()).limit(limit)
+        with self._store.engine.connect() as db:
+            return [Job(**row._mapping) for row in db.execute(query)]

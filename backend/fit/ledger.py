@@ -1,0 +1,130 @@
+"""Which annotation teaches for every task of a project, kept in step with Label Studio.
+
+Only submitted annotations teach. Skipped ones do not; an empty submitted one is a background image. Of
+several on one task ground truth wins, then the newest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from backend.fit.triggers import Progress
+from backend.labelstudio import AnnotationRecord, TaskRecord
+from backend.store import Store
+from backend.store import jobs as jobs_table
+from backend.store import ledger as table
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One task and the annotation that teaches for it. `content` is a hash of what it says."""
+
+    task_id: int
+    data: Mapping[str, Any]
+    annotation_id: int
+    result: Sequence[Mapping[str, Any]]
+    content: str
+
+
+def teaching_annotation(annotations: Iterable[AnnotationRecord]) -> AnnotationRecord | None:
+    """The annotation of a task that teaches: ground truth first, then the newest; never a skipped one."""
+    submitted = [each for each in annotations if not each.was_cancelled]
+    return max(submitted, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
+
+
+def content_hash(data: Mapping[str, Any], result: Sequence[Mapping[str, Any]]) -> str:
+    """Changes when what is taught changes: where the image lies and the regions, whatever their ids."""
+    regions = [{key: value for key, value in region.items() if key != "id"} for region in result]
+    text = json.dumps([data, regions], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Ledger:
+    """The ledger of all projects in one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def update(self, uid: str, tasks: Sequence[TaskRecord], cursor: float) -> None:
+        """Take in changed tasks and, in the same transaction, how far Label Studio was read."""
+        from backend.store import projects
+
+        with self._store.write() as db:
+            for task in tasks:
+                values = _row(task)
+                db.execute(
+                    insert(table)
+                    .values(uid=uid, task_id=task.id, **values)
+                    .on_conflict_do_update(index_elements=["uid", "task_id"], set_=values)
+                )
+            db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))
+
+    def keep_only(self, uid: str, task_ids: Iterable[int]) -> int:
+        """Forget the tasks that Label Studio no longer has. Returns how many those were."""
+        with self._store.write() as db:
+            known = set(db.scalars(sa.select(table.c.task_id).where(table.c.uid == uid)))
+            gone = known - set(task_ids)
+            for task_id in gone:
+                db.execute(table.delete().where(table.c.uid == uid, table.c.task_id == task_id))
+        return len(gone)
+
+    def task_count(self, uid: str) -> int:
+        with self._store.engine.connect() as db:
+            return db.scalar(sa.select(sa.func.count()).where(table.c.uid == uid)) or 0
+
+    def examples(self, uid: str) -> list[Example]:
+        """All that a training may learn from now, in the order of task ids."""
+        with self._store.engine.connect() as db:
+            rows = db.execute(
+                table.select().where(table.c.uid == uid, table.c.annotation_id.is_not(None)).order_by(table.c.task_id)
+            )
+            return [Example(row.task_id, row.data, row.annotation_id, row.result, row.content) for row in rows]
+
+    def progress(self, uid: str) -> Progress:
+        """The numbers that the trigger decides on."""
+        with self._store.engine.connect() as db:
+            count = sa.func.count
+            labelled, seen, new = db.execute(
+                sa.select(
+                    count().filter(table.c.content.is_not(None)),
+                    count().filter(table.c.seen.is_not(None)),
+                    count().filter(table.c.content.is_distinct_from(table.c.seen)),
+                ).where(table.c.uid == uid)
+            ).one()
+            ended = db.execute(
+                sa.select(jobs_table.c.status, jobs_table.c.finished_at)
+                .where(jobs_table.c.uid == uid, jobs_table.c.finished_at.is_not(None))
+                .order_by(jobs_table.c.finished_at.desc())
+                .limit(20)
+            ).all()
+        failures = 0
+        for row in ended:
+            if row.status != "failed":
+                break
+            failures += 1
+        return Progress(labelled, new, seen, failures, ended[0].finished_at if failures else 0.0)
+
+    def mark_seen(self, uid: str, contents: Mapping[int, str]) -> None:
+        """Remember what a finished training was taught: task id → content."""
+        with self._store.write() as db:
+            db.execute(table.update().where(table.c.uid == uid).values(seen=None))
+            for task_id, content in contents.items():
+                db.execute(table.update().where(table.c.uid == uid, table.c.task_id == task_id).values(seen=content))
+
+
+def _row(task: TaskRecord) -> dict[str, Any]:
+    teaches = teaching_annotation(task.annotations)
+    return {
+        "task_created_at": task.created_at.timestamp(),
+        "data": task.data,
+        "annotation_id": None if teaches is None else teaches.id,
+        "result": None if teaches is None else list(teaches.result),
+        "content": None if teaches is None else content_hash(task.data, teaches.result),
+    }

@@ -1,0 +1,94 @@
+"""Starts, follows and ends the training's process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from backend.errors import TrainingCancelled, TrainingError
+
+SUPERVISED = "YOLOOP_SUPERVISED"
+"""Set by `yoloop up` for what it starts: server and worker then share a session, in which niceness counts."""
+
+GRACE = 5.0
+"""Seconds between asking a training to end and ending it."""
+
+
+def run_training(
+    folder: Path,
+    *,
+    on_progress: Callable[[Mapping[str, Any]], None],
+    cancelled: Callable[[], bool],
+    poll: float = 0.5,
+) -> dict[str, Any]:
+    """Run `backend.fit.train` on a folder that holds a `spec.json`, to its end.
+
+    Args:
+        on_progress: called with `progress.json` after each epoch.
+        cancelled: asked every `poll` seconds; when true, the whole process tree is ended.
+
+    Returns:
+        What `result.json` says.
+
+    Raises TrainingCancelled or TrainingError.
+    """
+    if (folder / "result.json").exists():
+        return _read(folder / "result.json")
+    supervised = SUPERVISED in os.environ
+    spec = _read(folder / "spec.json")
+    (folder / "spec.json").write_text(json.dumps({**spec, "parent": os.getpid(), "own_session": not supervised}))
+    with (folder / "train.log").open("ab") as output:
+        # Its own process group, to end the whole tree at once; its own session only where it cannot share ours.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backend.fit.train", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=not supervised,
+            process_group=0 if supervised else None,
+        )
+    try:
+        seen = None
+        while process.poll() is None:
+            if cancelled():
+                raise TrainingCancelled("The training was cancelled.")
+            with contextlib.suppress(OSError, ValueError):
+                progress = _read(folder / "progress.json")
+                if progress != seen:
+                    seen = progress
+                    on_progress(progress)
+            time.sleep(poll)
+    finally:
+        end_group(process)
+    if process.returncode != 0 or not (folder / "result.json").exists():
+        raise TrainingError(f"The training's process ended with {process.returncode}: {_last_words(folder)}")
+    return _read(folder / "result.json")
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started; does nothing when they have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def _last_words(folder: Path) -> str:
+    lines = (folder / "train.log").read_text(errors="replace").strip().splitlines()
+    return lines[-1][-300:].replace(str(folder), "…") if lines else "it said nothing"

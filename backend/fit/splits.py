@@ -1,0 +1,26 @@
+"""Which annotated images judge and which teach."""
+
+from __future__ import annotations
+
+import hashlib
+from urllib.parse import urlsplit
+
+
+def split_key(reference: str) -> str:
+    """What names an image for the split: its address in the task, without a signed query that changes.
+
+    `/data/local-files/?d=…` names its file in the query, so that one stays.
+    """
+    if reference.startswith(("http://", "https://")):
+        parts = urlsplit(reference)
+        return f"{parts.netloc}{parts.path}"
+    return reference
+
+
+def is_held_out(key: str, share: float) -> bool:
+    """True for about `share` of all keys, and for one key always the same.
+
+    A pure function of the key, so an image never changes sides when others come or go.
+    """
+    digest = hashlib.sha256(key.encode()).digest()
+    return int.from_bytes(digest[:8]) < share * 2**64

@@ -1,0 +1,60 @@
+"""What the serving process counts, in Prometheus' format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from backend.fit.jobs import Job
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 80)
+
+
+class Metrics:
+    """The metrics of one process.
+
+    Args:
+        loaded: project → version in memory.
+        unfinished: the jobs that wait or run.
+    """
+
+    def __init__(self, loaded: Callable[[], dict[str, str]], unfinished: Callable[[], list[Job]]) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter("yoloop_requests", "Answered requests", ["endpoint", "status"], registry=self._registry)
+        self.seconds = Histogram(
+            "yoloop_request_seconds", "Time to answer", ["endpoint"], buckets=SECONDS, registry=self._registry
+        )
+        self.tasks = Counter(
+            "yoloop_predicted_tasks",
+            "Tasks in prediction requests: answered, failed (no image in time) or no_model",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self.regions = Counter("yoloop_suggested_regions", "Suggested regions", registry=self._registry)
+        self.events = Counter("yoloop_events", "Webhook events", ["action"], registry=self._registry)
+        self._registry.register(_State(loaded, unfinished))
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _State(Collector):
+    """Read at every scrape instead of kept up to date."""
+
+    def __init__(self, loaded: Callable[[], dict[str, str]], unfinished: Callable[[], list[Job]]) -> None:
+        self._loaded = loaded
+        self._unfinished = unfinished
+
+    def collect(self) -> Iterable[Metric]:
+        served = GaugeMetricFamily("yoloop_served", "Version in memory", labels=["project", "version"])
+        for uid, version in self._loaded().items():
+            served.add_metric([uid, version], 1)
+        epoch = GaugeMetricFamily("yoloop_training_epoch", "Epoch of an unfinished training", labels=["project"])
+        jobs = GaugeMetricFamily("yoloop_jobs", "Unfinished trainings", labels=["project", "status"])
+        for job in self._unfinished():
+            jobs.add_metric([job.uid, job.status], 1)
+            epoch.add_metric([job.uid], job.epoch or 0)
+        return [served, jobs, epoch]

@@ -1,0 +1,125 @@
+"""A bounded disk cache of image files, shared by threads and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+_PART = ".part"
+_STALE_SECONDS = 600.0
+"""A writer holds all its bytes before it starts: a part this old belongs to a killed one."""
+
+
+class ImageCache:
+    """Files by key; the least recently used leave when the cache is full.
+
+    A file is complete from the moment it can be seen, and may leave at any moment: a reader must be
+    ready to find a returned path gone. The file put last always stays, even when it alone is over the bound.
+    Each process knows its own writes and looks at the folder again after every sixteenth of the bound, so
+    n processes on one folder may together exceed it by n sixteenths for a while.
+
+    Args:
+        folder: made when something is put; nothing else may live in it.
+        max_bytes: bound of the files' sizes together.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._size: int | None = None
+        self._written = 0
+
+    def get(self, key: str) -> Path | None:
+        """The file of a key, marked as just used; None when there is none."""
+        path = self._path(key)
+        try:
+            if path.stat().st_size == 0:
+                # A crash of the whole machine can leave the name without its bytes.
+                path.unlink(missing_ok=True)
+                return None
+        except OSError:
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return path
+
+    def put(self, key: str, data: bytes) -> Path:
+        """Stores the bytes, replacing what the key had.
+
+        Raises:
+            ValueError: no bytes.
+            OSError: the disk is full or not writable.
+        """
+        if not data:
+            raise ValueError("an empty file is not an image")
+        path = self._path(key)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(suffix=_PART, dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(part).replace(path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+        self._account(len(data), path)
+        return path
+
+    def discard(self, key: str) -> None:
+        """Forgets a key, for a file that turned out to be of no use."""
+        with contextlib.suppress(OSError):
+            self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        return self._folder / name[:2] / name[2:]
+
+    def _account(self, written: int, newest: Path) -> None:
+        with self._lock:
+            self._written += written
+            if (
+                self._size is None
+                or self._size + self._written > self._max_bytes
+                or self._written > self._max_bytes / 16
+            ):
+                self._size = self._evict(newest)
+                self._written = 0
+
+    def _evict(self, newest: Path) -> int:
+        """Removes leftovers and, when over the bound, the oldest down to nine tenths; returns the size."""
+        files = []
+        for entry in self._entries():
+            try:
+                stat = entry.stat()
+                if not entry.name.endswith(_PART):
+                    files.append((stat.st_mtime_ns, stat.st_size, Path(entry.path)))
+                elif time.time() - stat.st_mtime > _STALE_SECONDS:
+                    Path(entry.path).unlink(missing_ok=True)
+            except OSError:
+                continue  # another process was faster
+        size = sum(file[1] for file in files)
+        if size <= self._max_bytes:
+            return size
+        for _, length, path in sorted(files):
+            if path != newest:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+                    size -= length
+            if size <= self._max_bytes * 0.9:
+                break
+        return size
+
+    def _entries(self) -> list[os.DirEntry[str]]:
+        found: list[os.DirEntry[str]] = []
+        with os.scandir(self._folder) as shelves:
+            for shelf in shelves:
+                if len(shelf.name) == 2 and shelf.is_dir(follow_symlinks=False):
+                    with os.scandir(shelf.path) as entries:
+                        found.extend(entry for entry in entries if entry.is_file(follow_symlinks=False))
+        return found

@@ -1,0 +1,99 @@
+"""One thread owns the device: every image of every request goes through it, in batches.
+
+A YOLO object gives wrong answers when two threads use it, and two models at once only slow each other.
+Requests hand in single images and get futures; the owner takes what is waiting for one model, as many as fit
+a batch, in one pass.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from backend.labels.geometry import Detection
+from backend.predict.engine.base import Detector, Image
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 0.003
+"""Seconds the owner waits for more images before it runs a batch that is not full."""
+
+
+@dataclass(slots=True)
+class _Item:
+    detector: Detector
+    image: Image
+    conf: float
+    answer: Future[list[Detection]] = field(default_factory=Future)
+
+
+class EnginePool:
+    """The device's owner.
+
+    Args:
+        batch_size: most images in one pass.
+        waiting: most decoded images that wait; `submit` blocks beyond, which bounds the memory.
+    """
+
+    def __init__(self, batch_size: int = 8, waiting: int = 64) -> None:
+        self._batch_size = batch_size
+        self._queue: queue.Queue[_Item | None] = queue.Queue(maxsize=waiting)
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, detector: Detector, image: Image, conf: float) -> Future[list[Detection]]:
+        """Hand in one image; the future gets its objects with a score of at least `conf`, best first."""
+        item = _Item(detector, image, conf)
+        self._queue.put(item)
+        return item.answer
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            batch, stop = self._gather(item)
+            by_detector: dict[int, list[_Item]] = {}
+            for each in batch:
+                # A request that gave up (its time budget ran out) has cancelled what still waits.
+                if each.answer.set_running_or_notify_cancel():
+                    by_detector.setdefault(id(each.detector), []).append(each)
+            for items in by_detector.values():
+                self._detect(items)
+            if stop:
+                return
+
+    def _gather(self, first: _Item) -> tuple[list[_Item], bool]:
+        batch = [first]
+        until = time.monotonic() + PATIENCE
+        while len(batch) < self._batch_size:
+            try:
+                item = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            if item is None:
+                return batch, True
+            batch.append(item)
+        return batch, False
+
+    def _detect(self, items: Sequence[_Item]) -> None:
+        # One pass at the lowest threshold; greedy suppression keeps the same boxes above a higher one.
+        conf = min(item.conf for item in items)
+        try:
+            found = items[0].detector.detect([item.image for item in items], conf)
+        except Exception as error:
+            if len(items) > 1:  # one image must not cost the others theirs
+                for item in items:
+                    self._detect([item])
+                return
+            log.exception("An image could not be run through the model")
+            items[0].answer.set_exception(error)
+            return
+        for item, detections in zip(items, found, strict=True):
+            item.answer.set_result([each for each in detections if each.score >= item.conf])

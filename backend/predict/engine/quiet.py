@@ -1,0 +1,49 @@
+"""ultralytics as a well-behaved guest: no network, no settings outside the home folder, no printing.
+
+It reads its environment when it is first imported, so `prepare()` comes before every such import.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def prepare(home: Path) -> None:
+    """Set ultralytics' environment. Safe to repeat.
+
+    Args:
+        home: the project's home folder; ultralytics' own settings and fonts go below it.
+    """
+    config = home / "ultralytics"
+    os.environ["YOLO_CONFIG_DIR"] = str(config)
+    os.environ["YOLO_OFFLINE"] = "1"
+    os.environ["YOLO_AUTOINSTALL"] = "0"
+    os.environ["YOLO_VERBOSE"] = "0"
+    os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _provide_font(config / "Ultralytics")
+
+
+def limit_threads(threads: int) -> None:
+    """Let torch use that many threads in this process, which ultralytics would set by its own rule."""
+    import torch
+    from ultralytics.utils import torch_utils
+
+    torch_utils.NUM_THREADS = threads
+    torch.set_num_threads(threads)
+
+
+def _provide_font(folder: Path) -> None:
+    """ultralytics downloads a font for its plots unless one lies here; matplotlib, which it needs, has one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in ("Arial.ttf", "Arial.Unicode.ttf") if not (folder / name).exists()]
+    if missing:
+        import matplotlib
+
+        font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+        for name in missing:
+            part = folder / f".{name}.{os.getpid()}"
+            shutil.copyfile(font, part)
+            part.replace(folder / name)

@@ -1,0 +1,213 @@
+"""The wire format that Label Studio speaks to an ML backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from flask import Blueprint, Response, current_app, jsonify, request
+
+from backend.errors import BadRequest, Busy, LabelConfigError, NotFound
+from backend.fit.jobs import Job
+from backend.labels.schema import parse_label_config
+from backend.model import START_TRAINING, YoloBackend
+from backend.serving import Serving
+
+blueprint = Blueprint("protocol", __name__)
+MOST_TASKS = 100_000
+
+
+def serving() -> Serving:
+    found: Serving = current_app.extensions["yoloop"]
+    return found
+
+
+def backend(uid: str = "", label_config: str = "") -> YoloBackend:
+    """The backend of this request's project; a config that the body leaves out is the last one seen."""
+    if uid and not label_config:
+        project = serving().services.store.project(uid)
+        label_config = project.label_config if project else ""
+    return YoloBackend(serving().services, serving().engine, uid, label_config)
+
+
+@blueprint.get("/health")
+@blueprint.get("/")
+def health() -> dict[str, Any]:
+    return {"status": "UP", "model_class": "YoloBackend"}
+
+
+@blueprint.post("/setup")
+def setup() -> dict[str, Any]:
+    body = _body()
+    uid = _uid(body.get("project"))
+    if not uid:
+        raise BadRequest("The field 'project' is missing.", "Label Studio sends it as '<id>.<created_at>'.")
+    version = backend(uid, _text(body, "schema")).setup(_text(body, "hostname"), _text(body, "access_token"))
+    return {"model_version": version}
+
+
+@blueprint.post("/predict")
+def predict() -> dict[str, Any]:
+    body = _body()
+    tasks = body.get("tasks")
+    if not isinstance(tasks, list) or len(tasks) > MOST_TASKS:
+        raise BadRequest("The field 'tasks' must be a list of tasks.")
+    params = body.get("params")
+    context = params.get("context") if isinstance(params, Mapping) else None
+    made = backend(_uid(body.get("project")), _text(body, "label_config"))
+    permits = serving().predicting
+    if not permits.acquire(blocking=False):
+        raise Busy("Too many predictions are under way.", "Ask again in a few seconds.")
+    try:
+        return {"results": made.predict(tasks, context=context if isinstance(context, Mapping) else None)}
+    finally:
+        permits.release()
+
+
+@blueprint.post("/webhook")
+def webhook() -> tuple[dict[str, Any], int]:
+    body = _body()
+    action = body.get("action")
+    if not isinstance(action, str) or not action:
+        raise BadRequest("The field 'action' is missing.", "It names the event, such as ANNOTATION_CREATED.")
+    serving().engine.metrics.events.labels(action if action.isupper() and len(action) < 40 else "other").inc()
+    return backend(_uid(body.get("project"))).fit(action, body), 201
+
+
+@blueprint.post("/train")
+def train() -> tuple[dict[str, Any], int]:
+    body = _body(empty=True)
+    return backend(_uid(body.get("project"))).fit(START_TRAINING, body), 201
+
+
+@blueprint.route("/job_status", methods=["GET", "POST"])
+def job_status() -> dict[str, Any]:
+    body = _body(empty=True) if request.method == "POST" else dict(request.args)
+    wanted = body.get("job")
+    if not isinstance(wanted, str):
+        raise BadRequest("The field 'job' is missing.", "It is what START_TRAINING answered.")
+    job = serving().services.jobs.get(wanted)
+    if job is None:
+        raise NotFound("There is no such job.")
+    return _describe(job)
+
+
+@blueprint.route("/versions", methods=["GET", "POST"])
+def versions() -> dict[str, Any]:
+    """`versions` are names, newest first; Label Studio's GET names no project and gets those of all."""
+    body = _body(empty=True) if request.method == "POST" else dict(request.args)
+    uid = _uid(body.get("project"))
+    services = serving().services
+    uids = [uid] if uid else [project.uid for project in services.store.projects()]
+    found = [version for each in uids for version in services.registry.versions(each)]
+    details = [
+        {
+            "project": version.model,
+            "version": version.name,
+            "champion": version.champion,
+            "parent": version.parent,
+            "decision": version.decision,
+            "reason": version.reason,
+            "metrics": dict(version.metrics),
+        }
+        for version in found
+    ]
+    names = sorted({version.name for version in found}, key=lambda name: -int(name[1:]))
+    return {"versions": names, "details": details}
+
+
+@blueprint.post("/validate")
+def validate() -> dict[str, Any]:
+    body = _body()
+    config = body.get("config") or body.get("label_config")
+    if not isinstance(config, str):
+        raise LabelConfigError("The field 'config' is missing.", "It holds the labelling config, as XML.")
+    schema = parse_label_config(config)
+    return {"valid": True, "labels": list(schema.classes)}
+
+
+@blueprint.post("/delete")
+def delete() -> dict[str, Any]:
+    """Label Studio tells that a project is gone. Its versions stay: deleting them is a person's decision."""
+    _body(empty=True)
+    return {
+        "deleted": False,
+        "message": "Versions are kept in the registry until somebody removes them there.",
+    }
+
+
+@blueprint.post("/duplicate_model")
+def duplicate_model() -> dict[str, Any]:
+    _body(empty=True)
+    return {
+        "duplicated": False,
+        "message": "A copied project learns its own versions from its own annotations.",
+    }
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    return Response(serving().engine.metrics.text(), mimetype="text/plain; version=0.0.4")
+
+
+def _body(*, empty: bool = False) -> dict[str, Any]:
+    """The request's JSON object, whatever its Content-Type says. Raises BadRequest."""
+    if empty and not request.get_data():
+        return {}
+    found = request.get_json(force=True, silent=True)
+    if not isinstance(found, dict):
+        raise BadRequest("The body must be a JSON object.")
+    return found
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadRequest(f"The field {key!r} must be text.")
+    return value
+
+
+def _uid(project: Any) -> str:
+    """A project's uid, `<id>.<created_at epoch s>`, from that text or from the object that webhooks send.
+
+    Empty when there is none. Raises BadRequest for anything that is not a project.
+    """
+    if project is None or project == "":
+        return ""
+    if isinstance(project, str):
+        number, _, created = project.partition(".")
+        if number.isdecimal() and (created.isdecimal() or not created) and len(project) < 40:
+            return project
+        raise BadRequest("The field 'project' must look like '1.1795453273'.")
+    try:
+        created_at = datetime.fromisoformat(project["created_at"])
+        return f"{int(project['id'])}.{int(created_at.timestamp())}"
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise BadRequest("The field 'project' needs 'id' and 'created_at'.") from None
+
+
+def _describe(job: Job) -> dict[str, Any]:
+    return {
+        "job": job.id,
+        "job_status": job.status,
+        "error": job.message if job.status == "failed" else "",
+        "message": job.message,
+        "reason": job.reason,
+        "version": job.version,
+        "epoch": job.epoch,
+        "epochs": job.epochs,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+    }
+
+
+def as_response(status: int, message: str, hint: str) -> Response:
+    """An error for people: JSON, and the message as the reason phrase, which is all that Label Studio shows."""
+    response = jsonify({"error": message, "hint": hint})
+    phrase = " ".join(f"{message} {hint}".split()).encode("latin-1", "replace").decode("latin-1")
+    response.status = f"{status} {phrase[:300]}"
+    return response

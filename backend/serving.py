@@ -1,0 +1,43 @@
+"""The serving process' parts, made once: what `create_app` hangs into Flask."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from backend.auth import webhook_secret
+from backend.metrics import Metrics
+from backend.model import Engine
+from backend.predict.engine.pool import EnginePool
+from backend.predict.engine.quiet import prepare
+from backend.predict.models import Models
+from backend.services import Services
+from backend.settings import Settings
+
+RESERVED_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    settings: Settings
+    services: Services
+    engine: Engine
+    secret: str
+    predicting: threading.Semaphore
+
+    def close(self) -> None:
+        self.engine.models.close()
+        self.engine.pool.close()
+        self.services.close()
+
+
+def make_serving(settings: Settings) -> Serving:
+    """Open the store and the registry and begin to load the models, in the background."""
+    prepare(settings.root)
+    services = Services(settings)
+    models = Models(settings, services.registry, lambda: [project.uid for project in services.store.projects()])
+    models.start()
+    engine = Engine(models, EnginePool(settings.batch_size), Metrics(models.loaded, services.jobs.unfinished))
+    # Some threads stay free for /health and /setup: while those fail, Label Studio hides stored predictions.
+    free = max(1, settings.threads - RESERVED_THREADS)
+    return Serving(settings, services, engine, webhook_secret(settings.root), threading.Semaphore(free))

@@ -1,0 +1,106 @@
+"""Every knob: one frozen object, read from the environment with the prefix YOLOOP_."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One process' settings. Each field's description is its line in the README's table."""
+
+    model_config = SettingsConfigDict(env_prefix="YOLOOP_", frozen=True, extra="ignore", populate_by_name=True)
+
+    home: Path = Field(Path(".yoloop"), description="Folder of the database, the registry, images and logs.")
+    host: str = Field("127.0.0.1", description="Address that the serving process listens on.")
+    port: int = Field(9090, ge=1, le=65535, description="Port that the serving process listens on.")
+    threads: int = Field(32, ge=2, le=256, description="Requests that are answered at the same time.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+
+    label_studio_url: str = Field(
+        "",
+        validation_alias=AliasChoices("LABEL_STUDIO_URL", "YOLOOP_LABEL_STUDIO_URL"),
+        description="Label Studio's address, as yoloop reaches it.",
+    )
+    label_studio_api_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "YOLOOP_LABEL_STUDIO_API_KEY"),
+        description="A personal access token of Label Studio, or a legacy token.",
+    )
+    basic_auth_user: str = Field(
+        "",
+        validation_alias=AliasChoices("YOLOOP_BASIC_AUTH_USER", "BASIC_AUTH_USER"),
+        description="User name that requests must carry; empty: no basic auth.",
+    )
+    basic_auth_pass: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("YOLOOP_BASIC_AUTH_PASS", "BASIC_AUTH_PASS"),
+        description="Password that requests must carry.",
+    )
+
+    score_threshold: float = Field(0.25, ge=0.0, le=1.0, description="Least score of a suggestion (0 to 1).")
+    max_regions: int = Field(300, ge=1, description="Most suggestions for one image.")
+    predict_budget: float = Field(
+        80.0, gt=0, description="Seconds one /predict may take; tasks left then are answered as failed."
+    )
+    batch_size: int = Field(8, ge=1, le=256, description="Most images in one pass through the model.")
+    device: str = Field("auto", description="Torch device of serving and training: auto, cpu, cuda, cuda:0 …")
+
+    base_model: str = Field(
+        "yolo11n.pt",
+        description="Pretrained weights to start from: a file in YOLOOP_MODELS, or a name that ultralytics publishes.",
+    )
+    models: Path | None = Field(None, description="Folder of pretrained weights; default YOLOOP_HOME/models.")
+    offline: bool = Field(False, description="Never download the base model.")
+
+    fetch_timeout: float = Field(20.0, gt=0, description="Seconds one image may take to arrive.")
+    fetch_workers: int = Field(8, ge=1, le=64, description="Images fetched at the same time.")
+    max_image_mb: float = Field(64.0, gt=0, description="Largest image file, in MiB.")
+    max_image_megapixels: float = Field(100.0, gt=0, description="Largest decoded image, in millions of pixels.")
+    cache_gb: float = Field(5.0, gt=0, description="Disk that cached images may take, in GiB.")
+
+    min_new_annotations: int = Field(
+        10,
+        ge=1,
+        description="New annotations before the first training; later 20 % of what is known, at least this.",
+    )
+    debounce: float = Field(3.0, ge=0, description="Seconds without an event before the worker looks.")
+    debounce_max: float = Field(30.0, ge=0, description="Seconds after which the worker looks although events go on.")
+    sync_interval: float = Field(60.0, gt=0, description="Seconds between looks at Label Studio without any event.")
+    train_minutes: float = Field(10.0, gt=0, description="Most minutes of one training.")
+    train_threads: int = Field(0, ge=0, description="CPU threads of a training; 0: one per core.")
+    image_size: int = Field(640, ge=32, le=4096, description="Most pixels of the network input's longer side.")
+    holdout: float = Field(0.2, gt=0, lt=1, description="Share of the annotated images that only judge.")
+    refresh_interval: float = Field(1.0, gt=0, description="Seconds between looks for a newly promoted version.")
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, value: str) -> str:
+        if value in ("auto", "cpu", "mps", "cuda") or value.startswith("cuda:"):
+            return value
+        raise ValueError("must be auto, cpu, mps, cuda or cuda:N")
+
+    @cached_property
+    def root(self) -> Path:
+        """The home folder, absolute, made when it is missing (only its owner may enter)."""
+        path = self.home.expanduser().absolute()
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    @cached_property
+    def models_dir(self) -> Path:
+        return (self.models or self.root / "models").expanduser().absolute()
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.root / 'yoloop.db'}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking and registry server: `MLFLOW_TRACKING_URI`, or SQLite in the home folder."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"

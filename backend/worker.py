@@ -1,0 +1,178 @@
+"""The worker: keeps the ledgers in step with Label Studio and runs the trainings.
+
+One loop looks at the hints, the clock and the jobs; DBOS runs the trainings, one at a time, beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from backend.errors import LabelConfigError, LabelStudioError, YoloopError
+from backend.fit.sync import sync
+from backend.fit.triggers import should_train
+from backend.fit.workflow import Training
+from backend.labels.schema import parse_label_config
+from backend.services import Services
+from backend.settings import Settings
+from backend.store import EVERY_PROJECT, Hint
+
+log = logging.getLogger(__name__)
+
+TICK = 0.25
+QUEUE = "training"
+LATEST_RETRY = 600.0
+"""Seconds between tries to sync a project whose Label Studio does not answer, at most."""
+
+
+class Worker:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._stop = threading.Event()
+        self._next_sync: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+        self._started: set[str] = set()
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
+        self._launch()
+        log.info("Worker is up")
+        while not self._stop.is_set():
+            try:
+                self.tick(time.time())
+            except Exception:
+                log.exception("The worker's look around failed; it tries again")
+                self._stop.wait(5)
+            self._stop.wait(TICK)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def tick(self, now: float) -> None:
+        """One look: start what was asked for, then sync the projects whose time has come."""
+        settings = self._services.settings
+        for job in reversed(self._services.jobs.unfinished()):
+            self._start(job.id)
+        hints = {hint.uid: hint for hint in self._services.store.hints()}
+        due = {uid: hint for uid, hint in hints.items() if hint.due(now, settings.debounce, settings.debounce_max)}
+        for project in self._services.store.projects():
+            hint = due.get(project.uid) or due.get(EVERY_PROJECT)
+            # While events still come in, the clock waits with them: they will be learned together.
+            waiting = project.uid in hints and project.uid not in due
+            failing = self._failures.get(project.uid, 0) > 0
+            on_time = now >= self._next_sync.get(project.uid, 0.0)
+            if (on_time and not waiting) or (hint is not None and not failing):
+                self._look(project.uid, hint, now)
+        if EVERY_PROJECT in due:
+            self._services.store.answered(due[EVERY_PROJECT])
+
+    def _look(self, uid: str, hint: Hint | None, now: float) -> None:
+        """Sync a project and decide whether to train it."""
+        store, settings = self._services.store, self._services.settings
+        try:
+            sync(self._services, uid, now, deletions=hint is not None and hint.deletions)
+        except LabelStudioError as error:
+            failures = self._failures[uid] = self._failures.get(uid, 0) + 1
+            self._next_sync[uid] = now + min(LATEST_RETRY, settings.sync_interval * 2 ** min(failures - 1, 10))
+            store.save_project(uid, sync_error=str(error))
+            if failures == 1:
+                log.warning("Project %s cannot be read: %s", uid, error)
+            return
+        if self._failures.pop(uid, 0):
+            log.info("Project %s can be read again", uid)
+        self._next_sync[uid] = now + settings.sync_interval
+        if hint is not None and hint.uid == uid:
+            store.answered(hint)
+        self._decide(uid, now)
+
+    def _decide(self, uid: str, now: float) -> None:
+        project = self._services.store.project(uid)
+        if project is None:
+            return
+        try:
+            parse_label_config(project.label_config)
+            trigger = should_train(
+                self._services.ledger.progress(uid), self._services.settings.min_new_annotations, now
+            )
+            train, reason = trigger.train, trigger.reason
+        except LabelConfigError as error:
+            train, reason = False, str(error)
+        if reason != project.waiting_for:
+            self._services.store.save_project(uid, waiting_for="" if train else reason)
+        if train:
+            job, new = self._services.jobs.request(uid, reason, now)
+            if new:
+                log.info("Project %s: training starts, %s", uid, reason)
+            self._start(job.id)
+
+    def _launch(self) -> None:
+        """Start DBOS, which goes on with the trainings that a dead worker left."""
+        from dbos import DBOS
+
+        home = self._services.settings.root
+        DBOS(
+            config={
+                "name": "yoloop",
+                "system_database_url": f"sqlite:///{home / 'dbos.db'}",
+                # One fixed version: trainings go on after an update of yoloop too, their steps being its contract.
+                "application_version": "1",
+                "executor_id": "worker",
+                "log_level": "WARNING",
+                "console_log_level": "WARNING",
+            }
+        )
+        services = self._services
+
+        def step(name: str, function: Any) -> Any:
+            return DBOS.run_step({"name": name}, function)
+
+        @DBOS.workflow(  # type: ignore[untyped-decorator]
+            name="train", max_recovery_attempts=50
+        )
+        def train(job_id: str) -> str:
+            return Training(services, step).run(job_id)
+
+        self._train = train
+        DBOS.launch()
+        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.5)
+
+    def _start(self, job_id: str) -> None:
+        """Hand a job to DBOS, once: its id is the workflow's, so a repetition finds the first."""
+        if job_id in self._started:
+            return
+        from dbos import DBOS, SetWorkflowID
+
+        status = DBOS.get_workflow_status(job_id)
+        if status is not None and status.status in ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED"):
+            self._services.jobs.finish(job_id, "failed", "The training was interrupted too often.", time.time())
+        else:
+            with SetWorkflowID(job_id):
+                DBOS.enqueue_workflow(QUEUE, self._train, job_id)
+        self._started.add(job_id)
+
+
+def run_worker(settings: Settings) -> None:
+    """The process `yoloop worker`. Raises YoloopError when another one works on the same home."""
+    lock = FileLock(settings.root / "worker.lock")
+    try:
+        lock.acquire(timeout=10)
+    except Timeout:
+        raise YoloopError(
+            "Another worker works on this YOLOOP_HOME already.",
+            "Stop it, or give this one a home of its own.",
+        ) from None
+    worker = Worker(Services(settings))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    worker.run()
+    # Threads of a running training would hold the process; what they did is on the disk.
+    log.info("Worker stops")
+    logging.shutdown()
+    import os
+
+    os._exit(0)

@@ -1,0 +1,10 @@
+"""Versions of a model, kept in MLflow: what was trained, from what, how good it is, and which one serves.
+
+Knows nothing of Label Studio, of Flask or of how a model is trained.
+"""
+
+from model_registry.gate import Decision, decide
+from model_registry.registry import Registry, RegistryError
+from model_registry.version import Version
+
+__all__ = ["Decision", "Registry", "RegistryError", "Version", "decide"]

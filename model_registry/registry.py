@@ -1,0 +1,257 @@
+"""Versions, aliases and artifacts on MLflow.
+
+The version in service carries the alias `champion`; the newest one that was not promoted, `challenger`.
+The tag `promoted` of the registered model holds the stack of numbers that led to the champion: promotion
+pushes, rollback pops. Every write can be repeated without harm, so a crash between two of them costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from model_registry.version import Version
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+STACK = "promoted"
+DEEPEST_ROLLBACK = 100
+
+
+class RegistryError(Exception):
+    """A version or artifact that is not there, or is not what was registered."""
+
+
+class Registry:
+    """The registry of one installation.
+
+    Args:
+        tracking_uri: MLflow's tracking and registry server, or `sqlite:///…`.
+        folder: where artifacts are stored (SQLite only) and local copies of weights are kept.
+    """
+
+    def __init__(self, tracking_uri: str, folder: Path) -> None:
+        self._uri = tracking_uri
+        self._folder = folder
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("DO_NOT_TRACK", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        from mlflow import MlflowClient
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        # The first use of a SQLite file makes its schema, and several processes start at once.
+        with FileLock(self._folder / "schema.lock"):
+            client.search_experiments(max_results=1)
+        return client
+
+    def register(
+        self,
+        model: str,
+        key: str,
+        artifacts: Mapping[str, Path],
+        *,
+        metrics: Mapping[str, float],
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> Version:
+        """Store a trained model and its lineage as the next version.
+
+        Args:
+            model: the registered model, one per project.
+            key: names the training; asked twice with one key, the first version is returned.
+            artifacts: file name → local file; `weights.pt` must be among them.
+            metrics: numbers to keep with the version.
+            params: how it was trained.
+            tags: its lineage: `parent`, `classes`, `fingerprint` …
+        """
+        client = self._client
+        self._ensure_model(model)
+        for known in self.versions(model):
+            if known.tags.get("key") == key:
+                return known
+        run = client.create_run(
+            self._experiment(), run_name=f"{model} {key}", tags={"yoloop.model": model, "yoloop.key": key}
+        )
+        for name, value in metrics.items():
+            client.log_metric(run.info.run_id, name, value)
+        for name, text in params.items():
+            client.log_param(run.info.run_id, name, text)
+        for name, path in artifacts.items():
+            with tempfile.TemporaryDirectory(dir=self._folder) as named:
+                copy = Path(named) / name
+                shutil.copyfile(path, copy)
+                client.log_artifact(run.info.run_id, str(copy))
+        client.set_terminated(run.info.run_id)
+        made = client.create_model_version(
+            model,
+            source=f"runs:/{run.info.run_id}/weights.pt",
+            run_id=run.info.run_id,
+            tags={**tags, "key": key, "sha256": _sha256(artifacts["weights.pt"])},
+        )
+        return self.version(model, int(made.version))
+
+    def versions(self, model: str) -> list[Version]:
+        """All versions of a model, newest first; empty for a model that has none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            aliases = self._client.get_registered_model(model).aliases
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return []
+            raise
+        found = self._client.search_model_versions(f"name = '{model}'", max_results=10_000)
+        champion = str(aliases.get(CHAMPION, ""))
+        return sorted(
+            (self._read(each, str(each.version) == champion) for each in found),
+            key=lambda version: version.number,
+            reverse=True,
+        )
+
+    def version(self, model: str, number: int) -> Version:
+        """One version. Raises RegistryError when there is none of that number."""
+        for each in self.versions(model):
+            if each.number == number:
+                return each
+        raise RegistryError(f"There is no version v{number}.")
+
+    def champion_number(self, model: str) -> int | None:
+        """Number of the version in service, or None: one cheap query, to be asked every second."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self._client.get_model_version_by_alias(model, CHAMPION)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return int(found.version)
+
+    def champion(self, model: str) -> Version | None:
+        number = self.champion_number(model)
+        return None if number is None else self.version(model, number)
+
+    def promote(self, model: str, number: int, reason: str) -> Version:
+        """Put a version in service. Repeating it changes nothing."""
+        self.version(model, number)
+        stack = self._stack(model)
+        if not stack or stack[-1] != number:
+            self._set_stack(model, [*stack, number])
+        client = self._client
+        client.set_model_version_tag(model, str(number), "decision", "promoted")
+        client.set_model_version_tag(model, str(number), "reason", reason)
+        client.set_registered_model_alias(model, CHAMPION, str(number))
+        if self._alias(model, CHALLENGER) == number:
+            client.delete_registered_model_alias(model, CHALLENGER)
+        return self.version(model, number)
+
+    def reject(self, model: str, number: int, reason: str) -> Version:
+        """Keep a version, but not in service."""
+        client = self._client
+        client.set_model_version_tag(model, str(number), "decision", "rejected")
+        client.set_model_version_tag(model, str(number), "reason", reason)
+        client.set_registered_model_alias(model, CHALLENGER, str(number))
+        return self.version(model, number)
+
+    def rollback(self, model: str) -> Version | None:
+        """Put the version in service that served before the present one.
+
+        Returns None when that was before any training. Raises RegistryError when nothing serves.
+        """
+        current = self.champion_number(model)
+        if current is None:
+            raise RegistryError("No trained version is in service, so there is nothing to roll back.")
+        stack = [number for number in self._stack(model) if number != current]
+        self._client.set_model_version_tag(model, str(current), "decision", "rolled back")
+        self._set_stack(model, stack)
+        if not stack:
+            self._client.delete_registered_model_alias(model, CHAMPION)
+            return None
+        self._client.set_registered_model_alias(model, CHAMPION, str(stack[-1]))
+        return self.version(model, stack[-1])
+
+    def fetch(self, version: Version, name: str = "weights.pt") -> Path:
+        """A local copy of one of a version's artifacts. Weights are checked against their hash."""
+        target = self._folder / "local" / version.model / str(version.number) / name
+        expected = version.tags.get("sha256", "") if name == "weights.pt" else ""
+        if target.exists() and (not expected or _sha256(target) == expected):
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            got = Path(self._client.download_artifacts(version.run_id, name, folder))
+            if expected and _sha256(got) != expected:
+                raise RegistryError(f"The stored {name} of {version.name} is not the one that was registered.")
+            got.replace(target)
+        return target
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name("yoloop")
+        if found is None:
+            local = (self._folder / "artifacts").absolute().as_uri() if self._uri.startswith("sqlite:") else None
+            try:
+                return str(self._client.create_experiment("yoloop", artifact_location=local))
+            except MlflowException:  # made by another process in between
+                found = self._client.get_experiment_by_name("yoloop")
+                if found is None:
+                    raise
+        return str(found.experiment_id)
+
+    def _ensure_model(self, model: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _alias(self, model: str, alias: str) -> int | None:
+        number = self._client.get_registered_model(model).aliases.get(alias)
+        return None if number is None else int(number)
+
+    def _stack(self, model: str) -> list[int]:
+        text = self._client.get_registered_model(model).tags.get(STACK, "[]")
+        return [int(number) for number in json.loads(text)]
+
+    def _set_stack(self, model: str, stack: list[int]) -> None:
+        self._client.set_registered_model_tag(model, STACK, json.dumps(stack[-DEEPEST_ROLLBACK:]))
+
+    def _read(self, found: Any, champion: bool) -> Version:
+        run = self._client.get_run(found.run_id)
+        return Version(
+            model=found.name,
+            number=int(found.version),
+            created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+            run_id=found.run_id,
+            tags=dict(found.tags),
+            metrics=dict(run.data.metrics),
+            champion=champion,
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,49 @@
+"""One registered version, as plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered version of one model.
+
+    `number` counts from 1 and never repeats; `tags` hold the lineage (see `Registry.register`),
+    `metrics` the numbers that the decision rests on.
+    """
+
+    model: str
+    number: int
+    created_at: datetime
+    run_id: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    champion: bool
+
+    @property
+    def name(self) -> str:
+        """What people and Label Studio call it: `v3`."""
+        return f"v{self.number}"
+
+    @property
+    def parent(self) -> str:
+        """Name of the version its weights started from; empty for none."""
+        return self.tags.get("parent", "")
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the model's classes, in the order of their indexes."""
+        found: list[str] = json.loads(self.tags.get("classes", "[]"))
+        return found
+
+    @property
+    def decision(self) -> str:
+        return self.tags.get("decision", "undecided")
+
+    @property
+    def reason(self) -> str:
+        return self.tags.get("reason", "")

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from backend.predict.cache import ImageCache
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in files(folder))
+
+
+def age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def test_what_was_put_is_there_for_another_process(tmp_path: Path) -> None:
+    put = ImageCache(tmp_path, 1000).put("http://host/a?b=c", b"bytes")
+    assert put.read_bytes() == b"bytes"
+    assert ImageCache(tmp_path, 1000).get("http://host/a?b=c") == put
+    assert ImageCache(tmp_path, 1000).get("http://host/a") is None
+
+
+def test_nothing_is_made_before_something_is_put(tmp_path: Path) -> None:
+    assert ImageCache(tmp_path / "cache", 10).get("a") is None
+    assert not (tmp_path / "cache").exists()
+
+
+def test_names_tell_nothing_of_the_key(tmp_path: Path) -> None:
+    path = ImageCache(tmp_path, 1000).put("../../etc/secret?token=abc", b"x")
+    assert path.parent.parent == tmp_path
+    assert len(path.parent.name) == 2
+    assert set(path.name) <= set("0123456789abcdef")
+
+
+def test_putting_again_replaces(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 1000)
+    cache.put("a", b"old")
+    assert cache.put("a", b"new").read_bytes() == b"new"
+    assert len(files(tmp_path)) == 1
+
+
+def test_the_least_recently_used_leaves(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 300)
+    for position, key in enumerate("abc"):
+        age(cache.put(key, b"x" * 100), 100 - position)
+    assert cache.get("a") is not None  # now b is the oldest
+    cache.put("d", b"x" * 60)
+    assert cache.get("b") is None
+    assert cache.get("a") is not None
+    assert cache.get("d") is not None
+    assert size(tmp_path) <= 300
+
+
+def test_a_file_larger_than_the_cache_stays_until_the_next(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 10)
+    assert cache.put("a", b"x" * 50).exists()
+    assert cache.put("b", b"x" * 50).exists()
+    assert cache.get("a") is None
+
+
+def test_what_other_processes_wrote_counts(tmp_path: Path) -> None:
+    ours, theirs = ImageCache(tmp_path, 1600), ImageCache(tmp_path, 1600)
+    for number in range(40):
+        ours.put(f"ours {number}", b"x" * 50)
+        theirs.put(f"theirs {number}", b"x" * 50)
+        assert size(tmp_path) <= 1600 + 2 * (100 + 50)
+
+
+def test_an_empty_file_is_never_served(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 1000)
+    path = cache.put("a", b"x")
+    path.write_bytes(b"")
+    assert cache.get("a") is None
+    assert not path.exists()
+    with pytest.raises(ValueError, match="empty"):
+        cache.put("a", b"")
+
+
+def test_leftovers_of_killed_writers_are_removed_and_living_ones_kept(tmp_path: Path) -> None:
+    shelf = ImageCache(tmp_path, 1000).put("a", b"x").parent
+    dead, living = shelf / "tmp1.part", shelf / "tmp2.part"
+    for part in (dead, living):
+        part.write_bytes(b"half")
+    age(dead, 3600)
+    ImageCache(tmp_path, 1000).put("b", b"x")
+    assert not dead.exists()
+    assert living.exists()
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 1000)
+    cache.put("a", b"x").unlink()
+    with pytest.raises(TypeError):
+        cache.put("a", "not bytes")  # type: ignore[arg-type]
+    assert files(tmp_path) == []
+
+
+def test_discard(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 1000)
+    cache.put("a", b"x")
+    cache.discard("a")
+    cache.discard("a")
+    assert cache.get("a") is None
+
+
+def hammer(folder: Path, seed: int) -> int:
+    """Puts and gets until done; returns how many wrong bytes were seen."""
+    cache = ImageCache(folder, 4000)
+
+    def one(number: int) -> int:
+        key = str((number * 7 + seed) % 20)
+        path = cache.put(key, key.encode() * 100) if number % 3 == 0 else cache.get(key)
+        try:
+            return int(path is not None and path.read_bytes() != key.encode() * 100)
+        except FileNotFoundError:
+            return 0
+
+    with ThreadPoolExecutor(8) as pool:
+        return sum(pool.map(one, range(300)))
+
+
+def test_threads_and_processes_never_see_half_a_file(tmp_path: Path) -> None:
+    with get_context("spawn").Pool(2) as processes:
+        assert processes.starmap(hammer, [(tmp_path, 1), (tmp_path, 2)]) == [0, 0]
+    assert not list(tmp_path.rglob("*.part"))
