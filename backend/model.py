@@ -149,7 +149,7 @@ class YoloBackend:
         if not baseline:
             project = self._services.store.project(self.project_id)
             baseline = project.baseline if project else ""
-            if project is not None and not baseline:
+            if project is not None and not baseline and served.settled:
                 self._services.store.save_project(self.project_id, baseline=now)
         return served.name if not baseline or now == baseline else f"{served.name}-{now}"
 

@@ -40,7 +40,7 @@ def health() -> dict[str, Any]:
 @blueprint.post("/setup")
 def setup() -> dict[str, Any]:
     body = _body()
-    uid = _uid(body.get("project"))
+    uid = project_uid(body.get("project"))
     if not uid:
         raise BadRequest("The field 'project' is missing.", "Label Studio sends it as '<id>.<created_at>'.")
     version = backend(uid, _text(body, "schema")).setup(_text(body, "hostname"), _text(body, "access_token"))
@@ -55,7 +55,7 @@ def predict() -> dict[str, Any]:
         raise BadRequest("The field 'tasks' must be a list of tasks.")
     params = body.get("params")
     context = params.get("context") if isinstance(params, Mapping) else None
-    made = backend(_uid(body.get("project")), _text(body, "label_config"))
+    made = backend(project_uid(body.get("project")), _text(body, "label_config"))
     permits = serving().predicting
     if not permits.acquire(blocking=False):
         raise Busy("Too many predictions are under way.", "Ask again in a few seconds.")
@@ -72,13 +72,13 @@ def webhook() -> tuple[dict[str, Any], int]:
     if not isinstance(action, str) or not action:
         raise BadRequest("The field 'action' is missing.", "It names the event, such as ANNOTATION_CREATED.")
     serving().engine.metrics.events.labels(action if action.isupper() and len(action) < 40 else "other").inc()
-    return backend(_uid(body.get("project"))).fit(action, body), 201
+    return backend(project_uid(body.get("project"))).fit(action, body), 201
 
 
 @blueprint.post("/train")
 def train() -> tuple[dict[str, Any], int]:
     body = _body(empty=True)
-    return backend(_uid(body.get("project"))).fit(START_TRAINING, body), 201
+    return backend(project_uid(body.get("project"))).fit(START_TRAINING, body), 201
 
 
 @blueprint.route("/job_status", methods=["GET", "POST"])
@@ -97,7 +97,7 @@ def job_status() -> dict[str, Any]:
 def versions() -> dict[str, Any]:
     """`versions` are names, newest first; Label Studio's GET names no project and gets those of all."""
     body = _body(empty=True) if request.method == "POST" else dict(request.args)
-    uid = _uid(body.get("project"))
+    uid = project_uid(body.get("project"))
     services = serving().services
     uids = [uid] if uid else [project.uid for project in services.store.projects()]
     found = [version for each in uids for version in services.registry.versions(each)]
@@ -170,7 +170,7 @@ def _text(body: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _uid(project: Any) -> str:
+def project_uid(project: Any) -> str:
     """A project's uid, `<id>.<created_at epoch s>`, from that text or from the object that webhooks send.
 
     Empty when there is none. Raises BadRequest for anything that is not a project.

@@ -35,6 +35,7 @@ def make_serving(settings: Settings) -> Serving:
     """Open the store and the registry and begin to load the models, in the background."""
     prepare(settings.root)
     services = Services(settings)
+    services.registry.open()
     models = Models(settings, services.registry, lambda: [project.uid for project in services.store.projects()])
     models.start()
     engine = Engine(models, EnginePool(settings.batch_size), Metrics(models.loaded, services.jobs.unfinished))

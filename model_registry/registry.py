@@ -65,6 +65,10 @@ class Registry:
             client.search_experiments(max_results=1)
         return client
 
+    def open(self) -> None:
+        """Import MLflow and make its schema now, a matter of seconds, rather than in the first request."""
+        self.champion_number("none")
+
     def register(
         self,
         model: str,

@@ -24,7 +24,7 @@ from backend.fit.sync import sync
 from backend.fit.train import Spec
 from backend.labels.mapping import fingerprint
 from backend.labels.schema import LabelSchema, parse_label_config
-from backend.predict.base_model import BaseModelSource
+from backend.predict.base_model import find_base_model
 from backend.predict.models import TRAINED
 from backend.services import Services
 from backend.store import Project
@@ -93,7 +93,7 @@ class Training:
         settings = self._services.settings
         size = image_size(dataset.sizes, settings.image_size)
         champion = self._services.registry.champion(project.uid)
-        base = BaseModelSource(settings).get()
+        base = find_base_model(settings)
         opponent, opponent_size = "", 0
         if champion is not None:
             initial = opponent = str(self._services.registry.fetch(champion))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
-
-RETRY_DOWNLOAD = 3600.0
-"""Seconds after a download that failed before the next try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +37,25 @@ def find_base_model(settings: Settings) -> BaseModel:
     )
 
 
-class BaseModelSource:
-    """Finds the base model and, unless `YOLOOP_OFFLINE` is set, downloads it once."""
+def get_base_model(settings: Settings) -> BaseModel:
+    """The base model, downloaded when it is missing and `YOLOOP_OFFLINE` is not set; that may take minutes."""
+    found = find_base_model(settings)
+    if found.path is not None or settings.offline or not settings.base_model.endswith(".pt"):
+        return found
+    try:
+        _download(settings.base_model, settings.models_dir)
+    except Exception as error:  # ultralytics raises many kinds; without weights yoloop still learns
+        log.warning("The base model could not be downloaded (%s).", type(error).__name__)
+    return find_base_model(settings)
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._failed_at: float | None = None
 
-    def get(self) -> BaseModel:
-        """The base model; may take as long as a download does, at most once an hour."""
-        found = find_base_model(self._settings)
-        if found.path is not None or self._settings.offline or not self._settings.base_model.endswith(".pt"):
-            return found
-        if self._failed_at is not None and time.monotonic() - self._failed_at < RETRY_DOWNLOAD:
-            return found
-        try:
-            self._download(self._settings.base_model)
-        except Exception as error:  # ultralytics raises many kinds; without weights yoloop still learns
-            self._failed_at = time.monotonic()
-            log.warning("Base model not downloaded (%s). %s", type(error).__name__, found.why)
-        return find_base_model(self._settings)
+def _download(name: str, folder: Path) -> None:
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-    def _download(self, name: str) -> None:
-        from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
-
-        if name not in GITHUB_ASSETS_NAMES:
-            raise FileNotFoundError(name)
-        folder = self._settings.models_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as part:
-            got = Path(attempt_download_asset(Path(part) / name, retry=0, progress=False))
-            got.replace(folder / name)
-        log.info("Base model %s downloaded", name)
+    if name not in GITHUB_ASSETS_NAMES:
+        raise FileNotFoundError(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as part:
+        got = Path(attempt_download_asset(Path(part) / name, retry=0, progress=False))
+        got.replace(folder / name)
+    log.info("Base model %s downloaded", name)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backend.labels.schema import LabelSchema
-from backend.predict.base_model import BaseModelSource
+from backend.predict.base_model import get_base_model
 from backend.predict.engine.base import Detector
 from backend.predict.engine.torch import TorchDetector
 from backend.settings import Settings
@@ -36,7 +36,7 @@ class Served:
 
     `name` is `v0` or the version's; `model` and `names` are what a fingerprint is made of; `baseline` is the
     fingerprint that needs no mention (empty for v0: the project keeps its own). Without `detector`, `why`
-    says the reason.
+    says the reason. `settled` is False while it is not known yet whether there is a base model.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Served:
     baseline: str = ""
     detector: Detector | None = None
     why: str = ""
+    settled: bool = True
 
     def read(self, schema: LabelSchema) -> LabelSchema:
         """The labelling config as this model must take it: what it was trained on are the labels themselves."""
@@ -72,16 +73,16 @@ class Models:
         self._settings = settings
         self._registry = registry
         self._known = known
-        self._base_source = BaseModelSource(settings)
-        self._base = Served("v0", "", {}, why="The base model is still being loaded.")
+        self._base = Served("v0", "", {}, why="The base model is still being loaded.", settled=False)
         self._base_ready = threading.Event()
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="models", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Begin to load; the base model apart, for a slow download must not keep trained versions waiting."""
+        for target in (self._load_base, self._watch):
+            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True).start()
 
     def close(self) -> None:
         self._stop.set()
@@ -148,18 +149,18 @@ class Models:
         return replace(_target(version), detector=self._detector(self._registry.fetch(version), size), why="")
 
     def _load_base(self) -> None:
-        found = self._base_source.get()
+        found = get_base_model(self._settings)
         if found.path is None:
             self._base = Served("v0", "", {}, why=found.why)
             log.warning("%s", found.why)
-            return
-        try:
-            detector = self._detector(found.path, self._settings.image_size)
-        except Exception:
-            log.exception("The base model %s could not be loaded", found.path.name)
-            self._base = Served("v0", "", {}, why=f"The base model {found.path.name} could not be loaded.")
-            return
-        self._base = Served("v0", found.path.name, detector.names, detector=detector)
+        else:
+            try:
+                detector = self._detector(found.path, self._settings.image_size)
+                self._base = Served("v0", found.path.name, detector.names, detector=detector)
+            except Exception:
+                log.exception("The base model %s could not be loaded", found.path.name)
+                self._base = Served("v0", "", {}, why=f"The base model {found.path.name} could not be loaded.")
+        self._base_ready.set()
 
     def _detector(self, weights: Path, image_size: int) -> Detector:
         detector = TorchDetector(
@@ -173,10 +174,6 @@ class Models:
         return detector
 
     def _watch(self) -> None:
-        try:
-            self._load_base()
-        finally:
-            self._base_ready.set()
         while True:
             try:
                 self.refresh()
