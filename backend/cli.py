@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 from typing import Annotated, Any
@@ -259,10 +260,11 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
 
 
 def _welcome(settings: Settings) -> str:
+    program = os.path.relpath(sys.argv[0]) if shutil.which("yoloop") is None else "yoloop"
     return (
         f"yoloop listens on http://{settings.host}:{settings.port} and keeps its data in {settings.home}.\n"
         "Connect a project from another terminal, in this folder:\n"
-        "  LABEL_STUDIO_URL=http://localhost:8080 LABEL_STUDIO_API_KEY=<token> yoloop connect --project 1\n"
+        f"  LABEL_STUDIO_URL=http://localhost:8080 LABEL_STUDIO_API_KEY=<token> {program} connect --project 1\n"
         "Ctrl-C stops."
     )
 
@@ -273,7 +275,9 @@ def main() -> None:
         app()
     except ValidationError as error:
         for each in error.errors():
-            typer.echo(f"Setting {'.'.join(map(str, each['loc']))}: {each['msg']}", err=True)
+            name = str(each["loc"][0]) if each["loc"] else ""
+            variable = Settings.variable(name) if name in Settings.model_fields else name
+            typer.echo(f"{variable}={each['input']}: {each['msg']}", err=True)
         sys.exit(2)
     except (YoloopError, RegistryError) as error:
         reason = getattr(error, "reason", "")

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 from backend.auth import HEADER
 from backend.errors import BadRequest, LabelStudioError
-from backend.labelstudio import BackendInfo, LabelStudioClient, ProjectInfo, WebhookInfo, public_url
+from backend.labelstudio import LabelStudioClient
+from backend.labelstudio_errors import public_url
+from backend.labelstudio_records import BackendInfo, ProjectInfo, WebhookInfo
 
 EVENTS = frozenset(
     {

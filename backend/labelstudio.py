@@ -8,93 +8,34 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from backend.errors import LabelStudioError
+from backend.labelstudio_errors import TOKEN_HINT, one_line, public_url, refusal
+from backend.labelstudio_records import (
+    BackendInfo,
+    ProjectInfo,
+    TaskRecord,
+    WebhookInfo,
+    read_backend,
+    read_id_and_time,
+    read_project,
+    read_projects,
+    read_task,
+    read_webhook,
+)
 
 T = TypeVar("T")
 
-TOKEN_HINT = (
-    "In Label Studio open Account & Settings → Personal Access Token, create one, and set LABEL_STUDIO_API_KEY to it."
-)
 _ONCE = {"max_retries": 0}
 _SPARE = timedelta(seconds=30)
 _FIELDS = (
     "id,created_at,updated_at,data,annotations,"
     "result,was_cancelled,ground_truth,completed_by,lead_time,parent_prediction"
 )
-
-
-@dataclass(frozen=True)
-class ProjectInfo:
-    id: int
-    title: str
-    created_at: datetime
-    label_config: str
-    model_version: str
-
-    @property
-    def uid(self) -> str:
-        """What Label Studio sends as `project` to an ML backend: `"{id}.{created_at in epoch seconds}"`."""
-        return f"{self.id}.{int(self.created_at.timestamp())}"
-
-
-@dataclass(frozen=True)
-class AnnotationRecord:
-    """One annotation; `result` holds its regions as Label Studio stores them."""
-
-    id: int
-    result: list[dict[str, Any]]
-    was_cancelled: bool
-    ground_truth: bool
-    created_at: datetime
-    updated_at: datetime
-    completed_by: int | None
-    lead_time: float | None
-    parent_prediction: int | None
-
-
-@dataclass(frozen=True)
-class TaskRecord:
-    """One task with all its annotations; addresses in `data` are as imported (`s3://…` is not resolved)."""
-
-    id: int
-    created_at: datetime
-    updated_at: datetime
-    data: dict[str, Any]
-    annotations: tuple[AnnotationRecord, ...]
-
-
-@dataclass(frozen=True)
-class BackendInfo:
-    """One ML backend row of a project. `connected`: Label Studio reached it just now and got its setup."""
-
-    id: int
-    url: str
-    title: str
-    connected: bool
-    error_message: str
-    model_version: str
-    basic_auth_user: str
-    """Empty: Label Studio sends no basic auth. The password cannot be read."""
-
-
-@dataclass(frozen=True)
-class WebhookInfo:
-    id: int
-    project: int | None
-    url: str
-    actions: frozenset[str]
-    send_for_all_actions: bool
-    send_payload: bool
-    is_active: bool
-    headers: dict[str, str] = field(repr=False)
 
 
 class LabelStudioClient:
@@ -148,7 +89,7 @@ class LabelStudioClient:
 
     def project(self, project_id: int) -> ProjectInfo:
         try:
-            return self._get(f"read project {project_id}", f"api/projects/{project_id}/", {}, _project)
+            return self._get(f"read project {project_id}", f"api/projects/{project_id}/", {}, read_project)
         except LabelStudioError as error:
             if error.code != 404:
                 raise
@@ -165,7 +106,7 @@ class LabelStudioClient:
         found: list[ProjectInfo] = []
         for page in itertools.count(1):
             params = {"page": page, "page_size": 100, "ordering": "id"}
-            rows, more = self._get("list projects", "api/projects/", params, _project_page)
+            rows, more = self._get("list projects", "api/projects/", params, read_projects)
             found += rows
             if not more:
                 break
@@ -187,7 +128,7 @@ class LabelStudioClient:
         found: dict[int, datetime] = {}
         while True:
             after = [_filter("id", "greater", "Number", max(found))] if found else []
-            page, more = self._tasks(project_id, after, "id", page_size, "id,updated_at", _id_and_time)
+            page, more = self._tasks(project_id, after, "id", page_size, "id,updated_at", read_id_and_time)
             found |= dict(page)
             if not more:
                 return found
@@ -205,7 +146,7 @@ class LabelStudioClient:
         """
         while True:
             later = [_filter("updated_at", "greater", "Datetime", _stamp(since))] if since is not None else []
-            page, more = self._tasks(project_id, later, "updated_at", page_size, _FIELDS, _task)
+            page, more = self._tasks(project_id, later, "updated_at", page_size, _FIELDS, read_task)
             if not more:
                 if page:
                     yield page
@@ -223,14 +164,18 @@ class LabelStudioClient:
 
     def backends(self, project_id: int) -> list[BackendInfo]:
         """The project's ML backends; Label Studio calls each of them before it answers."""
-        return self._call("list ML backends", lambda sdk: [_backend(row) for row in sdk.ml.list(project=project_id)])
+        return self._call(
+            "list ML backends", lambda sdk: [read_backend(row) for row in sdk.ml.list(project=project_id)]
+        )
 
     def create_backend(
         self, project_id: int, url: str, title: str, basic_auth: tuple[str, str] | None = None
     ) -> BackendInfo:
         """Connect an ML backend; Label Studio calls it first, and refuses one that does not answer."""
         fields = {"project": project_id, "url": url, "title": title, **_auth(basic_auth)}
-        return self._call("add the ML backend", lambda sdk: _backend(sdk.ml.create(**fields, request_options=_ONCE)))
+        return self._call(
+            "add the ML backend", lambda sdk: read_backend(sdk.ml.create(**fields, request_options=_ONCE))
+        )
 
     def update_backend(
         self,
@@ -247,7 +192,7 @@ class LabelStudioClient:
         fields = {"project": project_id, "url": url, "title": title, **_auth(basic_auth)}
         return self._call(
             "change the ML backend",
-            lambda sdk: _backend(sdk.ml.update(backend_id, **fields, request_options=_ONCE)),
+            lambda sdk: read_backend(sdk.ml.update(backend_id, **fields, request_options=_ONCE)),
         )
 
     def delete_backend(self, backend_id: int) -> None:
@@ -260,7 +205,7 @@ class LabelStudioClient:
         """The project's own webhooks, without those of the whole organization."""
         return self._call(
             "list webhooks",
-            lambda sdk: [_webhook(row) for row in sdk.webhooks.list(project=str(project_id))],
+            lambda sdk: [read_webhook(row) for row in sdk.webhooks.list(project=str(project_id))],
         )
 
     def create_webhook(
@@ -268,7 +213,9 @@ class LabelStudioClient:
     ) -> WebhookInfo:
         """Add an active webhook that sends these events with their payload."""
         fields = {"project": project_id, "url": url, **_hook(actions, headers)}
-        return self._call("add the webhook", lambda sdk: _webhook(sdk.webhooks.create(**fields, request_options=_ONCE)))
+        return self._call(
+            "add the webhook", lambda sdk: read_webhook(sdk.webhooks.create(**fields, request_options=_ONCE))
+        )
 
     def update_webhook(
         self, webhook_id: int, url: str, actions: frozenset[str], headers: dict[str, str]
@@ -277,7 +224,7 @@ class LabelStudioClient:
         fields = {"url": url, **_hook(actions, headers)}
         return self._call(
             "change the webhook",
-            lambda sdk: _webhook(sdk.webhooks.update(webhook_id, **fields, request_options=_ONCE)),
+            lambda sdk: read_webhook(sdk.webhooks.update(webhook_id, **fields, request_options=_ONCE)),
         )
 
     def delete_webhook(self, webhook_id: int) -> None:
@@ -294,7 +241,7 @@ class LabelStudioClient:
                 _filter("updated_at", "equal", "Datetime", _stamp(time)),
                 _filter("id", "greater", "Number", last),
             ]
-            page, more = self._tasks(project_id, same, "id", page_size, _FIELDS, _task)
+            page, more = self._tasks(project_id, same, "id", page_size, _FIELDS, read_task)
             if page:
                 last = page[-1].id
                 yield page
@@ -366,7 +313,7 @@ class LabelStudioClient:
                     raise
                 return call(sdk)
         except ApiError as error:
-            raise self._refusal(doing, error) from None
+            raise refusal(doing, self.url, self._key, error) from None
         except httpx.TimeoutException:
             raise LabelStudioError(
                 f"{where} did not {doing} within {self._timeout:g} s.",
@@ -376,7 +323,7 @@ class LabelStudioClient:
             raise LabelStudioError(
                 f"{where} cannot be reached.",
                 "Check that Label Studio runs and that LABEL_STUDIO_URL is its address as seen from here.",
-                reason=self._clean(str(error)),
+                reason=one_line(str(error), self._key),
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LabelStudioError(
@@ -414,76 +361,6 @@ class LabelStudioClient:
             tokens._set_access_token(tokens.refresh().access)
         return True
 
-    def _refusal(self, doing: str, error: Any) -> LabelStudioError:
-        code = error.status_code
-        reason = self._clean(_words(error.body))
-        if code == 401:
-            return LabelStudioError(self._unknown(reason), TOKEN_HINT, reason=reason, code=code)
-        if code is not None and 300 <= code < 400:
-            target = public_url(str((error.headers or {}).get("location", "")))
-            return LabelStudioError(
-                f"Label Studio at {public_url(self.url)} sends its callers on to {target}.",
-                "Set LABEL_STUDIO_URL to the address that it names.",
-                code=code,
-            )
-        if code is None or code < 400 or (code == 404 and not isinstance(_parsed(error.body), dict)):
-            return LabelStudioError(
-                f"{public_url(self.url)} does not answer like Label Studio.",
-                "Set LABEL_STUDIO_URL to Label Studio's address.",
-                code=code,
-            )
-        hint = "Look into Label Studio's log." if code >= 500 else ""
-        if code == 403:
-            hint = "Use a token of somebody who may administer the project."
-        message = f"Label Studio refused to {doing} (HTTP {code})" + (f": {reason}" if reason else ".")
-        return LabelStudioError(message, hint, reason=reason, code=code)
-
-    def _unknown(self, reason: str) -> str:
-        """What is wrong with a token that Label Studio answers with 401."""
-        if self._key.count(".") == 2:
-            return (
-                "Label Studio does not accept this personal access token: "
-                "it is expired, revoked, incomplete or from another Label Studio."
-            )
-        if "legacy" in reason:
-            return "This is a legacy token, and legacy tokens are switched off in this Label Studio."
-        return "Label Studio does not know this token."
-
-    def _clean(self, words: str) -> str:
-        """Label Studio's words as one line of plain text, without the token."""
-        text = " ".join(re.sub(r"<[^>]*>", "", words).split())[:600]
-        return text.replace(self._key, "…") if self._key else text
-
-
-def public_url(url: str) -> str:
-    """The address without user name, password and query: fit for messages."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def _parsed(body: Any) -> Any:
-    if not isinstance(body, str):
-        return body
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None
-
-
-def _words(body: Any) -> str:
-    """The reason in an error's body: the validation errors where there are some, else `detail`."""
-    parsed = _parsed(body)
-    if not isinstance(parsed, dict):
-        return ""
-    errors = parsed.get("validation_errors")
-    if isinstance(errors, dict) and errors:
-        return " ".join(
-            str(text) if name == "non_field_errors" else f"{name}: {text}"
-            for name, texts in errors.items()
-            for text in (texts if isinstance(texts, list) else [texts])
-        )
-    return str(parsed.get("detail") or "")
-
 
 def _filter(column: str, operator: str, kind: str, value: str | int) -> dict[str, Any]:
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
@@ -492,10 +369,6 @@ def _filter(column: str, operator: str, kind: str, value: str | int) -> dict[str
 def _stamp(time: datetime) -> str:
     """A time as Label Studio's filters read it: UTC, with microseconds."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def _auth(basic_auth: tuple[str, str] | None) -> dict[str, str]:
@@ -518,71 +391,3 @@ def _given(value: object) -> str:
     if not value:
         raise ValueError("missing")
     return str(value)
-
-
-def _project_page(body: Any) -> tuple[list[ProjectInfo], bool]:
-    return [_project(row) for row in body["results"]], bool(body["next"])
-
-
-def _project(row: dict[str, Any]) -> ProjectInfo:
-    return ProjectInfo(
-        id=int(row["id"]),
-        title=str(row["title"] or ""),
-        created_at=_time(row["created_at"]),
-        label_config=str(row["label_config"] or ""),
-        model_version=str(row["model_version"] or ""),
-    )
-
-
-def _id_and_time(row: dict[str, Any]) -> tuple[int, datetime]:
-    return int(row["id"]), _time(row["updated_at"])
-
-
-def _task(row: dict[str, Any]) -> TaskRecord:
-    return TaskRecord(
-        id=int(row["id"]),
-        created_at=_time(row["created_at"]),
-        updated_at=_time(row["updated_at"]),
-        data=row["data"],
-        annotations=tuple(_annotation(one) for one in row["annotations"]),
-    )
-
-
-def _annotation(row: dict[str, Any]) -> AnnotationRecord:
-    owner = row["completed_by"]
-    return AnnotationRecord(
-        id=int(row["id"]),
-        result=row["result"] or [],
-        was_cancelled=bool(row["was_cancelled"]),
-        ground_truth=bool(row["ground_truth"]),
-        created_at=_time(row["created_at"]),
-        updated_at=_time(row["updated_at"]),
-        completed_by=owner["id"] if isinstance(owner, dict) else owner,
-        lead_time=row["lead_time"],
-        parent_prediction=row["parent_prediction"],
-    )
-
-
-def _backend(row: Any) -> BackendInfo:
-    return BackendInfo(
-        id=int(row.id),
-        url=str(row.url),
-        title=str(row.title or ""),
-        connected=row.state in ("CO", "TR", "PR"),
-        error_message=str(row.error_message or ""),
-        model_version=str(row.model_version or ""),
-        basic_auth_user=str(row.basic_auth_user or "") if row.auth_method == "BASIC_AUTH" else "",
-    )
-
-
-def _webhook(row: Any) -> WebhookInfo:
-    return WebhookInfo(
-        id=int(row.id),
-        project=row.project,
-        url=str(row.url),
-        actions=frozenset(str(action) for action in row.actions or ()),
-        send_for_all_actions=bool(row.send_for_all_actions),
-        send_payload=bool(row.send_payload),
-        is_active=bool(row.is_active),
-        headers={str(name): str(value) for name, value in (row.headers or {}).items()},
-    )

@@ -143,6 +143,8 @@ class YoloBackend:
             self._services.store.save_project(self.project_id, label_config=label_config, title=title)
 
     def _version(self, served: Served, schema: LabelSchema) -> str:
+        if served.detector is None and not served.baseline:
+            return served.name  # v0 without weights, or not loaded yet, has no classes to speak of
         threshold = self._services.settings.score_threshold
         now = fingerprint(served.read(schema), served.names, threshold, served.model)
         baseline = served.baseline

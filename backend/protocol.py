@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from backend.serving import Serving
 
 blueprint = Blueprint("protocol", __name__)
 MOST_TASKS = 100_000
+_UID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 def serving() -> Serving:
@@ -155,7 +157,10 @@ def _body(*, empty: bool = False) -> dict[str, Any]:
     """The request's JSON object, whatever its Content-Type says. Raises BadRequest."""
     if empty and not request.get_data():
         return {}
-    found = request.get_json(force=True, silent=True)
+    try:
+        found = request.get_json(force=True, silent=True)
+    except RecursionError:
+        found = None
     if not isinstance(found, dict):
         raise BadRequest("The body must be a JSON object.")
     return found
@@ -178,15 +183,16 @@ def project_uid(project: Any) -> str:
     if project is None or project == "":
         return ""
     if isinstance(project, str):
-        number, _, created = project.partition(".")
-        if number.isdecimal() and (created.isdecimal() or not created) and len(project) < 40:
-            return project
+        uid = project
+    else:
+        try:
+            created_at = datetime.fromisoformat(project["created_at"])
+            uid = f"{int(project['id'])}.{int(created_at.timestamp())}"
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise BadRequest("The field 'project' needs 'id' and 'created_at'.") from None
+    if not _UID.fullmatch(uid):
         raise BadRequest("The field 'project' must look like '1.1795453273'.")
-    try:
-        created_at = datetime.fromisoformat(project["created_at"])
-        return f"{int(project['id'])}.{int(created_at.timestamp())}"
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise BadRequest("The field 'project' needs 'id' and 'created_at'.") from None
+    return uid
 
 
 def _describe(job: Job) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backend.errors import YoloopError
 
 
 class Settings(BaseSettings):
@@ -78,6 +81,12 @@ class Settings(BaseSettings):
     holdout: float = Field(0.2, gt=0, lt=1, description="Share of the annotated images that only judge.")
     refresh_interval: float = Field(1.0, gt=0, description="Seconds between looks for a newly promoted version.")
 
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """The environment variable of a field."""
+        alias = cls.model_fields[name].validation_alias
+        return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"YOLOOP_{name.upper()}"
+
     @field_validator("device")
     @classmethod
     def _device_is_known(cls, value: str) -> str:
@@ -89,8 +98,14 @@ class Settings(BaseSettings):
     def root(self) -> Path:
         """The home folder, absolute, made when it is missing (only its owner may enter)."""
         path = self.home.expanduser().absolute()
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                return path
+        except OSError as error:
+            raise YoloopError(
+                f"YOLOOP_HOME cannot be written: {error.strerror}.", "Set it to a folder that yoloop may write to."
+            ) from None
 
     @cached_property
     def models_dir(self) -> Path:

@@ -36,6 +36,7 @@ class Worker:
         self._stop = threading.Event()
         self._next_sync: dict[str, float] = {}
         self._failures: dict[str, int] = {}
+        self._failed_at: dict[str, float] = {}
         self._started: set[str] = set()
 
     def run(self) -> None:
@@ -57,16 +58,20 @@ class Worker:
         """One look: start what was asked for, then sync the projects whose time has come."""
         settings = self._services.settings
         for job in reversed(self._services.jobs.unfinished()):
-            self._start(job.id)
+            if job.cancel and job.status == "queued":
+                self._services.jobs.finish(job.id, "cancelled", "Cancelled before it began.", now)
+            else:
+                self._start(job.id)
         hints = {hint.uid: hint for hint in self._services.store.hints()}
         due = {uid: hint for uid, hint in hints.items() if hint.due(now, settings.debounce, settings.debounce_max)}
         for project in self._services.store.projects():
             hint = due.get(project.uid) or due.get(EVERY_PROJECT)
             # While events still come in, the clock waits with them: they will be learned together.
             waiting = project.uid in hints and project.uid not in due
-            failing = self._failures.get(project.uid, 0) > 0
+            # After a failure an old hint waits for its turn; a newer one shows that Label Studio is back.
+            news = hint is not None and hint.last_at > self._failed_at.get(project.uid, 0.0)
             on_time = now >= self._next_sync.get(project.uid, 0.0)
-            if (on_time and not waiting) or (hint is not None and not failing):
+            if news or (on_time and not waiting):
                 self._look(project.uid, hint, now)
         if EVERY_PROJECT in due:
             self._services.store.answered(due[EVERY_PROJECT])
@@ -78,11 +83,13 @@ class Worker:
             sync(self._services, uid, now, deletions=hint is not None and hint.deletions)
         except LabelStudioError as error:
             failures = self._failures[uid] = self._failures.get(uid, 0) + 1
+            self._failed_at[uid] = now
             self._next_sync[uid] = now + min(LATEST_RETRY, settings.sync_interval * 2 ** min(failures - 1, 10))
             store.save_project(uid, sync_error=str(error))
             if failures == 1:
                 log.warning("Project %s cannot be read: %s", uid, error)
             return
+        self._failed_at.pop(uid, None)
         if self._failures.pop(uid, 0):
             log.info("Project %s can be read again", uid)
         self._next_sync[uid] = now + settings.sync_interval

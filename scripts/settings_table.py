@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pydantic import AliasChoices, SecretStr
+from pydantic import SecretStr
 
 from backend.settings import Settings
 
@@ -17,11 +17,9 @@ def table() -> str:
     """One row per setting: its environment name, its default, its description."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        alias = field.validation_alias
-        variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"YOLOOP_{name.upper()}"
         default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
         shown = "" if default in ("", None) else f"`{default}`"
-        rows.append(f"| `{variable}` | {shown} | {field.description} |")
+        rows.append(f"| `{Settings.variable(name)}` | {shown} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 

@@ -57,13 +57,11 @@ class Ledger:
         from backend.store import projects
 
         with self._store.write() as db:
-            for task in tasks:
-                values = _row(task)
-                db.execute(
-                    insert(table)
-                    .values(uid=uid, task_id=task.id, **values)
-                    .on_conflict_do_update(index_elements=["uid", "task_id"], set_=values)
-                )
+            rows = [{"uid": uid, "task_id": task.id, **_row(task)} for task in tasks]
+            made = insert(table)
+            changed = {name: made.excluded[name] for name in rows[0] if name not in ("uid", "task_id")} if rows else {}
+            if rows:
+                db.execute(made.on_conflict_do_update(index_elements=["uid", "task_id"], set_=changed), rows)
             db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))
 
     def keep_only(self, uid: str, task_ids: Iterable[int]) -> int:

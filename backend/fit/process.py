@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,8 +16,13 @@ from typing import Any
 
 from backend.errors import TrainingCancelled, TrainingError
 
+log = logging.getLogger(__name__)
+
 SUPERVISED = "YOLOOP_SUPERVISED"
 """Set by `yoloop up` for what it starts: server and worker then share a session, in which niceness counts."""
+
+RESTARTS = 3
+"""Times that a killed training is started again before it counts as failed."""
 
 GRACE = 5.0
 """Seconds between asking a training to end and ending it."""
@@ -42,6 +48,20 @@ def run_training(
     """
     if (folder / "result.json").exists():
         return _read(folder / "result.json")
+    for attempt in range(1 + RESTARTS):
+        code = _run_once(folder, on_progress, cancelled, poll)
+        if code == 0 and (folder / "result.json").exists():
+            return _read(folder / "result.json")
+        if code >= 0 or attempt == RESTARTS:
+            break
+        log.warning("The training was killed by signal %d; it goes on where it was", -code)
+    raise TrainingError(f"The training's process ended with {code}: {_last_words(folder)}")
+
+
+def _run_once(
+    folder: Path, on_progress: Callable[[Mapping[str, Any]], None], cancelled: Callable[[], bool], poll: float
+) -> int:
+    """One process' life; its exit code, negative when a signal killed it."""
     supervised = SUPERVISED in os.environ
     spec = _read(folder / "spec.json")
     (folder / "spec.json").write_text(json.dumps({**spec, "parent": os.getpid(), "own_session": not supervised}))
@@ -68,9 +88,7 @@ def run_training(
             time.sleep(poll)
     finally:
         end_group(process)
-    if process.returncode != 0 or not (folder / "result.json").exists():
-        raise TrainingError(f"The training's process ended with {process.returncode}: {_last_words(folder)}")
-    return _read(folder / "result.json")
+    return process.returncode
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

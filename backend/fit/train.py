@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from backend.predict.engine.quiet import limit_threads, prepare
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("backend.fit.train")  # it runs as __main__
 
 NICENESS = 19
 

@@ -191,7 +191,12 @@ class Training:
             self._services.ledger.mark_seen(job.uid, {each.task_id: each.content for each in examples})
         self._services.jobs.finish(job.id, status, message, time.time(), version)
         log.log(logging.INFO if status == "done" else logging.WARNING, "Project %s: %s", job.uid, message)
-        shutil.rmtree(self.folder(job.id), ignore_errors=True)
+        folder = self.folder(job.id)
+        if status == "failed" and (folder / "train.log").exists():
+            logs = self._services.settings.root / "logs"
+            logs.mkdir(exist_ok=True)
+            shutil.move(folder / "train.log", logs / f"train-{job.id}.log")
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _tell(self, job: Job, message: str) -> None:
         if self._services.jobs.cancelled(job.id):

@@ -17,7 +17,7 @@ from pathlib import Path
 from backend.labels.schema import LabelSchema
 from backend.predict.base_model import get_base_model
 from backend.predict.engine.base import Detector
-from backend.predict.engine.torch import TorchDetector
+from backend.predict.engine.torch import TorchDetector, rehearse
 from backend.settings import Settings
 from model_registry import Registry, Version
 
@@ -57,6 +57,7 @@ class _Slot:
     number: int | None
     served: Served
     loaded: threading.Event = field(default_factory=threading.Event)
+    failed: int | None = None
     failed_at: float = 0.0
 
 
@@ -107,7 +108,8 @@ class Models:
     def loaded(self) -> dict[str, str]:
         """Project → version that is in memory."""
         with self._lock:
-            return {uid: slot.served.name for uid, slot in self._slots.items() if slot.served.detector is not None}
+            served = {uid: self._base if slot.number is None else slot.served for uid, slot in self._slots.items()}
+        return {uid: each.name for uid, each in served.items() if each.detector is not None}
 
     def refresh(self) -> None:
         """Look once for promotions and load what is new."""
@@ -116,12 +118,12 @@ class Models:
             number = self._registry.champion_number(uid)
             if number == slot.number and (number is None or slot.served.detector is not None):
                 continue
-            if slot.failed_at and time.monotonic() - slot.failed_at < RETRY_LOAD:
+            if slot.failed_at and slot.failed == number and time.monotonic() - slot.failed_at < RETRY_LOAD:
                 continue
             try:
                 served = self._load(uid, number)
             except Exception:
-                slot.failed_at = time.monotonic()
+                slot.failed, slot.failed_at = number, time.monotonic()
                 log.exception("Project %s: version v%s could not be loaded", uid, number)
                 if slot.served.detector is None:
                     slot.served = replace(slot.served, why=f"Version v{number} could not be loaded.")
@@ -149,6 +151,10 @@ class Models:
         return replace(_target(version), detector=self._detector(self._registry.fetch(version), size), why="")
 
     def _load_base(self) -> None:
+        try:
+            rehearse(self._settings.device)
+        except Exception:
+            log.exception("A model cannot be run here")
         found = get_base_model(self._settings)
         if found.path is None:
             self._base = Served("v0", "", {}, why=found.why)

@@ -6,6 +6,7 @@ The tests build on each other, in their order: one project's life.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,17 +156,27 @@ def test_a_killed_server_comes_back_with_the_same_version(loop: Loop) -> None:
     assert entry["result"]
 
 
-def test_a_worker_killed_while_it_trains_still_brings_the_version(loop: Loop) -> None:
-    job = loop.yoloop.post("/webhook", {"action": "START_TRAINING", "project": _project_of(loop)})["job"]
+def test_a_killed_worker_and_a_killed_training_still_bring_the_version(loop: Loop) -> None:
+    (backend,) = loop.label_studio.api("GET", f"/api/ml?project={loop.project}")
+    loop.label_studio.api("POST", f"/api/ml/{backend['id']}/train", json={})
+    (job,) = wait_for(lambda: [each.id for each in Jobs(loop.yoloop.store).unfinished()], 10, "the job")
     again = loop.yoloop.post("/webhook", {"action": "START_TRAINING", "project": _project_of(loop)})
     assert again == {"job": job, "status": "joined"}
     wait_for(lambda: (_job(loop, job)["epoch"] or 0) >= 1, TRAINING, "the first epoch")
     (worker,) = loop.yoloop.processes("backend.cli", "worker")
     (trainer,) = loop.yoloop.processes("backend.fit.train")
+    server = loop.yoloop.processes("backend.cli", "serve")[0]
+    assert os.getsid(trainer.pid) == os.getsid(server.pid), "niceness counts only inside one session"
+    assert trainer.nice() == 19
+    assert os.getpgid(trainer.pid) == trainer.pid
     worker.kill()
     wait_for(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, 10, "the orphan to end")
-    wait_for(lambda: loop.yoloop.processes("backend.cli", "worker"), 60, "a new worker")
+    # The new worker goes on by itself; then the training's own process is killed, too.
+    (trainer,) = wait_for(lambda: loop.yoloop.processes("backend.fit.train"), 60, "the training to go on")
+    wait_for(lambda: "Going on from" in _train_log(loop, job), 60, "the training to resume")
+    trainer.kill()
     third = loop.wait_for_version("v3")
+    assert "was killed by signal 9" in loop.yoloop.log.read_text()
     assert _job(loop, job)["job_status"] == "done"
     assert _job(loop, job)["version"] == "v3"
     assert third["parent"] == "v1"
@@ -246,6 +257,11 @@ def _data_of(loop: Loop, task: int) -> dict[str, Any]:
 def _project_of(loop: Loop) -> dict[str, Any]:
     found: dict[str, Any] = loop.label_studio.api("GET", f"/api/projects/{loop.project}/")
     return found
+
+
+def _train_log(loop: Loop, job: str) -> str:
+    path = loop.yoloop.home / "jobs" / job / "train.log"
+    return path.read_text() if path.exists() else ""
 
 
 def _job(loop: Loop, job: str) -> dict[str, Any]:

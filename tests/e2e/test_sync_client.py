@@ -17,7 +17,9 @@ import requests
 from e2e.labelstudio import LabelStudioServer, free_port
 
 from backend.errors import LabelStudioError
-from backend.labelstudio import LabelStudioClient, ProjectInfo, TaskRecord, public_url
+from backend.labelstudio import LabelStudioClient
+from backend.labelstudio_errors import public_url
+from backend.labelstudio_records import ProjectInfo, TaskRecord
 
 REGION = {
     "id": "r1",

@@ -18,7 +18,7 @@ class TorchDetector:
     """A YOLO checkpoint on torch.
 
     Args:
-        weights: an ultralytics checkpoint of a detection model.
+        weights: an ultralytics checkpoint of a detection model, or the name of a model's yaml.
         device: `auto`, `cpu`, `cuda`, `cuda:0` …
         image_size: longer side of the network's input, in pixels.
         max_regions: most objects of one image.
@@ -66,6 +66,14 @@ class TorchDetector:
 
     def warm(self) -> None:
         self.detect([np.zeros((self._image_size, self._image_size, 3), np.uint8)], conf=0.5)
+
+
+def rehearse(device: str) -> None:
+    """Import and set up what the first model of a process pays for: seconds that no swap should take.
+
+    Runs a network with random weights once; nobody sees what it finds.
+    """
+    TorchDetector(Path("yolo11n.yaml"), device=device, image_size=64).warm()
 
 
 def choose_device(device: str) -> str:

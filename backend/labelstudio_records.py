@@ -1,0 +1,146 @@
+"""What Label Studio tells, as plain records, and how its rows are read into them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ProjectInfo:
+    id: int
+    title: str
+    created_at: datetime
+    label_config: str
+    model_version: str
+
+    @property
+    def uid(self) -> str:
+        """What Label Studio sends as `project` to an ML backend: `"{id}.{created_at in epoch seconds}"`."""
+        return f"{self.id}.{int(self.created_at.timestamp())}"
+
+
+@dataclass(frozen=True)
+class AnnotationRecord:
+    """One annotation; `result` holds its regions as Label Studio stores them."""
+
+    id: int
+    result: list[dict[str, Any]]
+    was_cancelled: bool
+    ground_truth: bool
+    created_at: datetime
+    updated_at: datetime
+    completed_by: int | None
+    lead_time: float | None
+    parent_prediction: int | None
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """One task with all its annotations; addresses in `data` are as imported (`s3://…` is not resolved)."""
+
+    id: int
+    created_at: datetime
+    updated_at: datetime
+    data: dict[str, Any]
+    annotations: tuple[AnnotationRecord, ...]
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """One ML backend row of a project. `connected`: Label Studio reached it just now and got its setup."""
+
+    id: int
+    url: str
+    title: str
+    connected: bool
+    error_message: str
+    model_version: str
+    basic_auth_user: str
+    """Empty: Label Studio sends no basic auth. The password cannot be read."""
+
+
+@dataclass(frozen=True)
+class WebhookInfo:
+    id: int
+    project: int | None
+    url: str
+    actions: frozenset[str]
+    send_for_all_actions: bool
+    send_payload: bool
+    is_active: bool
+    headers: dict[str, str] = field(repr=False)
+
+
+def read_projects(body: Any) -> tuple[list[ProjectInfo], bool]:
+    """A page of projects, and whether there is another."""
+    return [read_project(row) for row in body["results"]], bool(body["next"])
+
+
+def read_project(row: dict[str, Any]) -> ProjectInfo:
+    return ProjectInfo(
+        id=int(row["id"]),
+        title=str(row["title"] or ""),
+        created_at=_time(row["created_at"]),
+        label_config=str(row["label_config"] or ""),
+        model_version=str(row["model_version"] or ""),
+    )
+
+
+def read_id_and_time(row: dict[str, Any]) -> tuple[int, datetime]:
+    return int(row["id"]), _time(row["updated_at"])
+
+
+def read_task(row: dict[str, Any]) -> TaskRecord:
+    return TaskRecord(
+        id=int(row["id"]),
+        created_at=_time(row["created_at"]),
+        updated_at=_time(row["updated_at"]),
+        data=row["data"],
+        annotations=tuple(_annotation(one) for one in row["annotations"]),
+    )
+
+
+def _annotation(row: dict[str, Any]) -> AnnotationRecord:
+    owner = row["completed_by"]
+    return AnnotationRecord(
+        id=int(row["id"]),
+        result=row["result"] or [],
+        was_cancelled=bool(row["was_cancelled"]),
+        ground_truth=bool(row["ground_truth"]),
+        created_at=_time(row["created_at"]),
+        updated_at=_time(row["updated_at"]),
+        completed_by=owner["id"] if isinstance(owner, dict) else owner,
+        lead_time=row["lead_time"],
+        parent_prediction=row["parent_prediction"],
+    )
+
+
+def read_backend(row: Any) -> BackendInfo:
+    return BackendInfo(
+        id=int(row.id),
+        url=str(row.url),
+        title=str(row.title or ""),
+        connected=row.state in ("CO", "TR", "PR"),
+        error_message=str(row.error_message or ""),
+        model_version=str(row.model_version or ""),
+        basic_auth_user=str(row.basic_auth_user or "") if row.auth_method == "BASIC_AUTH" else "",
+    )
+
+
+def read_webhook(row: Any) -> WebhookInfo:
+    return WebhookInfo(
+        id=int(row.id),
+        project=row.project,
+        url=str(row.url),
+        actions=frozenset(str(action) for action in row.actions or ()),
+        send_for_all_actions=bool(row.send_for_all_actions),
+        send_payload=bool(row.send_payload),
+        is_active=bool(row.is_active),
+        headers={str(name): str(value) for name, value in (row.headers or {}).items()},
+    )
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from shapes import LABELS
+from tiny import SIZE, tiny_yolo
+from web import Server
+
+from backend.app import create_app
+from backend.serving import Serving, make_serving
+from backend.settings import Settings
+from model_registry import Registry
+
+FINDS = {0: (0, 0.9), 1: (1, 0.6), 2: (2, 0.1)}
+"""The base model of these tests: many discs, some squares, and triangles below the usual threshold."""
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's schema in a file: making it takes seconds, copying it none."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    Registry(f"sqlite:///{folder / 'mlflow.db'}", folder / "registry").open()
+    return folder / "mlflow.db"
+
+
+Start = Callable[..., Serving]
+
+
+Weights = Callable[[Sequence[str], Mapping[int, tuple[int, float]]], Path]
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """Makes a tiny checkpoint, each once."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def make(names: Sequence[str], finds: Mapping[int, tuple[int, float]]) -> Path:
+        key = hashlib.sha256(repr((list(names), sorted(finds.items()))).encode()).hexdigest()
+        path = folder / f"{key[:16]}.pt"
+        return path if path.exists() else tiny_yolo(path, names, finds)
+
+    return make
+
+
+@pytest.fixture
+def start(tmp_path: Path, empty_registry: Path, weights: Weights) -> Iterator[Start]:
+    """Starts the serving process' parts on a home below `tmp_path`, with a tiny base model."""
+    started: list[Serving] = []
+
+    def start(
+        names: Sequence[str] = LABELS, finds: Mapping[int, tuple[int, float]] = FINDS, **settings: Any
+    ) -> Serving:
+        home = tmp_path / "home"
+        home.mkdir(exist_ok=True)
+        if not (home / "mlflow.db").exists():
+            shutil.copyfile(empty_registry, home / "mlflow.db")
+            (home / "models").mkdir()
+        shutil.copyfile(weights(names, finds), home / "models" / "tiny.pt")
+        options = {
+            "home": home,
+            "base_model": "tiny.pt",
+            "offline": True,
+            "device": "cpu",
+            "image_size": SIZE,
+            "fetch_timeout": 5.0,
+            "refresh_interval": 0.05,
+            **settings,
+        }
+        started.append(make_serving(Settings(**options)))
+        return started[-1]
+
+    yield start
+    for serving in started:
+        serving.close()
+
+
+@pytest.fixture
+def serving(start: Start) -> Serving:
+    return start()
+
+
+@pytest.fixture
+def client(serving: Serving) -> FlaskClient:
+    return create_app(serving=serving).test_client()
+
+
+@pytest.fixture
+def studio() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()

@@ -1,0 +1,216 @@
+"""Promotion and rollback under load: no request fails, and each answer comes from the version it names."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from integration.bodies import UID, config, predict, setup, task
+from shapes import LABELS
+from tiny import SIZE
+
+from backend.app import create_app
+from backend.labels.mapping import fingerprint
+from backend.labels.schema import parse_label_config
+from backend.predict.models import TRAINED
+from backend.serving import Serving
+from model_registry import Version
+
+Start = Callable[..., Serving]
+Weights = Callable[..., Path]
+
+SCORES = {"v0": 0.9, "v1": 0.8, "v2": 0.7, "v3": 0.6}
+"""What each version scores its discs with, which tells them apart."""
+
+
+@pytest.fixture
+def serving(start: Start) -> Serving:
+    return start(finds={1: (0, SCORES["v0"])})
+
+
+@pytest.fixture
+def app(serving: Serving) -> Flask:
+    return create_app(serving=serving)
+
+
+def register(serving: Serving, weights: Path) -> Version:
+    """The next version of the project, as a training registers it."""
+    registry, schema = serving.services.registry, parse_label_config(config())
+    return registry.register(
+        UID,
+        f"training {time.monotonic_ns()}",
+        {"weights.pt": weights},
+        metrics={},
+        params={},
+        tags={
+            "classes": json.dumps(LABELS),
+            "image_size": str(SIZE),
+            "fingerprint": fingerprint(schema, dict(enumerate(LABELS)), serving.settings.score_threshold, TRAINED),
+        },
+    )
+
+
+def version(app: Flask) -> str:
+    found: str = app.test_client().post("/setup", json=setup()).get_json()["model_version"]
+    return found
+
+
+def wait_for(app: Flask, name: str) -> None:
+    """Until /setup tells of a version, which it must within five seconds."""
+    until = time.monotonic() + 5
+    while (now := version(app)) != name:
+        assert time.monotonic() < until, f"/setup still says {now}, not {name}"
+        time.sleep(0.01)
+
+
+class Load:
+    """Eight threads that predict without a pause, and what they were answered."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._stop = threading.Event()
+        self.wrong: list[Any] = []
+        self.answers: list[str] = []
+        self.threads = [threading.Thread(target=self._run, daemon=True) for _ in range(8)]
+
+    def _run(self) -> None:
+        client = self._app.test_client()
+        while not self._stop.is_set():
+            try:
+                response = client.post("/predict", json=predict([task(1), task(2)]))
+                entries = response.get_json()["results"]
+                for entry in entries:
+                    found = {round(region["score"], 2) for region in entry["result"]}
+                    if response.status_code != 200 or found != {SCORES[entry["model_version"]]}:
+                        self.wrong.append(entry)
+                    self.answers.append(entry["model_version"])
+            except Exception as error:
+                self.wrong.append(error)
+                return
+
+    def see(self, name: str) -> None:
+        """Until every thread can have had an answer by that version."""
+        until, want = time.monotonic() + 10, 32
+        while self.answers[-want:] != [name] * want:
+            assert time.monotonic() < until, f"still {set(self.answers[-want:])}; {self.wrong[:1]}"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self.threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@contextmanager
+def load(app: Flask) -> Iterator[Load]:
+    made = Load(app)
+    for thread in made.threads:
+        thread.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def test_promotions_and_rollbacks_under_load(app: Flask, serving: Serving, weights: Weights) -> None:
+    registry = serving.services.registry
+    assert version(app) == "v0"
+    for name in ("v1", "v2"):
+        assert register(serving, weights(LABELS, {1: (0, SCORES[name])})).name == name
+    with load(app) as running:
+        running.see("v0")
+        registry.promote(UID, 1, "better")
+        wait_for(app, "v1")
+        running.see("v1")
+        registry.promote(UID, 2, "better still")
+        wait_for(app, "v2")
+        running.see("v2")
+        registry.rollback(UID)
+        wait_for(app, "v1")
+        running.see("v1")
+        registry.rollback(UID)
+        wait_for(app, "v0")
+        running.see("v0")
+    assert running.wrong == []
+    assert set(running.answers) == {"v0", "v1", "v2"}
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(
+    app: Flask, serving: Serving, weights: Weights, tmp_path: Path
+) -> None:
+    registry = serving.services.registry
+    register(serving, weights(LABELS, {1: (0, SCORES["v1"])}))
+    registry.promote(UID, 1, "better")
+    wait_for(app, "v1")
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    register(serving, tmp_path / "junk.pt")
+    register(serving, weights(LABELS, {1: (0, SCORES["v3"])}))
+    with load(app) as running:
+        running.see("v1")
+        registry.promote(UID, 2, "by mistake")
+        tried = serving.services.settings.root / "registry" / "local" / UID / "2" / "weights.pt"
+        while not tried.exists():
+            time.sleep(0.01)
+        running.see("v1")
+        assert version(app) == "v1"
+        # The next good version is not held up by the broken one.
+        registry.promote(UID, 3, "mended")
+        wait_for(app, "v3")
+        running.see("v3")
+    assert running.wrong == []
+    assert set(running.answers) == {"v1", "v3"}
+
+
+def test_weights_that_changed_on_the_disk_are_not_served(
+    app: Flask, serving: Serving, weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = serving.services.registry
+    register(serving, weights(LABELS, {1: (0, SCORES["v1"])}))
+    (stored,) = (serving.settings.root / "registry" / "artifacts").rglob("weights.pt")
+    stored.write_bytes(weights(LABELS, {1: (0, SCORES["v2"])}).read_bytes())
+    assert version(app) == "v0"
+    registry.promote(UID, 1, "better")
+    until = time.monotonic() + 5
+    while "not the one that was registered" not in caplog.text:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert version(app) == "v0"
+    entries = app.test_client().post("/predict", json=predict([task(1)])).get_json()["results"]
+    assert round(entries[0]["result"][0]["score"], 2) == SCORES["v0"]
+
+
+def test_what_served_before_a_restart_serves_after_it(app: Flask, serving: Serving, start: Start) -> None:
+    app.test_client().post("/setup", json=setup())
+    stored = serving.settings.models_dir / "tiny.pt"
+    register(serving, stored)
+    serving.services.registry.promote(UID, 1, "better")
+    wait_for(app, "v1")
+    serving.close()
+    again = create_app(serving=start(finds={1: (0, SCORES["v2"])}))
+    assert version(again) == "v1"  # at once, although it is still being loaded
+    entries = again.test_client().post("/predict", json=predict([task(1)])).get_json()["results"]
+    assert entries[0]["model_version"] == "v1"
+    assert round(entries[0]["result"][0]["score"], 2) == SCORES["v0"]
+
+
+def test_the_versions_are_listed(app: Flask, serving: Serving) -> None:
+    version(app)
+    client, registry = app.test_client(), serving.services.registry
+    for _ in range(11):
+        made = register(serving, serving.settings.models_dir / "tiny.pt")
+    registry.promote(UID, 1, "First version.")
+    registry.reject(UID, made.number, "It is worse.")
+    for said in (client.get("/versions").get_json(), client.post("/versions", json={"project": UID}).get_json()):
+        assert said["versions"] == [f"v{number}" for number in range(11, 0, -1)]
+        newest, oldest = said["details"][0], said["details"][-1]
+        assert (newest["version"], newest["champion"], newest["decision"]) == ("v11", False, "rejected")
+        assert (oldest["version"], oldest["champion"], oldest["reason"]) == ("v1", True, "First version.")
+    assert client.post("/versions", json={"project": "8.1"}).get_json()["versions"] == []

@@ -1,0 +1,99 @@
+"""An event becomes one durable row, whatever it holds; START_TRAINING becomes a job."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from flask.testing import FlaskClient
+from integration.bodies import UID, config, event
+
+from backend.app import create_app
+from backend.serving import Serving
+from backend.store import EVERY_PROJECT, Store
+
+
+def test_many_events_are_one_row(client: FlaskClient, serving: Serving) -> None:
+    began = time.time()
+    for _ in range(50):
+        assert client.post("/webhook", json=event("ANNOTATION_CREATED")).status_code == 201
+    (hint,) = serving.services.store.hints()
+    assert (hint.uid, hint.events, hint.deletions) == (UID, 50, False)
+    assert began <= hint.first_at <= hint.last_at <= time.time()
+
+
+def test_threads_lose_no_event(serving: Serving) -> None:
+    app = create_app(serving=serving)
+    actions = ["ANNOTATION_CREATED", "TASKS_DELETED", "ANNOTATION_UPDATED", "PROJECT_UPDATED"] * 15
+
+    def send(action: str) -> int:
+        return app.test_client().post("/webhook", json=event(action)).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(send, actions)) == {201}
+    (hint,) = serving.services.store.hints()
+    assert (hint.events, hint.deletions) == (60, True)
+
+
+def test_what_was_noted_is_on_the_disk(client: FlaskClient, serving: Serving) -> None:
+    client.post("/webhook", json=event("ANNOTATIONS_DELETED", annotations=[{"id": 5}]))
+    job = client.post("/webhook", json=event("START_TRAINING")).get_json()["job"]
+    other = Store(serving.settings.database_url)
+    (hint,) = other.hints()
+    assert hint.deletions
+    assert other.project(UID) == serving.services.store.project(UID)
+    other.close()
+    assert serving.services.jobs.get(job) is not None
+
+
+def test_an_event_without_payload_is_for_every_project(client: FlaskClient, serving: Serving) -> None:
+    assert client.post("/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 201
+    (hint,) = serving.services.store.hints()
+    assert hint.uid == EVERY_PROJECT
+    assert serving.services.store.projects() == []
+
+
+def test_an_event_tells_of_its_project(client: FlaskClient, serving: Serving) -> None:
+    client.post("/webhook", json=event("PROJECT_UPDATED"))
+    project = serving.services.store.project(UID)
+    assert project is not None
+    assert (project.id, project.title, project.label_config) == (7, "Shapes", config())
+
+
+def test_payloads_of_every_kind_are_noted(client: FlaskClient, serving: Serving) -> None:
+    for fields in (
+        {"annotation": None, "task": "x"},
+        {"annotation": [1, 2], "task": []},
+        {"annotations": {"id": []}},
+        {"annotation": {"result": "NaN"}},
+    ):
+        assert client.post("/webhook", json=event("ANNOTATION_CREATED", **fields)).status_code == 201
+    assert client.post("/webhook", json=event("SOMETHING_NEW_IN_LABEL_STUDIO")).status_code == 201
+    (hint,) = serving.services.store.hints()
+    assert hint.events == 5
+
+
+def test_a_second_start_joins_the_first(client: FlaskClient, serving: Serving) -> None:
+    first = client.post("/webhook", json=event("START_TRAINING")).get_json()
+    second = client.post("/webhook", json=event("START_TRAINING")).get_json()
+    assert (first["status"], second["status"]) == ("queued", "joined")
+    assert first["job"] == second["job"]
+    assert client.post("/train", json={"project": UID}).get_json()["job"] == first["job"]
+    (job,) = serving.services.jobs.unfinished()
+    assert (job.id, job.uid, job.status) == (first["job"], UID, "queued")
+    serving.services.jobs.finish(job.id, "done", "", 1.0)
+    assert client.post("/webhook", json=event("START_TRAINING")).get_json()["job"] != first["job"]
+    assert serving.services.store.hints() == []
+
+
+def test_threads_start_one_training(serving: Serving) -> None:
+    app = create_app(serving=serving)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(
+                lambda _: app.test_client().post("/webhook", json=event("START_TRAINING")).get_json(),
+                range(16),
+            )
+        )
+    assert len({each["job"] for each in answers}) == 1
+    assert sorted(each["status"] for each in answers) == ["joined"] * 15 + ["queued"]

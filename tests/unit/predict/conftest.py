@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from unit.predict.sources import make
+from web import Server
+
+from backend.predict.images import Images
+
+
+@pytest.fixture
+def studio() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def storage() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Iterator[Images]:
+    made = make(tmp_path)
+    yield made
+    made.close()

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from unit.predict.sources import SECRET, make, source
+from web import PNG, Server, answer, redirect
+
+from backend.errors import ImageError, ImageUnavailable, LabelStudioError
+from backend.predict.images import Images, Source
+
+
+@pytest.mark.parametrize(
+    ("ref", "path"),
+    [
+        ("/data/upload/1/a.png", "/data/upload/1/a.png"),
+        ("upload/1/a.png", "/data/upload/1/a.png"),
+        ("/data/local-files/?d=dir/a%20b.png", "/data/local-files/?d=dir/a%20b.png"),
+        ("/some/where/a.png", "/some/where/a.png"),
+        ("/data/upload/1/ä b.png", "/data/upload/1/%C3%A4%20b.png"),
+    ],
+)
+def test_paths_on_label_studio(studio: Server, images: Images, ref: str, path: str) -> None:
+    studio.routes[path] = answer(PNG)
+    assert images.fetch(source(studio, ref)).read_bytes() == PNG
+    assert studio.paths == [path]
+    assert studio.credentials() == [SECRET]
+
+
+def test_a_label_studio_below_a_prefix(studio: Server, images: Images) -> None:
+    studio.routes["/ls/data/a.png"] = studio.routes["/ls/b.png"] = answer(PNG)
+    for ref in ("/ls/data/a.png", "/b.png"):
+        images.fetch(Source(ref, 1, f"{studio.url}/ls/", lambda: {"Authorization": SECRET}))
+    assert studio.paths == ["/ls/data/a.png", "/ls/b.png"]
+
+
+def test_an_absolute_address_on_label_studio(studio: Server, images: Images) -> None:
+    studio.routes["/data/a.png"] = answer(PNG)
+    images.fetch(source(studio, f"{studio.url}/data/a.png#top".replace("http:", "HTTP:")))
+    assert studio.credentials() == [SECRET]
+
+
+def test_another_host_gets_no_credentials(studio: Server, storage: Server, images: Images) -> None:
+    storage.routes["/a.png"] = answer(PNG)
+    images.fetch(source(studio, f"{storage.url}/a.png"))
+    assert storage.credentials() == [None]
+
+
+@pytest.mark.parametrize(
+    "crafted",
+    [
+        "http://localhost:{studio}/a.png",
+        "http://127.0.0.1:{studio}@127.0.0.1:{other}/a.png",
+        "http://127.0.0.1:{studio}\\@127.0.0.1:{other}/a.png",
+        "//127.0.0.1:{other}/a.png",
+        "http://127.0.0.1:{other}/127.0.0.1:{studio}/a.png",
+        "http://127.0.0.1:{other}?http://127.0.0.1:{studio}/a.png",
+        "https://127.0.0.1:{studio}/a.png",
+    ],
+)
+def test_crafted_addresses_carry_no_token_elsewhere(
+    studio: Server, storage: Server, images: Images, crafted: str
+) -> None:
+    with pytest.raises(ImageUnavailable):
+        images.fetch(source(studio, crafted.format(studio=studio.port, other=storage.port)))
+    assert SECRET not in storage.credentials()
+    assert all(
+        headers["host"] == f"127.0.0.1:{studio.port}" for _, headers in studio.asked if "authorization" in headers
+    )
+
+
+def test_netrc_and_cookies_stay_out(
+    studio: Server, storage: Server, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password mine\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    studio.routes["/a.png"] = answer(PNG, Set_Cookie="sessionid=abc; Path=/")
+    storage.routes["/a.png"] = answer(PNG)
+    images.fetch(source(studio, "/a.png"))
+    images.fetch(source(studio, f"{storage.url}/a.png"))
+    assert studio.credentials() == [SECRET]
+    assert storage.credentials() == [None]
+    assert "cookie" not in storage.asked[0][1]
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/ä/a.png", "gs://bucket/a.png", "azure-blob://c/a b.png"])
+def test_cloud_storages(studio: Server, storage: Server, images: Images, uri: str) -> None:
+    studio.routes["/tasks/7/presign/"] = redirect(f"{storage.url}/a.png?X-Amz-Signature=abc")
+    storage.routes["/a.png"] = answer(PNG)
+    assert images.fetch(source(studio, uri)).read_bytes() == PNG
+    (path,) = studio.paths
+    assert base64.urlsafe_b64decode(path.partition("fileuri=")[2]).decode() == uri
+    assert studio.credentials() == [SECRET]
+    assert storage.credentials() == [None]
+
+
+def test_a_storage_that_label_studio_passes_through(studio: Server, images: Images) -> None:
+    studio.routes["/tasks/7/presign/"] = answer(PNG)
+    assert images.fetch(source(studio, "s3://bucket/a.png")).read_bytes() == PNG
+
+
+def test_a_redirect_back_to_label_studio_is_authorised_again(studio: Server, storage: Server, images: Images) -> None:
+    studio.routes["/a.png"] = redirect(f"{storage.url}/b.png")
+    storage.routes["/b.png"] = redirect(f"{studio.url}/c.png")
+    studio.routes["/c.png"] = redirect("d.png")
+    studio.routes["/d.png"] = answer(PNG)
+    images.fetch(source(studio, "/a.png"))
+    assert studio.credentials() == [SECRET] * 3
+    assert storage.credentials() == [None]
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "data:image/png;base64," + base64.b64encode(PNG).decode(),
+        "data:image/png;base64," + base64.b64encode(PNG).decode().rstrip("="),
+        "data:image/png;base64," + quote(base64.b64encode(PNG).decode(), safe=""),
+        "DATA:," + quote(PNG, safe=""),
+    ],
+)
+def test_embedded_images_need_neither_network_nor_disk(tmp_path: Path, ref: str) -> None:
+    images = make(tmp_path / "cache")
+    assert images.load(Source(ref, None, "", dict)).shape == (6, 8, 3)
+    assert not (tmp_path / "cache").exists()
+    assert images.fetch(Source(ref, None, "", dict)).read_bytes() == PNG
+
+
+@pytest.mark.parametrize("ref", ["data:", "data:image/png;base64", "data:image/png;base64,", "data:,%"])
+def test_malformed_embedded_images(images: Images, ref: str) -> None:
+    with pytest.raises(ImageError):
+        images.load(Source(ref, None, "", dict))
+
+
+@pytest.mark.parametrize(
+    ("ref", "words"),
+    [
+        ("file:///etc/passwd", "file: addresses"),
+        ("ftp://host/a.png", "ftp: addresses"),
+        ("dir/a.png", "bare relative path"),
+        ("", "names no image"),
+        (None, "names no image"),
+        (["a.png"], "names no image"),
+        ("http://", "malformed"),
+        ("http://[::1/a.png", "malformed"),
+        ("http://127.0.0.1:notaport/a.png", "could not be fetched"),
+    ],
+)
+def test_addresses_that_cannot_be_used(studio: Server, images: Images, ref: Any, words: str) -> None:
+    with pytest.raises(ImageUnavailable, match=words) as error:
+        images.fetch(source(studio, ref))
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("ref", ["/data/a.png", "s3://bucket/a.png"])
+def test_without_label_studios_address(images: Images, ref: str) -> None:
+    with pytest.raises(ImageUnavailable, match="address is not known") as error:
+        images.fetch(Source(ref, 1, "", dict))
+    assert "LABEL_STUDIO_URL" in error.value.hint
+
+
+def test_a_cloud_storage_without_a_task(studio: Server, images: Images) -> None:
+    with pytest.raises(ImageUnavailable, match="needs a task"):
+        images.fetch(source(studio, "s3://bucket/a.png", task_id=None))
+
+
+def test_a_token_that_cannot_be_had(studio: Server, images: Images) -> None:
+    def auth() -> dict[str, str]:
+        raise LabelStudioError("No token.", "Make one.")
+
+    with pytest.raises(ImageUnavailable, match=r"No token\. Make one\."):
+        images.fetch(Source("/a.png", 1, studio.url, auth))
+    assert studio.asked == []
