@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from filelock import FileLock
 from flask import Request
 
 from backend.errors import Unauthorized
@@ -20,15 +21,12 @@ OPEN = frozenset({"/health"})
 def webhook_secret(home: Path) -> str:
     """The installation's secret, made at first use, in a file that only its owner may read."""
     path = home / "webhook-secret"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if found := path.read_text().strip():
+    with FileLock(path.with_suffix(".lock")):  # the server and `yoloop connect` may come first together
+        if path.exists() and (found := path.read_text().strip()):
             return found
-        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
-    secret = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret)
+        secret = secrets.token_urlsafe(32)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secret)
     return secret
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from backend.fit.process import SUPERVISED
@@ -41,10 +41,16 @@ class Supervisor:
 
     Both stay in this process' session: the niceness of a training counts only inside one session. Each gets a
     process group of its own, so that Ctrl-C reaches this process alone, which then ends them in order.
+
+    Args:
+        commands: other programs to keep running, by name.
     """
 
-    def __init__(self, names: tuple[str, ...] = ("serve", "worker"), now: Callable[[], float] = time.monotonic):
-        self._children = [_Child(name, [sys.executable, "-m", "backend.cli", name]) for name in names]
+    def __init__(
+        self, commands: Mapping[str, Sequence[str]] | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        chosen = {name: [sys.executable, "-m", "backend.cli", name] for name in ("serve", "worker")}
+        self._children = [_Child(name, list(command)) for name, command in (commands or chosen).items()]
         self._now = now
         self._stopping = False
 

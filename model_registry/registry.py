@@ -122,7 +122,7 @@ class Registry:
         try:
             aliases = self._client.get_registered_model(model).aliases
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return []
             raise
         found = self._client.search_model_versions(f"name = '{model}'", max_results=10_000)
@@ -163,9 +163,10 @@ class Registry:
         if not stack or stack[-1] != number:
             self._set_stack(model, [*stack, number])
         client = self._client
-        client.set_model_version_tag(model, str(number), "decision", "promoted")
-        client.set_model_version_tag(model, str(number), "reason", reason)
         client.set_registered_model_alias(model, CHAMPION, str(number))
+        # Told last: whoever reads that a version was promoted finds it in service.
+        client.set_model_version_tag(model, str(number), "reason", reason)
+        client.set_model_version_tag(model, str(number), "decision", "promoted")
         if self._alias(model, CHALLENGER) == number:
             client.delete_registered_model_alias(model, CHALLENGER)
         return self.version(model, number)

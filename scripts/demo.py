@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -102,6 +101,7 @@ def demonstrate(check: bool, picture: Path | None) -> None:
                 from screenshot import screenshot
 
                 crowd = max(list(tasks)[ANNOTATED:], key=lambda task: _variety(tasks[task]))
+                _retrieve(server, project, crowd)
                 screenshot(server.url, server.email, server.password, project, crowd, picture)
                 print(f"Saved {picture}.")
 
@@ -163,6 +163,12 @@ def see_suggestions(server: LabelStudioServer, project: int, version: str) -> No
 def _annotate(server: LabelStudioServer, project: int, task: int, picture: Picture) -> None:
     body = {"result": picture.result(), "lead_time": 2.0}
     server.api("POST", f"/api/tasks/{task}/annotations/?project={project}", json=body)
+
+
+def _retrieve(server: LabelStudioServer, project: int, task: int) -> None:
+    """Have the suggestions stored once. A page that opens asks for them twice at a time, and shows both answers."""
+    action = f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}"
+    server.api("POST", action, json={"selectedItems": {"all": False, "included": [task]}})
 
 
 def _variety(picture: Picture) -> tuple[int, int]:

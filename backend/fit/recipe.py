@@ -53,7 +53,7 @@ def recipe(train_images: int, *, warm: bool, gpu: bool) -> Recipe:
     once = math.ceil(train_images / batch)
     steps = max(STEPS_WARM if warm else STEPS_FROM_SCRATCH, PASSES * once)
     repeats = max(1, round(STEPS_AN_EPOCH / once))
-    epochs = max(3, math.ceil(steps / (once * repeats)))
+    epochs = max(3, math.ceil(steps / math.ceil(train_images * repeats / batch)))
     arguments = {
         "epochs": epochs,
         "patience": max(8, epochs // 2),

@@ -87,6 +87,8 @@ class EnginePool:
         conf = min(item.conf for item in items)
         try:
             found = items[0].detector.detect([item.image for item in items], conf)
+            if len(found) != len(items):
+                raise RuntimeError(f"{len(found)} answers for {len(items)} images")
         except Exception as error:
             if len(items) > 1:  # one image must not cost the others theirs
                 for item in items:
