@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 _FOLDER = Path(tempfile.mkdtemp(prefix="yoloop-tests-"))
 
 
@@ -32,6 +34,16 @@ def _prepare() -> None:
 
 
 _prepare()
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's schema in a file: making it takes seconds, copying it none."""
+    from model_registry import Registry
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    Registry(f"sqlite:///{folder / 'mlflow.db'}", folder / "registry").open()
+    return folder / "mlflow.db"
 
 
 def pytest_unconfigure() -> None:

@@ -79,14 +79,22 @@ class Models:
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
+            for target in (self._load_base, self._watch)
+        ]
 
     def start(self) -> None:
         """Begin to load; the base model apart, for a slow download must not keep trained versions waiting."""
-        for target in (self._load_base, self._watch):
-            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True).start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
+        """Stop looking; waits for a load that is under way, which the interpreter's end would crash into."""
         self._stop.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(30)
 
     def target(self, uid: str, wait: float = 2.0) -> Served:
         """What answers for a project, loaded or about to be. Waits only for the very first look at v0."""

@@ -15,18 +15,9 @@ from web import Server
 from backend.app import create_app
 from backend.serving import Serving, make_serving
 from backend.settings import Settings
-from model_registry import Registry
 
 FINDS = {0: (0, 0.9), 1: (1, 0.6), 2: (2, 0.1)}
 """The base model of these tests: many discs, some squares, and triangles below the usual threshold."""
-
-
-@pytest.fixture(scope="session")
-def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's schema in a file: making it takes seconds, copying it none."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    Registry(f"sqlite:///{folder / 'mlflow.db'}", folder / "registry").open()
-    return folder / "mlflow.db"
 
 
 Start = Callable[..., Serving]

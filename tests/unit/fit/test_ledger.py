@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.fit.jobs import Jobs
+from backend.fit.ledger import Example, Ledger, content_hash, teaching_annotation
+from backend.labelstudio_records import AnnotationRecord, TaskRecord
+from backend.store import Store
+
+UID, OTHER = "1.100", "1.200"
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def annotation(
+    number: int, *, minutes: int = 0, skipped: bool = False, truth: bool = False, result: list[Any] | None = None
+) -> AnnotationRecord:
+    when = NOON + timedelta(minutes=minutes)
+    regions = [region(number)] if result is None else result
+    return AnnotationRecord(number, regions, skipped, truth, when, when, 1, 2.0, None)
+
+
+def region(x: float, **fields: Any) -> dict[str, Any]:
+    return {"id": f"r{x}", "type": "rectanglelabels", "value": {"x": x, "rectanglelabels": ["Disc"]}, **fields}
+
+
+def task(number: int, *annotations: AnnotationRecord, image: str | None = None) -> TaskRecord:
+    return TaskRecord(number, NOON, NOON, {"image": image or f"/data/{number}.jpg"}, annotations)
+
+
+@pytest.fixture
+def ledger(store: Store) -> Ledger:
+    for uid in (UID, OTHER):
+        store.save_project(uid)
+    return Ledger(store)
+
+
+def taught(ledger: Ledger, uid: str = UID) -> dict[int, int]:
+    """Task → the annotation that teaches for it."""
+    return {each.task_id: each.annotation_id for each in ledger.examples(uid)}
+
+
+def numbers(ledger: Ledger, uid: str = UID) -> tuple[int, int, int]:
+    progress = ledger.progress(uid)
+    return progress.labelled, progress.new, progress.seen
+
+
+def learn(ledger: Ledger, uid: str = UID) -> None:
+    """What a finished training does."""
+    ledger.mark_seen(uid, {each.task_id: each.content for each in ledger.examples(uid)})
+
+
+class TestWhichAnnotationTeaches:
+    @pytest.mark.parametrize(
+        ("annotations", "expected"),
+        [
+            ([], None),
+            ([annotation(1)], 1),
+            ([annotation(1, minutes=2), annotation(2, minutes=1)], 1),
+            ([annotation(1, minutes=1), annotation(2, minutes=1)], 2),
+            ([annotation(1, truth=True), annotation(2, minutes=9)], 1),
+            ([annotation(1, truth=True), annotation(2, minutes=9, truth=True)], 2),
+            ([annotation(1, skipped=True)], None),
+            ([annotation(1), annotation(2, minutes=9, skipped=True)], 1),
+            ([annotation(1), annotation(2, minutes=9, skipped=True, truth=True)], 1),
+            ([annotation(1, result=[])], 1),
+            ([annotation(1), annotation(2, minutes=1, result=[])], 2),
+        ],
+    )
+    def test_ground_truth_then_the_newest_never_a_skipped_one(
+        self, annotations: list[AnnotationRecord], expected: int | None
+    ) -> None:
+        for order in itertools.permutations(annotations):
+            found = teaching_annotation(order)
+            assert (None if found is None else found.id) == expected
+
+
+class TestContent:
+    def test_ids_of_regions_say_nothing(self) -> None:
+        data = {"image": "a.jpg"}
+        assert content_hash(data, [region(1)]) == content_hash(data, [{**region(1), "id": "other"}])
+
+    @pytest.mark.parametrize(
+        ("data", "result"),
+        [
+            ({"image": "b.jpg"}, [region(1)]),
+            ({"image": "a.jpg"}, [region(2)]),
+            ({"image": "a.jpg"}, []),
+            ({"image": "a.jpg"}, [region(1), region(1)]),
+            ({"image": "a.jpg"}, [region(1, value={"x": 1, "rectanglelabels": ["Square"]})]),
+        ],
+    )
+    def test_all_else_counts(self, data: dict[str, Any], result: list[Any]) -> None:
+        assert content_hash(data, result) != content_hash({"image": "a.jpg"}, [region(1)])
+
+    @given(st.dictionaries(st.text(), st.one_of(st.none(), st.integers(), st.floats(), st.text())))
+    def test_the_order_of_fields_says_nothing(self, data: dict[str, Any]) -> None:
+        assert content_hash(data, []) == content_hash(dict(reversed(list(data.items()))), [])
+
+
+class TestKeepingStep:
+    def test_examples_are_what_label_studio_says(self, ledger: Ledger) -> None:
+        ledger.update(UID, [task(2, annotation(20)), task(1, annotation(10), annotation(11, minutes=1)), task(3)], 5.0)
+        first, second = ledger.examples(UID)
+        assert first == Example(
+            1, {"image": "/data/1.jpg"}, 11, [region(11)], content_hash({"image": "/data/1.jpg"}, [region(11)])
+        )
+        assert second.task_id == 2
+        assert ledger.task_count(UID) == 3
+
+    def test_an_empty_annotation_is_a_background_image(self, ledger: Ledger) -> None:
+        ledger.update(UID, [task(1, annotation(10, result=[]))], 5.0)
+        (example,) = ledger.examples(UID)
+        assert example.result == []
+        assert numbers(ledger) == (1, 1, 0)
+
+    def test_the_cursor_moves_with_the_tasks(self, ledger: Ledger, store: Store) -> None:
+        ledger.update(UID, [task(1)], 5.0)
+        project = store.project(UID)
+        assert project is not None
+        assert project.cursor == 5.0
+
+    def test_a_batch_is_taken_in_whole_or_not_at_all(self, ledger: Ledger, store: Store) -> None:
+        ledger.update(UID, [task(1, annotation(10))], 5.0)
+        broken = TaskRecord(3, NOON, NOON, {"image": object()}, ())
+        with pytest.raises(Exception, match="not JSON serializable"):
+            ledger.update(UID, [task(2, annotation(20)), broken], 6.0)
+        assert taught(ledger) == {1: 10}
+        project = store.project(UID)
+        assert project is not None
+        assert project.cursor == 5.0
+
+    def test_a_deleted_or_skipped_annotation_teaches_no_more(self, ledger: Ledger) -> None:
+        ledger.update(UID, [task(1, annotation(10)), task(2, annotation(20))], 5.0)
+        ledger.update(UID, [task(1), task(2, annotation(20, skipped=True))], 6.0)
+        assert taught(ledger) == {}
+        assert ledger.task_count(UID) == 2
+
+    def test_a_deleted_task_leaves(self, ledger: Ledger) -> None:
+        ledger.update(UID, [task(number, annotation(10 * number)) for number in range(1, 6)], 5.0)
+        assert ledger.keep_only(UID, [2, 4, 99]) == 3
+        assert taught(ledger) == {2: 20, 4: 40}
+        assert ledger.keep_only(UID, [2, 4]) == 0
+
+    def test_one_id_in_two_projects(self, ledger: Ledger) -> None:
+        ledger.update(UID, [task(1, annotation(10))], 5.0)
+        ledger.update(OTHER, [task(1, annotation(99))], 5.0)
+        learn(ledger, OTHER)
+        ledger.keep_only(OTHER, [])
+        assert taught(ledger) == {1: 10}
+        assert numbers(ledger) == (1, 1, 0)
+        assert numbers(ledger, OTHER) == (0, 0, 0)
+
+    def test_an_id_given_out_again_is_new(self, ledger: Ledger) -> None:
+        """SQLite gives a deleted task's id to the next one: the ledger may never hear of the deletion."""
+        ledger.update(UID, [task(1, annotation(10))], 5.0)
+        learn(ledger)
+        ledger.update(UID, [task(1, annotation(10), image="/data/other.jpg")], 6.0)
+        assert numbers(ledger) == (1, 1, 1)
+
+
+class TestProgress:
+    def test_what_is_new_since_the_last_training(self, ledger: Ledger) -> None:
+        assert numbers(ledger) == (0, 0, 0)
+        ledger.update(UID, [task(1, annotation(10)), task(2, annotation(20)), task(3)], 5.0)
+        assert numbers(ledger) == (2, 2, 0)
+        learn(ledger)
+        assert numbers(ledger) == (2, 0, 2)
+        ledger.update(UID, [task(3, annotation(30))], 6.0)
+        assert numbers(ledger) == (3, 1, 2)
+
+    def test_reading_the_same_again_is_not_new(self, ledger: Ledger) -> None:
+        ledger.update(UID, [task(1, annotation(10))], 5.0)
+        learn(ledger)
+        ledger.update(UID, [task(1, annotation(10, minutes=5))], 6.0)
+        assert numbers(ledger) == (1, 0, 1)
+
+    def test_changed_and_withdrawn_annotations_are_new(self, ledger: Ledger) -> None:
+        ledger.update(UID, [task(1, annotation(10)), task(2, annotation(20))], 5.0)
+        learn(ledger)
+        ledger.update(UID, [task(1, annotation(10, result=[region(55)]))], 6.0)
+        assert numbers(ledger) == (2, 1, 2)
+        ledger.update(UID, [task(2)], 7.0)
+        assert numbers(ledger) == (1, 2, 2)
+        learn(ledger)
+        assert numbers(ledger) == (1, 0, 1)
+
+    def test_what_came_during_a_training_stays_new(self, ledger: Ledger) -> None:
+        ledger.update(UID, [task(1, annotation(10)), task(2, annotation(20))], 5.0)
+        taught_now = {each.task_id: each.content for each in ledger.examples(UID)}
+        ledger.update(UID, [task(2, annotation(20, result=[])), task(3, annotation(30))], 6.0)
+        ledger.mark_seen(UID, taught_now)
+        assert numbers(ledger) == (3, 2, 2)
+
+    def test_an_unreadable_image_is_not_marked_as_seen(self, ledger: Ledger) -> None:
+        ledger.update(UID, [task(1, annotation(10)), task(2, annotation(20))], 5.0)
+        ledger.mark_seen(UID, {1: ledger.examples(UID)[0].content})
+        assert numbers(ledger) == (2, 1, 1)
+
+    def test_failures_in_a_row(self, ledger: Ledger, store: Store) -> None:
+        jobs = Jobs(store)
+        for status, now in (("failed", 1.0), ("done", 2.0), ("failed", 3.0), ("failed", 4.0)):
+            job, _ = jobs.request(UID, "why", now)
+            jobs.finish(job.id, status, "", now)
+        jobs.request(UID, "unfinished", 5.0)
+        progress = ledger.progress(UID)
+        assert (progress.failures, progress.failed_at) == (2, 4.0)
+        assert ledger.progress(OTHER).failures == 0
+
+
+def test_the_ledger_needs_no_sdk() -> None:
+    code = "import sys, backend.fit.ledger; assert not {'label_studio_sdk', 'flask', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

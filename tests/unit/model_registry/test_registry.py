@@ -1,0 +1,262 @@
+"""The registry on a real MLflow, with SQLite and files in a temporary folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_registry import Registry, RegistryError, Version
+
+MODEL = "7.1795453273"
+
+
+@pytest.fixture
+def registry(tmp_path: Path, empty_registry: Path) -> Registry:
+    shutil.copyfile(empty_registry, tmp_path / "mlflow.db")
+    return reopened(tmp_path)
+
+
+def reopened(folder: Path) -> Registry:
+    return Registry(f"sqlite:///{folder / 'mlflow.db'}", folder / "registry")
+
+
+@pytest.fixture
+def register(registry: Registry, tmp_path: Path) -> Callable[..., Version]:
+    def register(key: str, model: str = MODEL, into: Registry = registry) -> Version:
+        weights = tmp_path / "best.pt"
+        weights.write_bytes(f"weights of {key}".encode())
+        manifest = tmp_path / "manifest.json"
+        manifest.write_text(json.dumps({"key": key}))
+        return into.register(
+            model,
+            key,
+            {"weights.pt": weights, "manifest.json": manifest},
+            metrics={"mAP50": 0.5, "mAP50-95": 0.25},
+            params={"image_size": "64"},
+            tags={"parent": "v0", "classes": json.dumps(["Ä", "b c"])},
+        )
+
+    return register
+
+
+def state(registry: Registry) -> tuple[int | None, list[int], dict[str, str]]:
+    """Champion, stack, and each version's decision."""
+    return (
+        registry.champion_number(MODEL),
+        registry._stack(MODEL),
+        {version.name: version.decision for version in registry.versions(MODEL)},
+    )
+
+
+class TestRegistering:
+    def test_what_was_told_is_kept(self, register: Callable[..., Version], tmp_path: Path) -> None:
+        register("first")
+        (found,) = reopened(tmp_path).versions(MODEL)
+        assert (found.model, found.number, found.name, found.parent) == (MODEL, 1, "v1", "v0")
+        assert found.classes == ["Ä", "b c"]
+        assert found.metrics == {"mAP50": 0.5, "mAP50-95": 0.25}
+        assert (found.decision, found.reason, found.champion) == ("undecided", "", False)
+        assert abs(datetime.now(UTC) - found.created_at) < timedelta(minutes=5)
+
+    def test_numbers_count_up_and_the_newest_is_first(
+        self, registry: Registry, register: Callable[..., Version]
+    ) -> None:
+        assert [register(f"training {number}").number for number in range(11)] == list(range(1, 12))
+        assert [version.number for version in registry.versions(MODEL)] == list(range(11, 0, -1))
+
+    def test_one_key_is_one_version(self, registry: Registry, register: Callable[..., Version]) -> None:
+        first, other, again = register("a"), register("b"), register("a")
+        assert (again.number, again.run_id) == (first.number, first.run_id)
+        assert other.number == 2
+        assert len(registry.versions(MODEL)) == 2
+
+    def test_a_crash_before_the_version_is_made_costs_no_number(
+        self, registry: Registry, register: Callable[..., Version]
+    ) -> None:
+        for writes in range(100):
+            registry.__dict__["_client"] = Failing(reopened(registry._folder.parent)._client, after=writes)
+            try:
+                done = register("a")
+            except Crash:
+                continue
+            assert done.number == 1
+            break
+        assert writes > 4
+        assert len(registry.versions(MODEL)) == 1
+        assert registry.fetch(registry.version(MODEL, 1)).read_bytes() == b"weights of a"
+
+    def test_models_do_not_mix(self, registry: Registry, register: Callable[..., Version]) -> None:
+        register("a")
+        assert register("a", "8.1").number == 1
+        registry.promote("8.1", 1, "")
+        assert registry.champion_number(MODEL) is None
+
+    @pytest.mark.parametrize("model", ["", "9.1", "none"])
+    def test_an_unknown_model(self, registry: Registry, model: str) -> None:
+        assert registry.versions(model) == []
+        assert registry.champion_number(model) is None
+        assert registry.champion(model) is None
+        with pytest.raises(RegistryError, match="no version v1"):
+            registry.version(model, 1)
+        with pytest.raises(RegistryError, match="no version v1"):
+            registry.promote(model, 1, "")
+        with pytest.raises(RegistryError, match="nothing to roll back"):
+            registry.rollback(model)
+
+
+class TestServing:
+    @pytest.fixture(autouse=True)
+    def versions(self, register: Callable[..., Version]) -> None:
+        for key in "abc":
+            register(key)
+
+    def test_a_promoted_version_serves(self, registry: Registry, tmp_path: Path) -> None:
+        promoted = registry.promote(MODEL, 2, "It is better.")
+        assert (promoted.number, promoted.champion, promoted.reason) == (2, True, "It is better.")
+        other = reopened(tmp_path).champion(MODEL)
+        assert other == promoted
+        assert [version.champion for version in registry.versions(MODEL)] == [False, True, False]
+
+    def test_an_unknown_version_leaves_the_champion(self, registry: Registry) -> None:
+        registry.promote(MODEL, 2, "")
+        with pytest.raises(RegistryError):
+            registry.promote(MODEL, 4, "")
+        assert state(registry)[:2] == (2, [2])
+
+    def test_a_rejected_version_is_the_challenger_until_it_serves(self, registry: Registry) -> None:
+        registry.promote(MODEL, 1, "")
+        rejected = registry.reject(MODEL, 2, "It is worse.")
+        assert (rejected.decision, rejected.reason, rejected.champion) == ("rejected", "It is worse.", False)
+        assert registry._alias(MODEL, "challenger") == 2
+        assert registry.champion_number(MODEL) == 1
+        registry.promote(MODEL, 2, "by hand")
+        assert registry._alias(MODEL, "challenger") is None
+
+    def test_rollback_goes_back_the_way_it_came(self, registry: Registry) -> None:
+        for number in (1, 3, 2):
+            registry.promote(MODEL, number, "")
+        back = [registry.rollback(MODEL) for _ in range(3)]
+        assert [each.number if each else None for each in back] == [3, 1, None]
+        assert state(registry) == (None, [], {"v1": "rolled back", "v2": "rolled back", "v3": "rolled back"})
+        with pytest.raises(RegistryError, match="nothing to roll back"):
+            registry.rollback(MODEL)
+
+    def test_a_version_that_was_rolled_back_may_serve_again(self, registry: Registry) -> None:
+        registry.promote(MODEL, 1, "")
+        registry.promote(MODEL, 2, "")
+        registry.rollback(MODEL)
+        registry.promote(MODEL, 2, "after all")
+        assert state(registry)[:2] == (2, [1, 2])
+
+    def test_a_version_promoted_twice_is_left_at_once(self, registry: Registry) -> None:
+        for number in (1, 2, 1):
+            registry.promote(MODEL, number, "")
+        rolled = registry.rollback(MODEL)
+        assert rolled is not None
+        assert rolled.number == 2
+
+    def test_promoting_again_changes_nothing(self, registry: Registry) -> None:
+        registry.promote(MODEL, 1, "")
+        registry.promote(MODEL, 2, "why")
+        before = state(registry)
+        registry.promote(MODEL, 2, "why")
+        assert state(registry) == before
+
+    @pytest.mark.parametrize("action", ["promote", "reject", "rollback"])
+    def test_a_crash_between_two_writes_is_mended_by_repeating(self, registry: Registry, action: str) -> None:
+        registry.promote(MODEL, 1, "")
+        registry.promote(MODEL, 2, "")
+        registry.reject(MODEL, 3, "not yet")
+        before = state(registry)
+
+        def act() -> None:
+            if action == "rollback":
+                registry.rollback(MODEL)
+            else:
+                getattr(registry, action)(MODEL, 3, "why")
+
+        whole = registry._client
+        act()
+        expected = state(registry)
+        writes = 0
+        for writes in range(20):
+            # Back to the state before, then stop after so many writes.
+            registry._set_stack(MODEL, before[1])
+            whole.set_registered_model_alias(MODEL, "champion", str(before[0]))
+            registry.__dict__["_client"] = Failing(whole, after=writes)
+            try:
+                act()
+                crashed = False
+            except Crash:
+                crashed = True
+            registry.__dict__["_client"] = whole
+            assert registry.champion_number(MODEL) in (before[0], expected[0])
+            if not crashed:
+                break
+            act()
+            assert state(registry) == expected
+        assert writes >= 3
+
+
+class TestArtifacts:
+    def test_a_local_copy_is_made_once(
+        self, registry: Registry, register: Callable[..., Version], tmp_path: Path
+    ) -> None:
+        version = register("a")
+        path = registry.fetch(version)
+        assert path.read_bytes() == b"weights of a"
+        shutil.rmtree(tmp_path / "registry" / "artifacts")
+        assert registry.fetch(version) == path
+        assert [each.name for each in path.parent.iterdir()] == ["weights.pt"]
+
+    def test_a_damaged_copy_is_made_again(self, registry: Registry, register: Callable[..., Version]) -> None:
+        version = register("a")
+        registry.fetch(version).write_bytes(b"half")
+        assert registry.fetch(version).read_bytes() == b"weights of a"
+
+    def test_damaged_weights_are_refused(
+        self, registry: Registry, register: Callable[..., Version], tmp_path: Path
+    ) -> None:
+        version = register("a")
+        (stored,) = (tmp_path / "registry" / "artifacts").rglob("weights.pt")
+        stored.write_bytes(b"somebody else's")
+        with pytest.raises(RegistryError, match="not the one that was registered"):
+            registry.fetch(version)
+        stored.write_bytes(b"weights of a")
+        assert registry.fetch(version).read_bytes() == b"weights of a"
+
+    def test_other_artifacts(self, registry: Registry, register: Callable[..., Version]) -> None:
+        first, second = register("a"), register("b")
+        assert json.loads(registry.fetch(second, "manifest.json").read_text()) == {"key": "b"}
+        assert json.loads(registry.fetch(first, "manifest.json").read_text()) == {"key": "a"}
+
+
+class Crash(Exception):
+    pass
+
+
+class Failing:
+    """MLflow's client until so many writes were made; the next one never happens."""
+
+    def __init__(self, client: Any, after: int) -> None:
+        self._client = client
+        self._left = after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not name.startswith(("set_", "delete_", "create_", "log_")):
+            return found
+
+        def write(*args: Any, **kwargs: Any) -> Any:
+            if self._left == 0:
+                raise Crash(name)
+            self._left -= 1
+            return found(*args, **kwargs)
+
+        return write

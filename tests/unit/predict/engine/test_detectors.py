@@ -1,0 +1,116 @@
+"""The contract of `Detector`, run on every implementation of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import CELLS, SIZE, tiny_yolo
+
+from backend.errors import YoloopError
+from backend.predict.engine.base import Detector, Image
+from backend.predict.engine.pool import EnginePool
+from backend.predict.engine.torch import TorchDetector, choose_device
+
+NAMES = ("Disc", "Squäre", "Triangle")
+
+
+def picture(height: int, width: int) -> Image:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+
+
+class DetectorContract:
+    """`detector` finds discs at 0.9 in the finest grid, squares at 0.6 and triangles at 0.1 in the coarser ones."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def detector(cls, tmp_path_factory: pytest.TempPathFactory) -> Detector:
+        raise NotImplementedError
+
+    def test_names(self, detector: Detector) -> None:
+        assert dict(detector.names) == dict(enumerate(NAMES))
+
+    def test_no_image(self, detector: Detector) -> None:
+        assert detector.detect([], 0.5) == []
+
+    def test_the_threshold_is_the_least_score(self, detector: Detector) -> None:
+        for conf, expected in ((0.05, {0, 1, 2}), (0.25, {0, 1}), (0.7, {0}), (0.95, set())):
+            (found,) = detector.detect([picture(SIZE, SIZE)], conf)
+            assert {each.cls for each in found} == expected
+            assert all(conf <= each.score <= 1 for each in found)
+
+    def test_best_first(self, detector: Detector) -> None:
+        (found,) = detector.detect([picture(SIZE, SIZE)], 0.05)
+        assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+        assert [each.cls for each in found] == [0] * CELLS[0] + [1] * CELLS[1] + [2] * CELLS[2]
+
+    def test_boxes_are_in_the_images_own_pixels(self, detector: Detector) -> None:
+        for height, width in ((SIZE, SIZE), (2 * SIZE, 4 * SIZE), (100, 30)):
+            (found,) = detector.detect([picture(height, width)], 0.25)
+            assert all(0 <= each.box.x1 <= each.box.x2 <= width for each in found)
+            assert all(0 <= each.box.y1 <= each.box.y2 <= height for each in found)
+            # The grid covers the whole image, so its boxes reach (nearly) every side.
+            assert max(each.box.x2 for each in found) > 0.9 * width
+            assert max(each.box.y2 for each in found) > 0.9 * height
+            assert min(each.box.x1 for each in found) < 0.1 * width
+
+    def test_images_of_many_shapes_keep_their_order(self, detector: Detector) -> None:
+        shapes = [(64, 64), (32, 96), (64, 64), (200, 100), (32, 96), (1, 1), (64, 65)] * 3
+        together = detector.detect([picture(*shape) for shape in shapes], 0.25)
+        assert len(together) == len(shapes)
+        for shape, found in zip(shapes, together, strict=True):
+            (alone,) = detector.detect([picture(*shape)], 0.25)
+            assert [each.cls for each in found] == [each.cls for each in alone]
+            for one, other in zip(found, alone, strict=True):
+                assert one.score == pytest.approx(other.score, abs=1e-3)
+                assert one.box.x2 == pytest.approx(other.box.x2, abs=0.5)
+
+    def test_the_images_stay_as_they_were(self, detector: Detector) -> None:
+        given = picture(50, 70)
+        detector.detect([given], 0.25)
+        assert (given == picture(50, 70)).all()
+
+    def test_warming_changes_nothing(self, detector: Detector) -> None:
+        before = detector.detect([picture(SIZE, SIZE)], 0.25)
+        detector.warm()
+        assert detector.detect([picture(SIZE, SIZE)], 0.25) == before
+
+    def test_under_the_pool_with_many_thresholds(self, detector: Detector) -> None:
+        pool = EnginePool()
+        answers = [(conf, pool.submit(detector, picture(SIZE, SIZE), conf)) for conf in (0.05, 0.25, 0.7, 0.95) * 10]
+        for conf, answer in answers:
+            assert len({each.cls for each in answer.result(30)}) == {0.05: 3, 0.25: 2, 0.7: 1, 0.95: 0}[conf]
+        pool.close()
+
+
+def weights(folder: Path) -> Path:
+    return tiny_yolo(folder / "tiny.pt", NAMES, {0: (0, 0.9), 1: (1, 0.6), 2: (2, 0.1)})
+
+
+class TestTorch(DetectorContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def detector(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Detector]:
+        yield TorchDetector(weights(tmp_path_factory.mktemp("torch")), device="cpu", image_size=SIZE, batch_size=4)
+
+    def test_no_more_regions_than_asked_for(self, tmp_path: Path) -> None:
+        detector = TorchDetector(weights(tmp_path), device="cpu", image_size=SIZE, max_regions=5)
+        assert len(detector.detect([picture(SIZE, SIZE)], 0.05)[0]) == 5
+
+    def test_what_is_no_checkpoint(self, tmp_path: Path) -> None:
+        (tmp_path / "tiny.pt").write_bytes(b"junk")
+        with pytest.raises(Exception, match=r".+"):
+            TorchDetector(tmp_path / "tiny.pt", device="cpu")
+
+    def test_a_model_for_something_else(self, tmp_path: Path) -> None:
+        from ultralytics import YOLO
+
+        YOLO("yolo11n-cls.yaml", task="classify").save(str(tmp_path / "cls.pt"))
+        with pytest.raises(YoloopError, match=r"cls\.pt is a model for classify, not for boxes"):
+            TorchDetector(tmp_path / "cls.pt", device="cpu")
+
+    def test_devices(self) -> None:
+        assert choose_device("cuda:3") == "cuda:3"
+        assert choose_device("auto") in ("cpu", "cuda:0")

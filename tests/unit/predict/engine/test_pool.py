@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from backend.labels.geometry import Box, Detection
+from backend.predict.engine.base import Image
+from backend.predict.engine.pool import EnginePool
+
+
+def image(number: int) -> Image:
+    """One that holds its number, and breaks the model when that is 255."""
+    return np.full((2, 3, 3), number, np.uint8)
+
+
+BROKEN = 255
+
+
+class Counting:
+    """Finds in image n objects with scores 1.0, 0.9 … 0.1 and boxes of n pixels; fails under two threads at once."""
+
+    names: Mapping[int, str] = {0: "thing"}
+
+    def __init__(self, cls: int = 0) -> None:
+        self._cls = cls
+        self._busy = threading.Lock()
+        self.batches: list[tuple[int, float]] = []
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
+        assert self._busy.acquire(blocking=False), "two threads at once"
+        try:
+            self.entered.set()
+            assert self.gate.wait(10)
+            self.batches.append((len(images), conf))
+            self.threads.add(threading.get_ident())
+            numbers = [int(each[0, 0, 0]) for each in images]
+            if BROKEN in numbers:
+                raise ValueError("a broken image")
+            return [
+                [
+                    Detection(self._cls, score / 10, Box(0, 0, number, number))
+                    for score in range(10, 0, -1)
+                    if score / 10 >= conf
+                ]
+                for number in numbers
+            ]
+        finally:
+            self._busy.release()
+
+    def warm(self) -> None:
+        pass
+
+
+@pytest.fixture
+def pool() -> Iterator[EnginePool]:
+    made = EnginePool(batch_size=4)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hold() -> Iterator[Callable[[EnginePool], Counting]]:
+    """Occupies a pool's owner with a detector whose gate is shut, until the test opens it."""
+    made: list[Counting] = []
+
+    def occupy(pool: EnginePool) -> Counting:
+        detector = Counting()
+        made.append(detector)
+        detector.gate.clear()
+        pool.submit(detector, image(0), 0.5)
+        assert detector.entered.wait(10)
+        return detector
+
+    yield occupy
+    for detector in made:
+        detector.gate.set()
+
+
+def read(answer: Future[list[Detection]]) -> tuple[int, list[float]]:
+    """The image's number, and the scores."""
+    found = answer.result(10)
+    return int(found[0].box.x2), [each.score for each in found]
+
+
+def scores(conf: float) -> list[float]:
+    return [score / 10 for score in range(10, 0, -1) if score / 10 >= conf]
+
+
+def test_every_request_gets_its_own_answer(pool: EnginePool) -> None:
+    detector = Counting()
+
+    def ask(number: int) -> bool:
+        conf = (number % 10 + 1) / 10
+        return read(pool.submit(detector, image(number), conf)) == (number, scores(conf))
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(ask, range(1, 250)))
+    assert len(detector.threads) == 1
+
+
+def test_waiting_images_share_a_pass(pool: EnginePool, hold: Callable[[EnginePool], Counting]) -> None:
+    detector = hold(pool)
+    answers = [pool.submit(detector, image(number), 0.1 * number) for number in range(1, 8)]
+    detector.gate.set()
+    assert [read(answer)[0] for answer in answers] == list(range(1, 8))
+    assert [read(answer)[1] for answer in answers] == [scores(0.1 * number) for number in range(1, 8)]
+    sizes = [size for size, _ in detector.batches]
+    assert max(sizes) == 4
+    assert sum(sizes) == 8
+    assert len(sizes) <= 4
+
+
+def test_two_models_do_not_mix(pool: EnginePool, hold: Callable[[EnginePool], Counting]) -> None:
+    held, first, second = hold(pool), Counting(1), Counting(2)
+    answers = [pool.submit((first, second)[number % 2], image(number + 1), 0.9) for number in range(20)]
+    held.gate.set()
+    for number, answer in enumerate(answers):
+        assert {each.cls for each in answer.result(10)} == {1 + number % 2}
+        assert read(answer)[0] == number + 1
+
+
+def test_a_broken_image_costs_no_other(pool: EnginePool, hold: Callable[[EnginePool], Counting]) -> None:
+    detector = hold(pool)
+    answers = [pool.submit(detector, image(number), 0.5) for number in (1, BROKEN, 3, BROKEN, 5)]
+    detector.gate.set()
+    for number, answer in zip((1, BROKEN, 3, BROKEN, 5), answers, strict=True):
+        if number == BROKEN:
+            with pytest.raises(ValueError, match="a broken image"):
+                answer.result(10)
+        else:
+            assert read(answer) == (number, scores(0.5))
+
+
+def test_a_detector_that_breaks_its_word_does_not_stop_the_owner(pool: EnginePool) -> None:
+    class Forgetful(Counting):
+        def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
+            return []
+
+    with pytest.raises(RuntimeError, match="0 answers for 1 images"):
+        pool.submit(Forgetful(), image(1), 0.5).result(10)
+    assert read(pool.submit(Counting(), image(2), 0.5))[0] == 2
+
+
+def test_what_was_given_up_is_not_run(pool: EnginePool, hold: Callable[[EnginePool], Counting]) -> None:
+    detector = hold(pool)
+    given_up = [pool.submit(detector, image(number), 0.5) for number in (BROKEN, BROKEN, BROKEN)]
+    wanted = pool.submit(detector, image(7), 0.5)
+    assert all(answer.cancel() for answer in given_up)
+    detector.gate.set()
+    assert read(wanted)[0] == 7
+    assert sum(size for size, _ in detector.batches) == 2
+    for answer in given_up:
+        with pytest.raises(CancelledError):
+            answer.result(10)
+
+
+def test_no_more_images_wait_than_allowed(hold: Callable[[EnginePool], Counting]) -> None:
+    pool = EnginePool(batch_size=1, waiting=2)
+    detector = hold(pool)
+    accepted: list[Future[list[Detection]]] = []
+
+    def submit() -> None:
+        for number in range(1, 6):
+            accepted.append(pool.submit(detector, image(number), 0.5))
+
+    eager = threading.Thread(target=submit)
+    eager.start()
+    eager.join(0.3)
+    assert eager.is_alive()
+    assert len(accepted) == 2
+    detector.gate.set()
+    eager.join(10)
+    assert [read(answer)[0] for answer in accepted] == [1, 2, 3, 4, 5]
+    pool.close()
+
+
+def test_closing_answers_what_waits(hold: Callable[[EnginePool], Counting]) -> None:
+    pool = EnginePool(batch_size=4)
+    detector = hold(pool)
+    answers = [pool.submit(detector, image(number), 0.5) for number in (1, 2)]
+    detector.gate.set()
+    pool.close()
+    assert [read(answer)[0] for answer in answers] == [1, 2]

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.predict.ranking import ranked, task_score
+
+
+def region(score: float, name: str = "") -> dict[str, Any]:
+    return {"id": name, "score": score}
+
+
+REGIONS = st.lists(st.builds(region, st.floats(0, 1), st.text()))
+
+
+@given(REGIONS)
+def test_best_first_and_nothing_lost(regions: list[dict[str, Any]]) -> None:
+    before = list(regions)
+    found = ranked(regions)
+    assert regions == before
+    assert sorted(map(id, found)) == sorted(map(id, regions))
+    assert all(one["score"] >= other["score"] for one, other in itertools.pairwise(found))
+
+
+def test_equal_scores_keep_their_order() -> None:
+    regions = [region(0.5, "a"), region(0.9, "b"), region(0.5, "c")]
+    assert [each["id"] for each in ranked(regions)] == ["b", "a", "c"]
+
+
+@given(REGIONS)
+def test_the_tasks_score_lies_among_its_regions(regions: list[dict[str, Any]]) -> None:
+    score = task_score(regions)
+    scores = [each["score"] for each in regions] or [0.0]
+    assert min(scores) - 1e-9 <= score <= max(scores) + 1e-9
+
+
+def test_the_tasks_score_is_the_mean() -> None:
+    assert task_score([region(0.9), region(0.5)]) == pytest.approx(0.7)
+    assert task_score([]) == 0.0

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from backend.errors import YoloopError
+from backend.settings import Settings
+
+FOREIGN = {"label_studio_url": "LABEL_STUDIO_URL", "label_studio_api_key": "LABEL_STUDIO_API_KEY"}
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_field_is_described(name: str) -> None:
+    description = Settings.model_fields[name].description
+    assert description is not None
+    assert description[0].isupper()
+    assert description.endswith((".", "…"))
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_field_is_read_from_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = FOREIGN.get(name, f"YOLOOP_{name.upper()}")
+    assert Settings.variable(name) == expected
+    default = Settings().model_dump()[name]
+    other = {"log_level": "DEBUG", "device": "cuda:1", "offline": "0", "holdout": "0.3", "score_threshold": "0.5"}
+    monkeypatch.setenv(expected, other.get(name, "33"))
+    assert Settings().model_dump()[name] != default
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("BASIC_AUTH_USER", "basic_auth_user"),
+        ("BASIC_AUTH_PASS", "basic_auth_pass"),
+        ("YOLOOP_LABEL_STUDIO_URL", "label_studio_url"),
+    ],
+)
+def test_other_names_that_are_in_use(variable: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "given")
+    value = getattr(Settings(), name)
+    assert (value if isinstance(value, str) else value.get_secret_value()) == "given"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "0"),
+        ("port", "70000"),
+        ("port", "http"),
+        ("threads", "1"),
+        ("log_level", "LOUD"),
+        ("score_threshold", "1.5"),
+        ("score_threshold", "-0.1"),
+        ("holdout", "0"),
+        ("holdout", "1"),
+        ("predict_budget", "0"),
+        ("device", "gpu"),
+        ("image_size", "16"),
+        ("min_new_annotations", "0"),
+        ("train_minutes", "-1"),
+        ("offline", "perhaps"),
+        ("cache_gb", ""),
+    ],
+)
+def test_bad_values_are_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"YOLOOP_{name.upper()}", value)
+    with pytest.raises(ValidationError) as error:
+        Settings()
+    (found,) = error.value.errors()
+    assert found["loc"] == (name,)
+    assert found["msg"]
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1
+
+
+def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "hush-key")
+    monkeypatch.setenv("YOLOOP_BASIC_AUTH_PASS", "hush-pass")
+    settings = Settings()
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())):
+        assert "hush" not in shown
+    assert settings.label_studio_api_key.get_secret_value() == "hush-key"
+
+
+def test_the_home_is_its_owners(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "a" / "home")
+    assert not (tmp_path / "a").exists()  # nothing is made before it is needed
+    assert settings.root == tmp_path / "a" / "home"
+    assert stat.S_IMODE(settings.root.stat().st_mode) == 0o700
+    assert settings.database_url == f"sqlite:///{tmp_path}/a/home/yoloop.db"
+    assert settings.models_dir == tmp_path / "a" / "home" / "models"
+    assert Settings(home=tmp_path, models=tmp_path / "weights").models_dir == tmp_path / "weights"
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(YoloopError, match="YOLOOP_HOME cannot be written") as error:
+        _ = Settings(home=tmp_path / "file" / "home").root
+    assert str(tmp_path) not in str(error.value)
+
+
+def test_the_home_may_be_relative_or_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert Settings(home=Path("x")).root == tmp_path / "x"
+    assert Settings(home=Path("~/x")).root == tmp_path / "me" / "x"
+
+
+def test_the_tracking_server_is_the_teams_own_when_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings(home=tmp_path).tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert Settings(home=tmp_path).tracking_uri == "http://mlflow:5000"
+
+
+def test_nothing_is_read_from_the_environment_at_import() -> None:
+    assert "YOLOOP_PORT" not in os.environ
+    assert Settings().port == 9090

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.store import Hint, Store
+
+UID = "1.100"
+
+
+class TestProjects:
+    def test_columns_not_named_stay(self, store: Store) -> None:
+        assert store.project(UID) is None
+        store.save_project(UID, title="Shapes", api_key="secret")
+        store.save_project(UID, label_config="<View/>")
+        store.save_project(UID)
+        project = store.project(UID)
+        assert project is not None
+        assert (project.id, project.title, project.api_key, project.label_config) == (1, "Shapes", "secret", "<View/>")
+        assert (project.cursor, project.synced_at, project.baseline) == (None, None, "")
+
+    def test_all_of_them(self, store: Store) -> None:
+        for uid in ("2.5", "1.7", "1.5"):
+            store.save_project(uid)
+        assert [project.uid for project in store.projects()] == ["1.5", "1.7", "2.5"]
+
+    def test_tokens_are_not_shown(self, store: Store) -> None:
+        store.save_project(UID, title="Shapes", api_key="hush", access_token="hush", url="http://me:hush@host")
+        assert "hush" not in repr(store.projects())
+
+
+class TestHints:
+    def test_one_row_however_many_events(self, store: Store) -> None:
+        store.hint(UID, 1.0)
+        store.hint(UID, 3.0, deletion=True)
+        store.hint(UID, 2.0)
+        assert store.hints() == [Hint(UID, 1.0, 2.0, 3, True)]
+
+    def test_an_answered_hint_is_gone(self, store: Store) -> None:
+        store.hint(UID, 1.0)
+        store.hint("2.5", 1.0)
+        store.answered(next(hint for hint in store.hints() if hint.uid == UID))
+        assert [hint.uid for hint in store.hints()] == ["2.5"]
+
+    def test_an_event_that_came_meanwhile_is_kept(self, store: Store) -> None:
+        store.hint(UID, 1.0)
+        (seen,) = store.hints()
+        store.hint(UID, 1.0, deletion=True)
+        store.answered(seen)
+        (kept,) = store.hints()
+        assert (kept.events, kept.deletions) == (2, True)
+
+    def test_threads_of_two_processes_lose_none(self, tmp_path: Path) -> None:
+        stores = [Store(f"sqlite:///{tmp_path / 'shared.db'}") for _ in range(2)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: stores[number % 2].hint(UID, 1.0), range(60)))
+        assert stores[0].hints()[0].events == 60
+        for store in stores:
+            store.close()
+
+    @pytest.mark.parametrize(
+        ("first", "last", "due"),
+        [(100.0, 100.0, False), (97.0, 97.0, True), (70.0, 99.9, True), (71.0, 99.9, False), (60.0, 100.0, True)],
+    )
+    def test_when_the_worker_looks(self, first: float, last: float, due: bool) -> None:
+        assert Hint(UID, first, last, 5, False).due(100.0, debounce=3.0, debounce_max=30.0) is due
+
+    @given(st.lists(st.floats(0, 2.9), min_size=1, max_size=100))
+    def test_events_without_end_do_not_hold_it_off_for_ever(self, gaps: list[float]) -> None:
+        first = now = 0.0
+        for gap in gaps:
+            now += gap
+            assert Hint(UID, first, now, 1, False).due(now, 3.0, 30.0) == (now - first >= 30.0)
+
+
+class TestTheFile:
+    def test_only_its_owner_may_read_it(self, store: Store, tmp_path: Path) -> None:
+        assert stat.S_IMODE((tmp_path / "yoloop.db").stat().st_mode) == 0o600
+
+    def test_an_error_takes_everything_back(self, store: Store) -> None:
+        with pytest.raises(RuntimeError), store.write() as db:
+            db.exec_driver_sql("INSERT INTO projects (uid) VALUES ('1.1')")
+            raise RuntimeError
+        assert store.projects() == []
+        store.save_project(UID)  # and the lock is free again
+
+    def test_what_was_written_survives_a_kill(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path / 'killed.db'}"
+        code = (
+            "import os, signal, sys; from backend.store import Store; "
+            "Store(sys.argv[1]).hint('1.100', 5.0); os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        assert subprocess.run([sys.executable, "-c", code, url]).returncode == -9
+        store = Store(url)
+        assert store.hints() == [Hint(UID, 5.0, 5.0, 1, False)]
+        store.close()
+
+    def test_processes_that_start_together(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path / 'new.db'}"
+        code = "import sys; from backend.store import Store; Store(sys.argv[1]).hint('1.100', 5.0)"
+        started = [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(4)]
+        assert [process.wait(60) for process in started] == [0] * 4
+        store = Store(url)
+        assert store.hints()[0].events == 4
+        store.close()
