@@ -79,7 +79,7 @@ def connect(
     """Connect a project: add the ML backend and its webhook in Label Studio, or mend them."""
     from backend.auth import webhook_secret
     from backend.connect import connect as connect_project
-    from backend.labelstudio import LabelStudioClient
+    from backend.labelstudio.client import LabelStudioClient
     from backend.store import Store
 
     settings = Settings()

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from backend.auth import HEADER
 from backend.errors import BadRequest, LabelStudioError
-from backend.labelstudio import LabelStudioClient
-from backend.labelstudio_errors import public_url
-from backend.labelstudio_records import BackendInfo, ProjectInfo, WebhookInfo
+from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.records import BackendInfo, ProjectInfo, WebhookInfo
+from backend.labelstudio.refusals import public_url
 
 EVENTS = frozenset(
     {

@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
+from backend.connect import EVENTS
 from backend.errors import BadRequest, Busy, LabelConfigError, NotFound
 from backend.fit.jobs import Job
 from backend.labels.schema import parse_label_config
@@ -73,7 +74,8 @@ def webhook() -> tuple[dict[str, Any], int]:
     action = body.get("action")
     if not isinstance(action, str) or not action:
         raise BadRequest("The field 'action' is missing.", "It names the event, such as ANNOTATION_CREATED.")
-    serving().engine.metrics.events.labels(action if action.isupper() and len(action) < 40 else "other").inc()
+    known = action in EVENTS or action == START_TRAINING
+    serving().engine.metrics.events.labels(action if known else "other").inc()
     return backend(project_uid(body.get("project"))).fit(action, body), 201
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from backend.errors import LabelStudioError
 from backend.fit.jobs import Jobs
 from backend.fit.ledger import Ledger
-from backend.labelstudio import LabelStudioClient
+from backend.labelstudio.client import LabelStudioClient
 from backend.predict.cache import ImageCache
 from backend.predict.images import Images, Source
 from backend.settings import Settings

@@ -6,6 +6,7 @@ One loop looks at the hints, the clock and the jobs; DBOS runs the trainings, on
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 
 TICK = 0.25
 QUEUE = "training"
+ENDED = ("SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
+CHECK_JOBS = 30.0
+"""Seconds between looks at whether DBOS still has an unfinished job."""
+
 LATEST_RETRY = 600.0
 """Seconds between tries to sync a project whose Label Studio does not answer, at most."""
 
@@ -37,7 +42,7 @@ class Worker:
         self._next_sync: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         self._failed_at: dict[str, float] = {}
-        self._started: set[str] = set()
+        self._started: dict[str, float] = {}
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
@@ -81,12 +86,14 @@ class Worker:
         store, settings = self._services.store, self._services.settings
         try:
             sync(self._services, uid, now, deletions=hint is not None and hint.deletions)
-        except LabelStudioError as error:
+        except Exception as error:  # whatever it is, the other projects go on
+            if not isinstance(error, LabelStudioError):
+                log.exception("Project %s could not be synced", uid)
             failures = self._failures[uid] = self._failures.get(uid, 0) + 1
             self._failed_at[uid] = now
             self._next_sync[uid] = now + min(LATEST_RETRY, settings.sync_interval * 2 ** min(failures - 1, 10))
-            store.save_project(uid, sync_error=str(error))
-            if failures == 1:
+            store.save_project(uid, sync_error=_in_words(error))
+            if failures == 1 and isinstance(error, LabelStudioError):
                 log.warning("Project %s cannot be read: %s", uid, error)
             return
         self._failed_at.pop(uid, None)
@@ -150,17 +157,22 @@ class Worker:
 
     def _start(self, job_id: str) -> None:
         """Hand a job to DBOS, once: its id is the workflow's, so a repetition finds the first."""
-        if job_id in self._started:
+        if time.monotonic() - self._started.get(job_id, -CHECK_JOBS) < CHECK_JOBS:
             return
+        self._started[job_id] = time.monotonic()
         from dbos import DBOS, SetWorkflowID
 
         status = DBOS.get_workflow_status(job_id)
-        if status is not None and status.status in ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED"):
+        if status is not None and status.status in ENDED:
+            # A training tells its end itself, unless even that failed; an ended job stays ended.
             self._services.jobs.finish(job_id, "failed", "The training was interrupted too often.", time.time())
         else:
             with SetWorkflowID(job_id):
                 DBOS.enqueue_workflow(QUEUE, self._train, job_id)
-        self._started.add(job_id)
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, YoloopError) else f"{type(error).__name__}; the worker's log says more."
 
 
 def run_worker(settings: Settings) -> None:
@@ -180,6 +192,4 @@ def run_worker(settings: Settings) -> None:
     # Threads of a running training would hold the process; what they did is on the disk.
     log.info("Worker stops")
     logging.shutdown()
-    import os
-
     os._exit(0)

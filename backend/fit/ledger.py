@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from backend.fit.triggers import Progress
-from backend.labelstudio_records import AnnotationRecord, TaskRecord
+from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store import Store
 from backend.store import jobs as jobs_table
 from backend.store import ledger as table

@@ -15,7 +15,7 @@ from e2e.labelstudio import LabelStudioServer, free_port
 from backend.auth import HEADER
 from backend.connect import EVENTS, Report, connect
 from backend.errors import BadRequest, LabelConfigError, LabelStudioError
-from backend.labelstudio import LabelStudioClient
+from backend.labelstudio.client import LabelStudioClient
 
 SECRET = "a-secret-of-the-tests"
 CONFIG = (

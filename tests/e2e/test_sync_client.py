@@ -17,9 +17,9 @@ import requests
 from e2e.labelstudio import LabelStudioServer, free_port
 
 from backend.errors import LabelStudioError
-from backend.labelstudio import LabelStudioClient
-from backend.labelstudio_errors import public_url
-from backend.labelstudio_records import ProjectInfo, TaskRecord
+from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.records import ProjectInfo, TaskRecord
+from backend.labelstudio.refusals import public_url
 
 REGION = {
     "id": "r1",
@@ -256,7 +256,7 @@ def test_address_of_something_else(ml_backend):
 
 def test_nothing_is_imported_or_sent_before_the_first_call():
     code = (
-        "import sys; from backend.labelstudio import LabelStudioClient; LabelStudioClient('http://x', 'k');"
+        "import sys; from backend.labelstudio.client import LabelStudioClient; LabelStudioClient('http://x', 'k');"
         "print([name for name in ('label_studio_sdk', 'httpx', 'pandas') if name in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -23,8 +23,8 @@ TWO_CONTROLS = """
 <View>
   <Image name="left" value="$left"/>
   <Image name="right" value="$right"/>
-  <RectangleLabels name="round" toName="left" model_score_threshold="0.05"><Label value="Disc"/></RectangleLabels>
   <RectangleLabels name="edged" toName="left,right"><Label value="Square"/><Label value="Triangle"/></RectangleLabels>
+  <RectangleLabels name="round" toName="left" model_score_threshold="0.05"><Label value="Disc"/></RectangleLabels>
 </View>
 """
 

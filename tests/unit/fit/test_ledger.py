@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backend.fit.jobs import Jobs
 from backend.fit.ledger import Example, Ledger, content_hash, teaching_annotation
-from backend.labelstudio_records import AnnotationRecord, TaskRecord
+from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store import Store
 
 UID, OTHER = "1.100", "1.200"

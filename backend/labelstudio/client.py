@@ -1,4 +1,4 @@
-"""Label Studio's API: the only place that calls label-studio-sdk.
+"""Label Studio's API, as yoloop needs it.
 
 The SDK gives connection, tokens and typed calls. Tasks are read as plain JSON through its HTTP client, whose
 answers need no second parsing and keep every field.
@@ -14,8 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from backend.errors import LabelStudioError
-from backend.labelstudio_errors import TOKEN_HINT, one_line, public_url, refusal
-from backend.labelstudio_records import (
+from backend.labelstudio.records import (
     BackendInfo,
     ProjectInfo,
     TaskRecord,
@@ -27,6 +26,7 @@ from backend.labelstudio_records import (
     read_task,
     read_webhook,
 )
+from backend.labelstudio.refusals import TOKEN_HINT, one_line, public_url, refusal
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""Label Studio's API: the only package that calls label-studio-sdk."""
