@@ -260,7 +260,8 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
 
 
 def _welcome(settings: Settings) -> str:
-    program = os.path.relpath(sys.argv[0]) if shutil.which("yoloop") is None else "yoloop"
+    below = os.path.relpath(sys.argv[0])
+    program = "yoloop" if shutil.which("yoloop") else sys.argv[0] if below.startswith("..") else below
     return (
         f"yoloop listens on http://{settings.host}:{settings.port} and keeps its data in {settings.home}.\n"
         "Connect a project from another terminal, in this folder:\n"

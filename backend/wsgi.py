@@ -42,6 +42,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "proc_name": "yoloop",
             "loglevel": "warning",
             "control_socket_disable": True,
+            "worker_exit": lambda _server, worker: _close(getattr(worker, "wsgi", None)),
             "post_fork": lambda _server, _worker: configure(settings.log_level, "serve"),
         }
         for name, value in options.items():
@@ -50,3 +51,9 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         return create_app(self._settings)
+
+
+def _close(app: Flask | None) -> None:
+    """Let threads end that load models: the interpreter's end would crash into them."""
+    if app is not None:
+        app.extensions["yoloop"].close()

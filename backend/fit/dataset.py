@@ -92,8 +92,12 @@ def build(
     boxes = 0
     for index, image in services.images.load_many(sources, time.monotonic() + FETCH_DEADLINE):
         picture = pictures[index]
-        if isinstance(image, ImageError):
-            unreadable[picture.example.task_id] = str(image)
+        try:
+            if isinstance(image, ImageError):
+                raise image
+            original = services.images.fetch(sources[index])  # the cache may have dropped it again meanwhile
+        except ImageError as error:
+            unreadable[picture.example.task_id] = str(error)
             continue
         height, width = image.shape[:2]
         labels = [
@@ -103,7 +107,7 @@ def build(
             for box in rectangle.from_regions(picture.example.result, control, schema.classes)
         ]
         side = "holdout" if picture.held_out else "train"
-        path = _write_image(folder / "images" / side, picture.stem, services.images.fetch(sources[index]), image)
+        path = _write_image(folder / "images" / side, picture.stem, original, image)
         lines = "\n".join(map(rectangle.yolo_line, labels))
         (folder / "labels" / side / f"{path.stem}.txt").write_text(lines)
         if picture.held_out:

@@ -17,8 +17,8 @@ LAST_RETRY = 3600.0
 class Progress:
     """A project's ledger in numbers.
 
-    `labelled` tasks have an annotation that teaches, `new` of them (or changed, or gone) since the last
-    finished training, which saw `seen`. `failures` trainings in a row failed, the last one at `failed_at`.
+    `labelled` tasks have an annotation that teaches; `new` tasks have another one, or none any more, since the
+    last finished training, which saw `seen`. `failures` trainings in a row failed, the last one at `failed_at`.
     """
 
     labelled: int
