@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Page, Route, TimeoutError, sync_playwright
 
 WIDTH, HEIGHT = 1400, 900
 SECONDS = 60.0
@@ -74,10 +74,21 @@ def open_task(url: str, email: str, password: str, project_id: int, task_id: int
             # What the editor's setting "Show region labels" stores: label and score stand on each box.
             page.evaluate("localStorage.setItem('labelStudio:settings', '{\"showLabels\": true}')")
             page.goto(f"{url}/projects/{project_id}/data?task={task_id}")
-            page.wait_for_function(_READY)
+            _wait_for_suggestions(page)
             yield page
         finally:
             browser.close()
+
+
+def _wait_for_suggestions(page: Page) -> None:
+    """Wait until they are drawn. A page that opens now and then forgets to ask for them, until it is reloaded."""
+    for patience in (20_000, 20_000):
+        try:
+            page.wait_for_function(_READY, timeout=patience)
+            return
+        except TimeoutError:
+            page.reload()
+    page.wait_for_function(_READY)
 
 
 def listed(page: Page) -> list[tuple[str, float]]:

@@ -30,14 +30,15 @@ def task(
     result = Picture(noise.path, 320, 320, shapes).result()
     for region, score in zip(result, SCORES, strict=True):
         region["score"] = score
-    # Label Studio prefills the editor from predictions of the project's model_version only.
     config = (ROOT / "label_config.xml").read_text()
-    project = new_project(label_config=config, model_version="v7")
+    project = new_project(label_config=config)
     with noise.path.open("rb") as image:
         label_studio.api("POST", f"/api/projects/{project}/import", files={"file": ("shapes.jpg", image)})
     (found,) = label_studio.api("GET", f"/api/tasks?project={project}")["tasks"]
     prediction = {"task": found["id"], "result": result, "score": 0.31, "model_version": "v7"}
     label_studio.api("POST", "/api/predictions/", json=prediction)
+    # Label Studio prefills the editor from predictions of the project's model_version only.
+    label_studio.api("PATCH", f"/api/projects/{project}/", json={"model_version": "v7"})
     return label_studio, project, int(found["id"])
 
 
