@@ -82,7 +82,7 @@ def open_task(url: str, email: str, password: str, project_id: int, task_id: int
 
 def _wait_for_suggestions(page: Page) -> None:
     """Wait until they are drawn. A page that opens now and then forgets to ask for them, until it is reloaded."""
-    for patience in (20_000, 20_000):
+    for patience in (15_000, 20_000, 25_000, 30_000):
         try:
             page.wait_for_function(_READY, timeout=patience)
             return
