@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any
@@ -209,10 +209,6 @@ class YoloBackend:
                     if region is not None:
                         regions.append(region)
         return regions
-
-
-Backends = Callable[[str | None, str | None], YoloBackend]
-"""Makes the backend of one request from the project's uid and its labelling config."""
 
 
 def _items(tasks: Sequence[Mapping[str, Any]], schema: LabelSchema) -> tuple[list[_Item], dict[int, ImageError]]:
