@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from backend.labels.schema import Control, LabelSchema
+from backend.labels.schema import Control
 
 
-def map_classes(names: Mapping[int, str], control: Control) -> dict[int, str]:
+def map_classes(names: Mapping[int, str], control: Control, *, own: bool = False) -> dict[int, str]:
     """Model class index -> label, for the classes that have one.
 
     A class goes to the first label that claims it: by `predicted_values`, then by the same name,
     then by either of them in another case. Several classes may go to one label.
+
+    Args:
+        own: the classes are labels of this project. Then the same name comes first, and `predicted_values` speak
+            only for classes that are no label any more: so a label can be renamed.
     """
     claimed: dict[str, str] = {}
     for label, values in control.predicted_values.items():
         for value in values:
             claimed.setdefault(value, label)
-    exact = {**{label: label for label in control.labels}, **claimed}
+    same = {label: label for label in control.labels}
+    exact = {**claimed, **same} if own else {**same, **claimed}
     folded: dict[str, str] = {}
-    for name, label in (*claimed.items(), *((label, label) for label in control.labels)):
+    for name, label in (*same.items(), *claimed.items()) if own else (*claimed.items(), *same.items()):
         folded.setdefault(name.casefold(), label)
 
     mapped: dict[int, str] = {}
@@ -32,9 +37,11 @@ def map_classes(names: Mapping[int, str], control: Control) -> dict[int, str]:
     return mapped
 
 
-def unmapped(names: Mapping[int, str], control: Control) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def unmapped(
+    names: Mapping[int, str], control: Control, *, own: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The model's classes without a label, and the labels that no class goes to."""
-    mapped = map_classes(names, control)
+    mapped = map_classes(names, control, own=own)
     served = set(mapped.values())
     return (
         tuple(name for index, name in names.items() if index not in mapped),
@@ -42,25 +49,41 @@ def unmapped(names: Mapping[int, str], control: Control) -> tuple[tuple[str, ...
     )
 
 
-def fingerprint(schema: LabelSchema, names: Mapping[int, str], default_threshold: float, model: str) -> str:
+def fingerprint(suggested: Iterable[tuple[Control, Mapping[int, str], str, bool]], default_threshold: float) -> str:
     """Six hexadecimal digits that change when, with the same weights, other suggestions would be made.
 
     Colours, layout, other tags, the order of labels and labels that no class goes to leave it as it is.
 
     Args:
-        names: the model's class names by index.
+        suggested: each control with its model's class names by index, the model's name, and whether the classes
+            are labels of this project.
         default_threshold: least score where a control names none, in [0, 1].
-        model: the name of the chosen model.
     """
-    controls = [
-        {
+    models: set[str] = set()
+    parts = []
+    for control, names, model, own in suggested:
+        models.add(model)
+        mapped = map_classes(names, control, own=own)
+        part = {
             "from_name": control.from_name,
             "to_name": control.to_name,
             "data_key": control.data_key,
-            "labels": sorted((names[index], label) for index, label in map_classes(names, control).items()),
+            "labels": sorted((names[index], label) for index, label in mapped.items()),
             "threshold": float(default_threshold if control.score_threshold is None else control.score_threshold),
         }
-        for control in schema.controls
-    ]
-    parts = sorted(json.dumps(control, sort_keys=True) for control in controls)
-    return hashlib.sha256(json.dumps([model, parts]).encode()).hexdigest()[:6]
+        parts.append(json.dumps(part | _drawing(control), sort_keys=True))
+    return hashlib.sha256(json.dumps([",".join(sorted(models)), sorted(parts)]).encode()).hexdigest()[:6]
+
+
+def _drawing(control: Control) -> dict[str, object]:
+    """How a control draws, as far as that is not how a plain RectangleLabels does."""
+    plain = Control("", "", "rectangle", "", ())
+    names = ("kind", "shape_name", "pages", "per_item", "polygon_points", "multiple", "add_bboxes", "point_size")
+    found: dict[str, object] = {
+        name: getattr(control, name) for name in names if getattr(control, name) != getattr(plain, name)
+    }
+    if control.points:
+        found["points"] = [[point.label, point.index, list(point.classes)] for point in control.points]
+        found["point_threshold"] = control.point_threshold
+        found["box"] = control.box.from_name if control.box else ""
+    return found

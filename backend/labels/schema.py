@@ -1,22 +1,61 @@
-"""The labelling config, parsed once: which controls draw boxes on which image, with which labels."""
+"""The labelling config, parsed once: which controls say what about which image, with which labels."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import count
+from typing import Literal
 from xml.etree import ElementTree as ET
 
 from backend.errors import LabelConfigError
+from backend.labels import attributes as given
 
+Kind = Literal["rectangle", "ellipse", "polygon", "brush", "bitmask", "keypoint", "choices", "taxonomy"]
+
+_LABELLED: dict[str, tuple[str, Kind]] = {
+    "rectanglelabels": ("RectangleLabels", "rectangle"),
+    "ellipselabels": ("EllipseLabels", "ellipse"),
+    "polygonlabels": ("PolygonLabels", "polygon"),
+    "brushlabels": ("BrushLabels", "brush"),
+    "bitmasklabels": ("BitmaskLabels", "bitmask"),
+    "keypointlabels": ("KeyPointLabels", "keypoint"),
+    "choices": ("Choices", "choices"),
+    "taxonomy": ("Taxonomy", "taxonomy"),
+}
+_SHAPES: dict[str, tuple[str, Kind]] = {
+    "rectangle": ("Rectangle", "rectangle"),
+    "ellipse": ("Ellipse", "ellipse"),
+    "polygon": ("Polygon", "polygon"),
+    "brush": ("Brush", "brush"),
+    "bitmask": ("Bitmask", "bitmask"),
+    "keypoint": ("KeyPoint", "keypoint"),
+}
 _TASK_FIELD = re.compile(r"\$([^\s$./\\\[\]{}]+)")
 _EXAMPLE = (
     "Add one to the labelling config, for example "
     '<Image name="image" value="$image"/> and '
     '<RectangleLabels name="label" toName="image"><Label value="Car"/></RectangleLabels>.'
 )
+_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+PATH_SEPARATOR = " / "
+
+
+@dataclass(frozen=True)
+class Keypoint:
+    """One point of a skeleton.
+
+    Attributes:
+        label: what its regions carry.
+        index: which of the model's keypoints it is.
+        classes: the model's classes that have it; empty: all.
+    """
+
+    label: str
+    index: int
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -25,67 +64,120 @@ class Control:
 
     Attributes:
         from_name, to_name: the control's and the image's names, as regions carry them.
-        tag: the tag's name as Label Studio spells it, e.g. "RectangleLabels".
+        kind: what it draws or chooses.
         data_key: the field of the task's data that holds the image's address.
-        labels: what regions carry, in config order: a Label's `alias` where it has one, else its `value`.
+        labels: what regions carry, in config order: an `alias` where there is one, else the `value`. For
+            keypoints the labels of skeletons; for a taxonomy its full paths as text (see `paths`).
         predicted_values: label -> names of a model's classes that mean it.
         score_threshold: least score of a suggestion, in [0, 1]; None: the setting decides.
+        shape_name: name of the drawing tag, when that is not the tag with the labels.
+        pages: the field holds a list of images, and regions say which by `item_index`.
+        per_item: of choices, whether each of these images gets its own.
+        model_path: a file of pretrained weights or a version, from the config; empty: the usual one.
+        obb: whether boxes are rotated; None: the annotations tell.
+        polygon_points: most points of a suggested polygon.
+        points, box, add_bboxes, point_size, point_threshold: of keypoints; `box` draws the skeletons' boxes,
+            `point_size` is in pixels.
+        multiple: several choices may be made at once.
+        paths: taxonomy label -> its path from the root.
     """
 
     from_name: str
     to_name: str
-    tag: str
+    kind: Kind
     data_key: str
     labels: tuple[str, ...]
     predicted_values: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     score_threshold: float | None = None
+    shape_name: str = ""
+    pages: bool = False
+    per_item: bool = False
+    model_path: str = ""
+    obb: bool | None = None
+    polygon_points: int = 60
+    points: tuple[Keypoint, ...] = ()
+    box: Control | None = None
+    add_bboxes: bool = False
+    point_size: float = 1.0
+    point_threshold: float = 0.0
+    multiple: bool = False
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        """Of the tag that draws or asks: unique in the config, but for several images."""
+        return self.shape_name or self.from_name
+
+    @property
+    def pinned(self) -> int | None:
+        """Number of the version that `model_path` names, as in `v3`; None when it names something else."""
+        found = _VERSION.fullmatch(self.model_path)
+        return int(found.group(1)) if found else None
+
+    @property
+    def region_type(self) -> str:
+        """`type` of its regions when it is one tag, e.g. "rectanglelabels"; also the key of their labels."""
+        return self.kind if self.kind in ("choices", "taxonomy") else f"{self.kind}labels"
 
 
 @dataclass(frozen=True)
 class LabelSchema:
-    """Every control that yoloop works with, in config order; never empty."""
+    """Every control that yoloop works with, in config order.
+
+    `notes` say, one sentence each, which controls of the config it leaves alone and why.
+    """
 
     controls: tuple[Control, ...]
+    notes: tuple[str, ...] = ()
+
+    def require(self) -> LabelSchema:
+        """Itself. Raises LabelConfigError when there is no control to work with."""
+        if self.controls:
+            return self
+        why = self.notes[0] if self.notes else "The labelling config has no control over an Image."
+        raise LabelConfigError(why, _EXAMPLE)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All labels in config order, without repeats: the class list of a trained model."""
+        """All labels in config order, without repeats."""
         return tuple(dict.fromkeys(label for control in self.controls for label in control.labels))
-
-    def own_labels(self) -> LabelSchema:
-        """The same controls for a model whose classes are the labels, so `predicted_values` mean nothing."""
-        return LabelSchema(tuple(replace(control, predicted_values={}) for control in self.controls))
 
 
 @lru_cache(maxsize=256)
 def parse_label_config(xml: str) -> LabelSchema:
-    """Finds the box controls of a labelling config; everything else in it is ignored.
+    """Finds the controls over images of a labelling config; everything else in it is ignored.
 
     Raises:
-        LabelConfigError: not XML, no RectangleLabels over an Image, one without labels,
-            or a threshold outside [0, 1].
+        LabelConfigError: not XML, or an attribute that yoloop reads has an impossible value.
     """
     root = _parse(xml)
-    images = {tag.get("name", ""): tag.get("value", "") for tag in _tags(root, "image") if tag.get("name") is not None}
+    images = {tag.get("name", ""): tag for tag in _tags(root, "image") if tag.get("name")}
     controls: list[Control] = []
-    unusable: list[str] = []
-    for tag in _tags(root, "rectanglelabels"):
-        for to_name in (part.strip() for part in tag.get("toName", "").split(",")):
-            if to_name not in images or not tag.get("name"):
+    boxes: list[Control] = []
+    asked: set[str] = set()
+    notes: list[str] = []
+    shapes = [tag for tag in root.iter() if _name(tag) in _SHAPES and tag.get("name")]
+    for tag in root.iter():
+        name = _name(tag)
+        if name not in _LABELLED and name != "labels":
+            continue
+        for to_name in _targets(tag):
+            key, pages, why = _data_key(images.get(to_name))
+            if why:
+                notes.append(why)
+            if not key or not tag.get("name"):
                 continue
-            key = _TASK_FIELD.fullmatch(images[to_name].strip())
-            if key is None:
-                unusable.append(images[to_name])
-                continue
-            controls.append(_control(tag, to_name, key.group(1)))
-    if controls:
-        return LabelSchema(tuple(controls))
-    if unusable:
-        raise LabelConfigError(
-            f"The Image tag reads {unusable[0]!r}, which is not one plain field of the task.",
-            'Write value="$image", where "image" is a field of the tasks\' data.',
-        )
-    raise LabelConfigError("The labelling config has no RectangleLabels control over an Image.", _EXAMPLE)
+            for shape in [tag] if name in _LABELLED else [each for each in shapes if to_name in _targets(each)]:
+                control = _control(tag, shape, to_name, key, pages, notes)
+                if control is None:
+                    continue
+                if control.kind == "rectangle":
+                    boxes.append(control)
+                if given.flag(given.ADD_BBOXES, {**tag.attrib, **shape.attrib}):
+                    asked.add(control.name)
+                if not (given.flag(given.SKIP, tag.attrib) or given.flag(given.SKIP, shape.attrib)):
+                    controls.append(control)
+    return LabelSchema(_with_boxes(controls, boxes, asked), tuple(dict.fromkeys(notes)))
 
 
 class _NoDoctype(ET.TreeBuilder):
@@ -105,48 +197,161 @@ def _parse(xml: str) -> ET.Element:
         raise LabelConfigError(f"The labelling config is not XML: {error}.", _EXAMPLE) from None
 
 
-def _tags(root: ET.Element, name: str) -> Iterator[ET.Element]:
+def _name(tag: ET.Element) -> str:
     """Label Studio's editor does not mind the case of tag names, so neither does this."""
-    return (tag for tag in root.iter() if isinstance(tag.tag, str) and tag.tag.lower() == name)
+    return tag.tag.lower() if isinstance(tag.tag, str) else ""
 
 
-def _control(tag: ET.Element, to_name: str, data_key: str) -> Control:
+def _tags(root: ET.Element, name: str) -> Iterator[ET.Element]:
+    return (tag for tag in root.iter() if _name(tag) == name)
+
+
+def _targets(tag: ET.Element) -> list[str]:
+    return [part.strip() for part in tag.get("toName", "").split(",")]
+
+
+def _data_key(image: ET.Element | None) -> tuple[str, bool, str]:
+    """The field of the task that holds the image, whether it is a list, and why it cannot be used."""
+    if image is None:
+        return "", False, ""
+    pages = image.get("valueList") is not None
+    text = image.get("valueList" if pages else "value", "").strip()
+    found = _TASK_FIELD.fullmatch(text)
+    if found is None:
+        why = f'The Image tag reads {text!r}, which is not one plain field of the task, such as "$image".'
+        return "", pages, why
+    return found.group(1), pages, ""
+
+
+def _control(
+    tag: ET.Element, shape: ET.Element, to_name: str, data_key: str, pages: bool, notes: list[str]
+) -> Control | None:
+    """The control that `tag` (with the labels) and `shape` (which draws; mostly the same) make together."""
     name = tag.get("name", "")
-    labels: dict[str, tuple[str, ...]] = {}
-    for child in _tags(tag, "label"):
-        label = child.get("alias") or child.get("value")
-        if label:
-            names = (part.strip() for part in child.get("predicted_values", "").split(","))
-            labels[label] = (*labels.get(label, ()), *(part for part in names if part))
+    spelled, kind = _LABELLED[_name(tag)] if shape is tag else _SHAPES[_name(shape)]
+    if kind in ("choices", "taxonomy") and tag.get("perRegion", "").lower() == "true":
+        notes.append(f"The {spelled} control {name!r} is about single regions, not about the image.")
+        return None
+    entries = list(_entries(tag, kind))
+    labels = dict.fromkeys(label for label, _, _ in entries)
     if not labels:
-        raise LabelConfigError(
-            f"The RectangleLabels control {name!r} has no labels.",
-            'Put <Label value="…"/> tags inside it; labels that each task brings along cannot be learnt.',
+        notes.append(
+            f"The {spelled} control {name!r} has no labels of its own; labels that each task brings along "
+            "cannot be learnt."
         )
-    return Control(
+        return None
+    predicted: dict[str, tuple[str, ...]] = {}
+    for label, entry, _ in entries:
+        predicted[label] = (*predicted.get(label, ()), *given.names(given.PREDICTED_VALUES, entry.attrib))
+    attributes = {**tag.attrib, **shape.attrib}
+    control = Control(
         from_name=name,
         to_name=to_name,
-        tag="RectangleLabels",
+        kind=kind,
         data_key=data_key,
         labels=tuple(labels),
-        predicted_values={label: names for label, names in labels.items() if names},
-        score_threshold=_threshold(tag, name),
+        predicted_values={label: values for label, values in predicted.items() if values},
+        score_threshold=given.share(given.THRESHOLD, attributes, name),
+        shape_name="" if shape is tag else shape.get("name", ""),
+        pages=pages,
+        per_item=pages and tag.get("perItem", "").lower() == "true",
+        model_path=(given.text(given.PATH, attributes) or "").strip(),
+    )
+    if kind in ("rectangle", "ellipse"):
+        return replace(control, obb=given.flag(given.OBB, attributes))
+    if kind == "polygon":
+        return replace(control, polygon_points=given.count(given.POLYGON_POINTS, attributes, name, 3) or 60)
+    if kind == "choices":
+        return replace(control, multiple=tag.get("choice", "").lower() == "multiple")
+    if kind == "taxonomy":
+        return replace(control, paths={label: path for label, _, path in entries})
+    if kind == "keypoint":
+        return _keypoints(control, [(label, entry) for label, entry, _ in entries], attributes)
+    return control
+
+
+def _entries(tag: ET.Element, kind: Kind) -> Iterator[tuple[str, ET.Element, tuple[str, ...]]]:
+    """Label, its tag, and its path from the root, of all labels or choices of a control."""
+    if kind == "taxonomy":
+        yield from _nodes(tag, ())
+        return
+    for entry in tag.iter():
+        if _name(entry) == ("choice" if kind == "choices" else "label"):
+            label = entry.get("alias") or entry.get("value")
+            if label:
+                yield label, entry, ()
+
+
+def _nodes(tag: ET.Element, above: tuple[str, ...]) -> Iterator[tuple[str, ET.Element, tuple[str, ...]]]:
+    for entry in tag:
+        value = entry.get("alias") or entry.get("value")
+        if _name(entry) != "choice" or not value:
+            yield from _nodes(entry, above)
+            continue
+        path = (*above, value)
+        yield PATH_SEPARATOR.join(path), entry, path
+        yield from _nodes(entry, path)
+
+
+def _keypoints(control: Control, entries: Sequence[tuple[str, ET.Element]], attributes: Mapping[str, str]) -> Control:
+    """A control whose labels are points: its skeletons are named by `predicted_values`, else by the control."""
+    indexes = {
+        label: given.count(given.INDEX, entry.attrib, control.from_name, 0) for label, entry in dict(entries).items()
+    }
+    free = (index for index in count() if index not in indexes.values())
+    points = [
+        Keypoint(label, next(free) if index is None else index, control.predicted_values.get(label, ()))
+        for label, index in indexes.items()
+    ]
+    skeletons = dict.fromkeys(name for point in points for name in point.classes) or {control.from_name: None}
+    size = given.size(given.POINT_SIZE, attributes, control.from_name)
+    threshold = given.share(given.POINT_THRESHOLD, attributes, control.from_name)
+    return replace(
+        control,
+        labels=tuple(skeletons),
+        predicted_values={},
+        points=tuple(points),
+        add_bboxes=given.flag(given.ADD_BBOXES, attributes) is not False,
+        point_size=1.0 if size is None else size,
+        point_threshold=threshold or 0.0,
     )
 
 
-def _threshold(tag: ET.Element, name: str) -> float | None:
-    for attribute in ("model_score_threshold", "score_threshold"):
-        text = tag.get(attribute)
-        if text is None:
-            continue
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not 0.0 <= value <= 1.0:
-            raise LabelConfigError(
-                f"{attribute} of the control {name!r} is {text!r}.",
-                "It must be a number from 0 to 1, such as 0.25.",
-            )
-        return value
-    return None
+def _with_boxes(controls: Sequence[Control], boxes: Sequence[Control], asked: Set[str]) -> tuple[Control, ...]:
+    """Gives keypoints the rectangles that hold their skeletons; those they draw are no controls any more.
+
+    Args:
+        asked: names of the keypoint controls whose config says `model_add_bboxes="true"` in so many words.
+    """
+    found: list[Control] = []
+    taken: set[tuple[str, str]] = set()
+    for control in controls:
+        if control.kind == "keypoint":
+            near = [
+                box
+                for box in boxes
+                if (box.to_name, box.data_key) == (control.to_name, control.data_key)
+                # The labels of one Labels tag cannot be both points and skeletons.
+                and box.from_name != control.from_name
+            ]
+            named = [box for box in near if f"{control.from_name}_bbox" in (box.from_name, box.name)]
+            box = next(iter(named or (near if len(near) == 1 else [])), None)
+            # Another control's boxes group points, but are not drawn here unless the config asks for it.
+            drawn = control.add_bboxes if named else control.name in asked
+            control = replace(control, add_bboxes=box is not None and drawn)
+            if box is not None:
+                control = replace(control, box=box, labels=box.labels, predicted_values=_skeletons(control, box))
+                if drawn:
+                    taken.add((box.from_name, box.to_name))
+        found.append(control)
+    return tuple(each for each in found if each.kind != "rectangle" or (each.from_name, each.to_name) not in taken)
+
+
+def _skeletons(points: Control, box: Control) -> Mapping[str, tuple[str, ...]]:
+    """The model's classes for each label of the boxes; a single label also stands for what its points name."""
+    if len(box.labels) != 1:
+        return box.predicted_values
+    named = dict.fromkeys(name for point in points.points for name in point.classes)
+    (label,) = box.labels
+    values = (*box.predicted_values.get(label, ()), *(name for name in named if name != label))
+    return {label: tuple(dict.fromkeys(values))} if values else {}

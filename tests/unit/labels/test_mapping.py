@@ -9,7 +9,7 @@ COCO = {0: "person", 2: "car", 5: "bus", 7: "truck", 9: "Plane"}
 
 
 def control(*labels: str, **predicted: tuple[str, ...]) -> Control:
-    return Control("label", "image", "RectangleLabels", "image", labels, predicted)
+    return Control("label", "image", "rectangle", "image", labels, predicted)
 
 
 def test_predicted_values_go_before_names() -> None:
@@ -55,8 +55,12 @@ def config(labels: str, control: str = "", extra: str = "", name: str = "label",
 CAR, BUS = '<Label value="car"/>', '<Label value="bus"/>'
 
 
+def controls_of(xml: str) -> tuple[Control, ...]:
+    return tuple(each for each in parse_label_config(xml).controls if each.kind == "rectangle")
+
+
 def mark(xml: str, threshold: float = 0.25, model: str = "yolo11n.pt", names: dict[int, str] = COCO) -> str:
-    return fingerprint(parse_label_config(xml), names, threshold, model)
+    return fingerprint([(control, names, model, False) for control in controls_of(xml)], threshold)
 
 
 def test_fingerprint_is_short_and_lasting() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import LabelConfigError
-from backend.labels.schema import Control, LabelSchema, parse_label_config
+from backend.labels.schema import Control, Keypoint, LabelSchema, parse_label_config
 
 PLAIN = """
 <View>
@@ -27,8 +30,115 @@ def only(xml: str) -> Control:
 
 
 def test_plain_config() -> None:
-    assert only(PLAIN) == Control("label", "image", "RectangleLabels", "image", ("Car", "Plane"), {}, None)
+    assert only(PLAIN) == Control("label", "image", "rectangle", "image", ("Car", "Plane"), {})
     assert parse_label_config(PLAIN).classes == ("Car", "Plane")
+    assert parse_label_config(PLAIN).notes == ()
+    assert parse_label_config(PLAIN).require() is parse_label_config(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("tag", "entry", "kind"),
+    [
+        ("RectangleLabels", "Label", "rectangle"),
+        ("EllipseLabels", "Label", "ellipse"),
+        ("PolygonLabels", "Label", "polygon"),
+        ("BrushLabels", "Label", "brush"),
+        ("BitmaskLabels", "Label", "bitmask"),
+        ("Choices", "Choice", "choices"),
+        ("Taxonomy", "Choice", "taxonomy"),
+        ("rectanglelabels", "label", "rectangle"),
+    ],
+)
+def test_every_control_with_labels_of_its_own(tag: str, entry: str, kind: str) -> None:
+    control = only(config(f'<{tag} name="l" toName="image"><{entry} value="a"/><{entry} value="b"/></{tag}>'))
+    assert (control.name, control.kind, control.labels) == ("l", kind, ("a", "b"))
+    assert control.region_type == tag.lower()
+    assert control.shape_name == ""
+
+
+@pytest.mark.parametrize("tag", ["Rectangle", "Ellipse", "Polygon", "Brush", "Bitmask"])
+def test_a_drawing_tag_takes_the_labels_of_a_labels_tag(tag: str) -> None:
+    xml = config(f"""<Labels name="l" toName="image" score_threshold="0.3"><Label value="a"/></Labels>
+    <{tag} name="s" toName="image" model_path="x.pt"/><{tag} name="elsewhere" toName="text"/>""")
+    control = only(xml)
+    assert (control.from_name, control.shape_name, control.name) == ("l", "s", "s")
+    assert (control.kind, control.labels) == (tag.lower(), ("a",))
+    assert (control.score_threshold, control.model_path) == (0.3, "x.pt")
+
+
+def test_drawing_tags_may_share_a_labels_tag() -> None:
+    xml = config(
+        '<Rectangle name="r" toName="image"/><Brush name="b" toName="image" model_skip="true"/>'
+        '<Labels name="l" toName="image"><Label value="a"/></Labels><Polygon name="p" toName="image"/>'
+    )
+    assert [(each.name, each.kind, each.labels) for each in parse_label_config(xml).controls] == [
+        ("r", "rectangle", ("a",)),
+        ("p", "polygon", ("a",)),
+    ]
+
+
+def test_labels_without_a_drawing_tag_and_a_drawing_tag_without_labels_are_nothing() -> None:
+    assert parse_label_config(config('<Labels name="l" toName="image"><Label value="a"/></Labels>')).controls == ()
+    assert parse_label_config(config('<Rectangle name="r" toName="image"/>')).controls == ()
+
+
+def test_skipped_controls_are_left_alone() -> None:
+    xml = config(
+        '<RectangleLabels name="l" toName="image" model_skip="true"><Label value="a"/></RectangleLabels>'
+        '<PolygonLabels name="p" toName="image" model_skip="false"><Label value="b"/></PolygonLabels>'
+    )
+    assert only(xml).name == "p"
+
+
+def test_a_list_of_images_has_pages() -> None:
+    image = '<Image name="image" valueList="$pages"/>'
+    control = '<Choices name="c" toName="image" perItem="true"><Choice value="a"/></Choices>'
+    assert (only(config(control, image)).data_key, only(config(control, image)).pages) == ("pages", True)
+    assert only(config(control, image)).per_item
+    assert not only(config(control)).pages
+    assert not only(config(control)).per_item
+
+
+@pytest.mark.parametrize(
+    ("path", "pinned"),
+    [("v3", 3), (" v12 ", 12), ("v0", None), ("v3.pt", None), ("yolov8n.pt", None), ("V3", None), ("", None)],
+)
+def test_a_model_path_may_name_a_version(path: str, pinned: int | None) -> None:
+    control = only(PLAIN.replace("<RectangleLabels", f'<RectangleLabels model_path="{path}"'))
+    assert (control.model_path, control.pinned) == (path.strip(), pinned)
+
+
+@pytest.mark.parametrize(("attribute", "obb"), [("", None), ('model_obb="true"', True), ('model_obb="false"', False)])
+@pytest.mark.parametrize("tag", ["RectangleLabels", "EllipseLabels"])
+def test_rotated_boxes(tag: str, attribute: str, obb: bool | None) -> None:
+    assert only(config(f'<{tag} name="l" toName="image" {attribute}><Label value="a"/></{tag}>')).obb is obb
+
+
+def test_points_of_a_polygon() -> None:
+    xml = config('<PolygonLabels name="l" toName="image" model_polygon_points="9"><Label value="a"/></PolygonLabels>')
+    assert only(xml).polygon_points == 9
+    assert only(xml.replace('model_polygon_points="9"', "")).polygon_points == 60
+    with pytest.raises(LabelConfigError, match="model_polygon_points of the control 'l' is '2'"):
+        parse_label_config(xml.replace('"9"', '"2"'))
+
+
+def test_choices() -> None:
+    xml = config(
+        '<Choices name="c" toName="image" choice="multiple"><View><Choice value="A" alias="a"/></View>'
+        '<Choice value="B" predicted_values="b"/></Choices>'
+    )
+    assert (only(xml).labels, only(xml).predicted_values, only(xml).multiple) == (("a", "B"), {"B": ("b",)}, True)
+    assert not only(xml.replace("multiple", "single")).multiple
+
+
+def test_a_taxonomy_is_its_paths() -> None:
+    xml = config(
+        '<Taxonomy name="t" toName="image"><Choice value="Animal"><Choice value="Dog" predicted_values="beagle"/>'
+        '</Choice><View><Choice value="Dog"/></View></Taxonomy>'
+    )
+    assert only(xml).labels == ("Animal", "Animal / Dog", "Dog")
+    assert only(xml).paths == {"Animal": ("Animal",), "Animal / Dog": ("Animal", "Dog"), "Dog": ("Dog",)}
+    assert only(xml).predicted_values == {"Animal / Dog": ("beagle",)}
 
 
 def test_the_same_text_is_parsed_once() -> None:
@@ -53,10 +163,11 @@ def test_other_tags_do_not_disturb() -> None:
         <!-- a comment among labels -->
         <Label value="Plane"/>
       </RectangleLabels>
-      <PolygonLabels name="poly" toName="image"><Label value="Roof"/></PolygonLabels>
       <RectangleLabels name="astray" toName="text"><Label value="Word"/></RectangleLabels>
       <RectangleLabels name="lost" toName="nowhere"><Label value="Lost"/></RectangleLabels>
-      <Choices name="choice" toName="image"><Choice value="Yes"/></Choices>
+      <Choices name="choice" toName="text"><Choice value="Yes"/></Choices>
+      <Rating name="stars" toName="image"/>
+      <VectorLabels name="vector" toName="image"><Label value="Line"/></VectorLabels>
       <TextArea name="note" toName="image"/>
     </View>"""
     assert parse_label_config(noisy) == parse_label_config(PLAIN)
@@ -136,16 +247,29 @@ def test_a_threshold_that_is_no_share_is_named(text: str) -> None:
         ("no xml", "not XML"),
         ("<View>", "not XML"),
         ("<View>\ud800</View>", "not XML"),
-        ("<View/>", "no RectangleLabels"),
-        (config('<Choices name="c" toName="image"><Choice value="x"/></Choices>'), "no RectangleLabels"),
-        (
-            config('<RectangleLabels toName="image"><Label value="x"/></RectangleLabels>'),
-            "no RectangleLabels",
-        ),
-        (config('<RectangleLabels name="l" toName="image"/>'), "has no labels"),
+    ],
+)
+def test_what_is_not_xml_is_refused_with_a_hint(xml: str, message: str) -> None:
+    with pytest.raises(LabelConfigError, match=message) as error:
+        parse_label_config(xml)
+    assert "<RectangleLabels" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("<View/>", "no control over an Image"),
+        (config('<TextArea name="c" toName="image"/>'), "no control over an Image"),
+        (config('<RectangleLabels toName="image"><Label value="x"/></RectangleLabels>'), "no control over an Image"),
+        (config('<RectangleLabels name="l" toName="image"/>'), "RectangleLabels control 'l' has no labels"),
         (
             config('<RectangleLabels name="l" toName="image"><Label value=""/></RectangleLabels>'),
-            "has no labels",
+            "RectangleLabels control 'l' has no labels",
+        ),
+        (config('<Choices name="c" toName="image" value="$options"/>'), "Choices control 'c' has no labels"),
+        (
+            config('<Choices name="c" toName="image" perRegion="true"><Choice value="x"/></Choices>'),
+            "Choices control 'c' is about single regions",
         ),
         (
             config(
@@ -156,10 +280,212 @@ def test_a_threshold_that_is_no_share_is_named(text: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_a_hint(xml: str, message: str) -> None:
+def test_what_cannot_be_used_is_noted_and_refused_with_a_hint_where_something_is_needed(xml: str, message: str) -> None:
+    schema = parse_label_config(xml)
+    assert schema.controls == ()
+    if "no control" not in message:
+        assert len(schema.notes) == 1
+        assert message in schema.notes[0]
     with pytest.raises(LabelConfigError, match=message) as error:
-        parse_label_config(xml)
-    assert error.value.hint
+        schema.require()
+    assert "<RectangleLabels" in error.value.hint
+
+
+def test_notes_do_not_keep_other_controls_from_working() -> None:
+    xml = config(
+        '<Choices name="c" toName="image" perRegion="true"><Choice value="x"/></Choices>'
+        '<RectangleLabels name="l" toName="image"><Label value="x"/></RectangleLabels>'
+    )
+    assert only(xml).name == "l"
+    assert len(parse_label_config(xml).notes) == 1
+    assert parse_label_config(xml).require().controls
+
+
+KEYPOINTS = """<KeyPointLabels name="points" toName="image"><Label value="nose" predicted_values="person, Dog"/>
+<Label value="any"/><Label value="tail" predicted_values="Dog" model_index="7"/></KeyPointLabels>"""
+BOX = """<RectangleLabels name="points_bbox" toName="image"><Label value="Person" predicted_values="person"/>
+</RectangleLabels>"""
+OTHER_BOX = '<RectangleLabels name="other" toName="image"><Label value="Car"/></RectangleLabels>'
+
+
+def test_keypoints_without_rectangles_are_named_by_what_has_them() -> None:
+    control = only(config(KEYPOINTS))
+    assert control.points == (
+        Keypoint("nose", 0, ("person", "Dog")),
+        Keypoint("any", 1),
+        Keypoint("tail", 7, ("Dog",)),
+    )
+    assert (control.labels, control.predicted_values) == (("person", "Dog"), {})
+    assert (control.box, control.add_bboxes, control.point_size, control.point_threshold) == (None, False, 1, 0)
+    bare = only(config('<KeyPointLabels name="points" toName="image"><Label value="tip"/></KeyPointLabels>'))
+    assert (bare.labels, bare.points) == (("points",), (Keypoint("tip", 0),))
+
+
+ASKING = KEYPOINTS.replace("toName", 'model_add_bboxes="true" toName')
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "others", "name"),
+    [
+        (KEYPOINTS, BOX, "points_bbox"),
+        (KEYPOINTS, OTHER_BOX + BOX, "points_bbox"),
+        (ASKING, OTHER_BOX, "other"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_keypoints_draw_the_rectangles_of_their_skeletons(keypoints: str, others: str, name: str, first: bool) -> None:
+    schema = parse_label_config(config(others + keypoints if first else keypoints + others))
+    (points,) = (each for each in schema.controls if each.kind == "keypoint")
+    assert points.box is not None
+    assert (points.box.name, points.labels, points.add_bboxes) == (name, points.box.labels, True)
+    (label,) = points.labels
+    assert set(points.predicted_values[label]) == {"person", "Dog"}  # a single label stands for all that has points
+    assert {each.name for each in schema.controls} == {"points", "other", "points_bbox"} & (
+        {"points"} | ({"other"} if name != "other" and "other" in others else set())
+    )
+
+
+def test_keypoints_leave_rectangles_alone_that_they_do_not_draw() -> None:
+    silent = KEYPOINTS.replace("toName", 'model_add_bboxes="false" toName')
+    (box, points) = parse_label_config(config(BOX + silent)).controls
+    assert (points.box, points.labels, points.add_bboxes) == (box, ("Person",), False)
+
+    box, points = parse_label_config(config(OTHER_BOX + KEYPOINTS)).controls
+    assert (points.box, points.labels, points.add_bboxes) == (box, ("Car",), False)
+
+    several = OTHER_BOX + OTHER_BOX.replace('"other"', '"more"')
+    *boxes, points = parse_label_config(config(several + KEYPOINTS)).controls
+    assert [each.name for each in boxes] == ["other", "more"]
+    assert (points.box, points.add_bboxes) == (None, False)
+
+    elsewhere = BOX.replace('toName="image"', 'toName="b"') + '<Image name="b" value="$b"/>'
+    box, points = parse_label_config(config(elsewhere + KEYPOINTS)).controls
+    assert (box.to_name, points.box) == ("b", None)
+
+
+def test_a_keypoint_and_a_labels_tag() -> None:
+    xml = config(
+        BOX + '<Labels name="l" toName="image"><Label value="nose"/></Labels>'
+        '<KeyPoint name="k" toName="image" model_point_size="3" model_point_threshold="0.5"/>'
+    )
+    (control,) = (each for each in parse_label_config(xml).controls if each.kind == "keypoint")
+    assert (control.from_name, control.name, control.region_type) == ("l", "k", "keypointlabels")
+    assert control.points == (Keypoint("nose", 0),)
+    assert (control.point_size, control.point_threshold) == (3, 0.5)
+
+
+def test_a_labels_tag_of_keypoints_is_not_their_skeletons() -> None:
+    xml = config(
+        '<Labels name="l" toName="image"><Label value="Car"/></Labels>'
+        '<Rectangle name="r" toName="image"/><KeyPoint name="k" toName="image"/>'
+    )
+    rectangle, points = parse_label_config(xml).controls
+    assert (rectangle.name, points.name, points.box, points.labels) == ("r", "k", None, ("l",))
+
+
+def test_points_without_an_index_take_those_that_are_free() -> None:
+    xml = config(
+        '<KeyPointLabels name="k" toName="image"><Label value="a" model_index="1"/><Label value="b"/>'
+        '<Label value="c"/></KeyPointLabels>'
+    )
+    assert [(point.label, point.index) for point in only(xml).points] == [("a", 1), ("b", 0), ("c", 2)]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ('model_point_size="0"', "positive number of pixels"),
+        ('model_point_threshold="2"', "0 to 1"),
+    ],
+)
+def test_impossible_attributes_of_keypoints(attribute: str, message: str) -> None:
+    with pytest.raises(LabelConfigError, match="of the control 'points' is") as error:
+        parse_label_config(config(KEYPOINTS.replace("toName", f"{attribute} toName")))
+    assert message in error.value.hint
+    with pytest.raises(LabelConfigError, match="model_index of the control 'points' is '-1'"):
+        parse_label_config(config(KEYPOINTS.replace('"7"', '"-1"')))
+
+
+PUBLIC = Path(__file__).parents[2] / "public_configs"
+COCO = {
+    **{"nose": 0, "left_eye": 1, "right_eye": 2, "left_ear": 3, "right_ear": 4, "left_shoulder": 5},
+    **{"right_shoulder": 6, "left_elbow": 7, "right_elbow": 8, "left_wrist": 9, "right_wrist": 10, "left_hip": 11},
+    **{"right_hip": 12, "left_knee": 13, "right_knee": 14, "left_ankle": 15, "right_ankle": 16},
+}
+VEHICLES = {"Car": ("jeep", "cab", "limousine", "truck")}
+PLANES_AND_CARS = {
+    "Airplane": ("aircraft_carrier", "airliner", "airship", "warplane"),
+    "Car": ("limousine", "minivan", "jeep", "sports_car", "passenger_car", "police_van"),
+}
+ONE_OF_EACH: dict[str, list[dict[str, Any]]] = {
+    "choices": [{"kind": "choices", "score_threshold": 0.25, "predicted_values": PLANES_AND_CARS, "multiple": False}],
+    "choices_multiple": [
+        {"kind": "choices", "labels": ("Airplane", "Car"), "multiple": True, "model_path": "my_model.pt"}
+    ],
+    "choices_skipped": [{"kind": "rectangle", "from_name": "label"}],
+    "keypoint": [
+        {
+            "kind": "keypoint",
+            "labels": ("person",),
+            "points": {(label, index, ("person",)) for label, index in COCO.items()},
+            "score_threshold": 0.75,
+            "point_threshold": 0.5,
+            "point_size": 1,
+            "add_bboxes": True,
+            "model_path": "yolov8n-pose.pt",
+            "box": "keypoints_bbox",
+        }
+    ],
+    "keypoint_without_boxes": [
+        {
+            "kind": "keypoint",
+            "labels": ("person",),
+            "points": {(label, index, ("person",)) for label, index in COCO.items()},
+            "score_threshold": 0.75,
+            "point_threshold": 0.5,
+            "add_bboxes": False,
+            "box": None,
+        }
+    ],
+    "mixed_rectangle_and_choices": [
+        {"kind": "rectangle", "to_name": "image1", "labels": ("person", "car"), "score_threshold": 0.1},
+        {"kind": "choices", "to_name": "image2", "labels": ("airship", "passenger_car"), "score_threshold": 0.1},
+    ],
+    "polygon": [{"kind": "polygon", "labels": ("Car", "Person"), "score_threshold": 0.25}],
+    "rectangle": [{"kind": "rectangle", "labels": ("Person", "Car"), "score_threshold": 0.25, "obb": None}],
+    "rectangle_custom_model": [{"kind": "rectangle", "labels": ("Cat", "Dog"), "model_path": "my_custom_model.pt"}],
+    "rectangle_custom_names": [{"predicted_values": {"Cat": ("feline",), "Dog": ("canine",)}}],
+    "rectangle_first_readme_threshold": [{"score_threshold": 0.25, "predicted_values": VEHICLES}],
+    "rectangle_obb": [{"kind": "rectangle", "obb": True}],
+    "rectangle_quick_start": [{"labels": ("Car",), "score_threshold": 0.25, "predicted_values": VEHICLES}],
+    "two_models": [
+        {"from_name": "label1", "labels": ("car",), "model_path": "yolov8n.pt", "score_threshold": 0.1},
+        {"from_name": "label2", "labels": ("car",), "model_path": "yolov8m.pt", "score_threshold": 0.1},
+    ],
+    "video_rectangle": [],
+    "video_rectangle_tracker": [],
+    "video_timeline": [],
+    "video_timeline_plain": [],
+    "video_timeline_trainable": [],
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PUBLIC.glob("*.xml")))
+def test_configs_of_the_public_example(name: str) -> None:
+    """What its pages show works here, and what is about videos is answered with nothing instead of an error."""
+    controls = parse_label_config((PUBLIC / f"{name}.xml").read_text()).controls
+    wanted = ONE_OF_EACH[name]
+    assert len(controls) == len(wanted)
+    for control, attributes in zip(controls, wanted, strict=True):
+        found = {key: getattr(control, key) for key in attributes}
+        if "points" in found:
+            found["points"] = {(point.label, point.index, point.classes) for point in control.points}
+            found["box"] = control.box and control.box.name
+        assert found == attributes
+
+
+def test_every_public_config_is_there() -> None:
+    assert {path.stem for path in PUBLIC.glob("*.xml")} == set(ONE_OF_EACH)
 
 
 @pytest.mark.parametrize(
