@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.labels.geometry import Detection
+from backend.labels.networks import Task
 
 Image = NDArray[np.uint8]
 """Upright pixels, (height, width, 3), blue-green-red, 0 to 255."""
@@ -17,13 +18,16 @@ Image = NDArray[np.uint8]
 class Detector(Protocol):
     """A model in memory. Used by one thread at a time: `pool.EnginePool` sees to that.
 
-    `names` maps the model's class index to its class name.
+    `names` maps the model's class index to its class name; `task` is what it does.
     """
 
     names: Mapping[int, str]
+    task: Task
 
     def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
         """Objects of each image, in the order of `images`, those of one by descending score.
+
+        A classify model gives one Detection for each class, whose box is the image.
 
         Args:
             images: any number, of any sizes.

@@ -7,18 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
-from backend.errors import YoloopError
-from backend.labels.geometry import Box, Detection
+from backend.labels.geometry import Detection
+from backend.labels.networks import Task
 from backend.predict.engine.base import Image
+from backend.predict.engine.read import predictor, read
 
 
 class TorchDetector:
-    """A YOLO checkpoint on torch.
+    """A YOLO checkpoint on torch, of any of the five tasks.
 
     Args:
-        weights: an ultralytics checkpoint of a detection model, or the name of a model's yaml.
+        weights: an ultralytics checkpoint, or the name of a model's yaml.
+        names: class names by index; None: those of the checkpoint.
+        multiple: of a classify model, whether each of its classes is scored for itself.
+        whole: of a classify model, whether it learned from whole images squeezed into a square. ultralytics' own
+            see the middle square.
         device: `auto`, `cpu`, `cuda`, `cuda:0` …
         image_size: longer side of the network's input, in pixels.
         max_regions: most objects of one image.
@@ -29,6 +35,9 @@ class TorchDetector:
         self,
         weights: Path,
         *,
+        names: Sequence[str] | None = None,
+        multiple: bool = False,
+        whole: bool = False,
         device: str = "auto",
         image_size: int = 640,
         max_regions: int = 300,
@@ -36,11 +45,12 @@ class TorchDetector:
     ) -> None:
         from ultralytics import YOLO
 
-        self._model = YOLO(str(weights), task="detect")
-        if self._model.task != "detect":
-            raise YoloopError(f"{weights.name} is a model for {self._model.task}, not for boxes.")
+        self._model = YOLO(str(weights))
+        self.task: Task = self._model.task
         self._batch_size = batch_size
         self._image_size = image_size
+        self._whole = whole and self.task == "classify"
+        self._predictor = predictor(self.task, multiple=multiple)
         self._arguments: dict[str, Any] = {
             "imgsz": image_size,
             "device": choose_device(device),
@@ -48,7 +58,8 @@ class TorchDetector:
             "verbose": False,
             "save": False,
         }
-        self.names: Mapping[int, str] = {int(index): str(name) for index, name in self._model.names.items()}
+        given = self._model.names if names is None else dict(enumerate(names))
+        self.names: Mapping[int, str] = {int(index): str(name) for index, name in given.items()}
 
     def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
         """See `Detector.detect`. Images of one shape share a pass, which needs no padding between them."""
@@ -59,13 +70,21 @@ class TorchDetector:
         for indexes in by_shape.values():
             for start in range(0, len(indexes), self._batch_size):
                 batch = indexes[start : start + self._batch_size]
-                results = self._model.predict([images[index] for index in batch], conf=conf, **self._arguments)
+                inputs = [self._input(images[index]) for index in batch]
+                results = self._model.predict(inputs, conf=conf, predictor=self._predictor, **self._arguments)
                 for index, result in zip(batch, results, strict=True):
-                    found[index] = _read(result.boxes)
+                    result.orig_shape = images[index].shape[:2]
+                    found[index] = read(self.task, result)
         return found
 
     def warm(self) -> None:
         self.detect([np.zeros((self._image_size, self._image_size, 3), np.uint8)], conf=0.5)
+
+    def _input(self, image: Image) -> Image:
+        if not self._whole:
+            return image
+        square = cv2.resize(image, (self._image_size, self._image_size), interpolation=cv2.INTER_AREA)
+        return np.asarray(square, np.uint8)
 
 
 def rehearse(device: str) -> None:
@@ -83,13 +102,3 @@ def choose_device(device: str) -> str:
     import torch
 
     return "cuda:0" if torch.cuda.is_available() else "cpu"
-
-
-def _read(boxes: Any) -> list[Detection]:
-    rows = boxes.data.float().cpu().numpy()
-    rows = rows[np.isfinite(rows).all(axis=1)]
-    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
-    return [
-        Detection(cls=int(cls), score=min(1.0, max(0.0, float(score))), box=Box(*map(float, xyxy)))
-        for *xyxy, score, cls in rows
-    ]

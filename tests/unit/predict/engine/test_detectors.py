@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from tiny import CELLS, SIZE, tiny_yolo
 
-from backend.errors import YoloopError
 from backend.predict.engine.base import Detector, Image
 from backend.predict.engine.pool import EnginePool
 from backend.predict.engine.torch import TorchDetector, choose_device
@@ -104,13 +103,48 @@ class TestTorch(DetectorContract):
         with pytest.raises(Exception, match=r".+"):
             TorchDetector(tmp_path / "tiny.pt", device="cpu")
 
-    def test_a_model_for_something_else(self, tmp_path: Path) -> None:
-        from ultralytics import YOLO
-
-        YOLO("yolo11n-cls.yaml", task="classify").save(str(tmp_path / "cls.pt"))
-        with pytest.raises(YoloopError, match=r"cls\.pt is a model for classify, not for boxes"):
-            TorchDetector(tmp_path / "cls.pt", device="cpu")
-
     def test_devices(self) -> None:
         assert choose_device("cuda:3") == "cuda:3"
         assert choose_device("auto") in ("cpu", "cuda:0")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "task", "filled"),
+    [
+        ("yolo11n-obb.yaml", "obb", "rotated"),
+        ("yolo11n-pose.yaml", "pose", "points"),
+        ("yolo11n-cls.yaml", "classify", ""),
+        ("yolo26n-obb.yaml", "obb", "rotated"),
+        ("yolo26n-pose.yaml", "pose", "points"),
+    ],
+)
+def test_every_task_fills_what_it_knows(yaml: str, task: str, filled: str) -> None:
+    detector = TorchDetector(Path(yaml), device="cpu", image_size=SIZE, max_regions=3)
+    assert detector.task == task
+    found, again = detector.detect([picture(40, 90), picture(40, 90)], 0.0)
+    assert found and len(found) == len(again)
+    assert all(bool(getattr(each, name)) == (name == filled) for each in found for name in ("rotated", "points"))
+    if task == "classify":
+        assert sum(each.score for each in found) == pytest.approx(1, abs=1e-3)
+        assert {(each.box.x2, each.box.y2) for each in found} == {(90, 40)}
+
+
+def test_masks_lie_inside_the_image(tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    model = YOLO("yolo11n-seg.yaml", task="segment")
+    model.model.model[-1].cv4[0][-1].bias.data.fill_(1.0)  # so that random prototypes make masks that are not empty
+    model.save(str(tmp_path / "seg.pt"))
+    detector = TorchDetector(tmp_path / "seg.pt", device="cpu", image_size=SIZE, max_regions=50)
+    (found,) = detector.detect([picture(37, 91)], 0.0)
+    masks = [each.mask for each in found if each.mask is not None]
+    assert masks
+    for mask in masks:
+        height, width = mask.bits.shape
+        assert mask.x >= 0 and mask.y >= 0 and mask.x + width <= 91 and mask.y + height <= 37
+        assert mask.bits.any()
+
+
+def test_names_can_be_given(tmp_path: Path) -> None:
+    made = TorchDetector(weights(tmp_path), names=("a", "b", "c"), device="cpu", image_size=SIZE)
+    assert made.names == {0: "a", 1: "b", 2: "c"}
