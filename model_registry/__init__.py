@@ -3,8 +3,8 @@
 Knows nothing of Label Studio, of Flask or of how a model is trained.
 """
 
-from model_registry.gate import Decision, decide
+from model_registry.gate import Decision, decide, decide_together
 from model_registry.registry import Registry, RegistryError
 from model_registry.version import Version
 
-__all__ = ["Decision", "Registry", "RegistryError", "Version", "decide"]
+__all__ = ["Decision", "Registry", "RegistryError", "Version", "decide", "decide_together"]

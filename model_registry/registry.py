@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from model_registry.version import Version
+from model_registry.version import HASHES, Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,7 +84,7 @@ class Registry:
         Args:
             model: the registered model, one per project.
             key: names the training; asked twice with one key, the first version is returned.
-            artifacts: file name → local file; `weights.pt` must be among them.
+            artifacts: file name → local file; those ending in `.pt` are weights, of which there must be some.
             metrics: numbers to keep with the version.
             params: how it was trained.
             tags: its lineage: `parent`, `classes`, `fingerprint` …
@@ -107,11 +107,12 @@ class Registry:
                 shutil.copyfile(path, copy)
                 client.log_artifact(run.info.run_id, str(copy))
         client.set_terminated(run.info.run_id)
+        hashes = {name: _sha256(path) for name, path in artifacts.items() if name.endswith(".pt")}
         made = client.create_model_version(
             model,
-            source=f"runs:/{run.info.run_id}/weights.pt",
+            source=f"runs:/{run.info.run_id}/{next(iter(hashes))}",
             run_id=run.info.run_id,
-            tags={**tags, "key": key, "sha256": _sha256(artifacts["weights.pt"])},
+            tags={**tags, "key": key, HASHES: json.dumps(hashes)},
         )
         return self.version(model, int(made.version))
 
@@ -199,7 +200,7 @@ class Registry:
     def fetch(self, version: Version, name: str = "weights.pt") -> Path:
         """A local copy of one of a version's artifacts. Weights are checked against their hash."""
         target = self._folder / "local" / version.model / str(version.number) / name
-        expected = version.tags.get("sha256", "") if name == "weights.pt" else ""
+        expected = version.hashes.get(name, "")
         if target.exists() and (not expected or _sha256(target) == expected):
             return target
         target.parent.mkdir(parents=True, exist_ok=True)

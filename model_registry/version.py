@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+HASHES = "sha256s"
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -38,6 +40,13 @@ class Version:
     def classes(self) -> list[str]:
         """Names of the model's classes, in the order of their indexes."""
         found: list[str] = json.loads(self.tags.get("classes", "[]"))
+        return found
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file of weights, by its name; versions of 0.1 have one file and one hash."""
+        text = self.tags.get(HASHES)
+        found: dict[str, str] = json.loads(text) if text else {"weights.pt": self.tags.get("sha256", "")}
         return found
 
     @property

@@ -1,75 +1,181 @@
 """How good a detector is on held-out images, measured on the path that serves.
 
-Detections are mapped to labels as in a prediction, so versions with other class lists, and the base model,
-can be compared with one another.
+Objects are mapped to labels as in a prediction, so versions with other class lists, and the base model, can be
+compared with one another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.labels.geometry import Box, Detection
+from backend.fit.yolo_format import OKS_SIGMA
+from backend.labels.geometry import Box, Detection, Mask, Point
+from backend.labels.networks import Network, Task
 from backend.predict.engine.base import Detector, Image
 
 LOWEST = 0.001
 """Least score that counts: average precision needs the whole curve."""
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""IoU thresholds of COCO's mAP50-95."""
+"""Thresholds of similarity of COCO's mAP50-95."""
+
+OF_THE_BOX = 0.53
+"""Share of its box that a person covers on average: ultralytics' stand-in for COCO's segment area in OKS."""
+
+Similarity = Callable[[Sequence[Detection], Sequence[Detection]], NDArray[np.float64]]
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """An annotated image: its true boxes in pixels and their labels as class indexes."""
-
-    boxes: Sequence[Box]
-    classes: Sequence[int]
+def metric_of(task: Task) -> str:
+    """Name of the number that decides whether a model of this task is better than another."""
+    return "accuracy" if task == "classify" else "mAP50-95"
 
 
 def evaluate(
     detector: Detector,
     labels: Mapping[int, int],
     images: Sequence[Image],
-    truths: Sequence[Truth],
-    classes: Sequence[str],
+    truths: Sequence[Sequence[Detection]],
+    network: Network,
+    points: Mapping[int, int] | None = None,
 ) -> dict[str, float]:
-    """Average precision of a detector.
+    """Measure a detector on held-out images.
 
     Args:
         detector: what is measured.
-        labels: the detector's class index → index in `classes`; other classes are not suggested.
+        labels: the detector's class index → index in the network's classes; other classes are not suggested.
         images: held-out images.
-        truths: what is on them, in the same order.
-        classes: the labels' names.
+        truths: the objects on them, in the same order.
+        network: what the truth was read for.
+        points: the network's keypoint index → the detector's; None: the same.
 
     Returns:
-        `mAP50`, `mAP50-95`, `precision`, `recall` (at the best F1), each in [0, 1], and `mAP50/<label>` for
-        each label that occurs.
+        Each in [0, 1]. Of objects `mAP50`, `mAP50-95`, `precision`, `recall` (at the best F1) and `mAP50/<label>`
+        for each label that occurs. Of choices `accuracy` and `accuracy/<label>`.
     """
+    found = [
+        [_translated(each, labels, points) for each in detector.detect([image], LOWEST)[0] if each.cls in labels]
+        for image in images
+    ]
+    if network.task == "classify":
+        return _accuracy(found, truths, network)
+    return _average_precision(found, truths, network.classes, SIMILARITY[network.task])
+
+
+def nothing(task: Task) -> dict[str, float]:
+    """The metrics of a detector that knows none of the labels."""
+    if task == "classify":
+        return {"accuracy": 0.0}
+    return {"mAP50": 0.0, "mAP50-95": 0.0, "precision": 0.0, "recall": 0.0}
+
+
+def match(found: Sequence[Detection], truth: Sequence[Detection], similarity: Similarity) -> NDArray[np.bool_]:
+    """Which objects hit, for each threshold: (objects, 10).
+
+    As in COCO's evaluation, best scores choose first, a true object is hit once, and only by its own class.
+    """
+    hit = np.zeros((len(found), len(THRESHOLDS)), bool)
+    if not found or not truth:
+        return hit
+    overlap = similarity(found, truth)
+    overlap[np.array([each.cls for each in found])[:, None] != np.array([each.cls for each in truth])[None]] = 0.0
+    for column, threshold in enumerate(THRESHOLDS):
+        free = np.ones(len(truth), bool)
+        for row in np.argsort([-each.score for each in found], kind="stable"):
+            candidates = np.where(free, overlap[row], 0.0)
+            best = int(candidates.argmax())
+            if candidates[best] >= threshold:
+                free[best] = False
+                hit[row, column] = True
+    return hit
+
+
+def iou(left: Sequence[Detection], right: Sequence[Detection]) -> NDArray[np.float64]:
+    """Intersection over union of each pair of boxes: (left, right)."""
+    a = np.array([_sides(each.box) for each in left])[:, None]
+    b = np.array([_sides(each.box) for each in right])[None]
+    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0, None)
+    shared: NDArray[np.float64] = sides.prod(axis=-1)
+    areas = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1)
+    found: NDArray[np.float64] = shared / np.maximum(areas - shared, 1e-12)
+    return found
+
+
+def rotated_iou(left: Sequence[Detection], right: Sequence[Detection]) -> NDArray[np.float64]:
+    """Intersection over union of each pair of turned boxes, exact: (left, right)."""
+    near = iou(left, right) > 0  # of the boxes around them: cheap, and nothing overlaps where these do not
+    found = np.zeros(near.shape)
+    for row, column in zip(*np.nonzero(near), strict=True):
+        a, b = left[row].rotated, right[column].rotated
+        if a is not None and b is not None:
+            shared, _ = cv2.intersectConvexConvex(a.corners().astype(np.float32), b.corners().astype(np.float32))
+            found[row, column] = shared / max(a.width * a.height + b.width * b.height - shared, 1e-12)
+    return found
+
+
+def mask_iou(left: Sequence[Detection], right: Sequence[Detection]) -> NDArray[np.float64]:
+    """Intersection over union of each pair of masks, pixel by pixel: (left, right)."""
+    found = np.zeros((len(left), len(right)))
+    for row, a in enumerate(left):
+        for column, b in enumerate(right):
+            if a.mask is not None and b.mask is not None:
+                shared = _shared(a.mask, b.mask)
+                found[row, column] = shared / max(int(a.mask.bits.sum()) + int(b.mask.bits.sum()) - shared, 1)
+    return found
+
+
+def keypoint_similarity(left: Sequence[Detection], right: Sequence[Detection]) -> NDArray[np.float64]:
+    """COCO's object keypoint similarity of each pair, with the same fall-off `OKS_SIGMA` for every keypoint.
+
+    Counts the keypoints that `right`, the truth, shows; without any the boxes are compared.
+    """
+    found = iou(left, right)
+    for column, truth in enumerate(right):
+        seen = [index for index, point in enumerate(truth.points) if point.score > 0]
+        if not seen:
+            continue
+        x1, y1, x2, y2 = _sides(truth.box)
+        spread = 2 * (2 * OKS_SIGMA) ** 2 * max((x2 - x1) * (y2 - y1) * OF_THE_BOX, 1e-12)
+        for row, each in enumerate(left):
+            distances = [
+                (each.points[index].x - truth.points[index].x) ** 2
+                + (each.points[index].y - truth.points[index].y) ** 2
+                if index < len(each.points)
+                else np.inf
+                for index in seen
+            ]
+            found[row, column] = float(np.exp(-np.array(distances) / spread).mean())
+    return found
+
+
+SIMILARITY: Mapping[Task, Similarity] = {
+    "detect": iou,
+    "obb": rotated_iou,
+    "segment": mask_iou,
+    "pose": keypoint_similarity,
+}
+
+
+def _average_precision(
+    found: Sequence[Sequence[Detection]],
+    truths: Sequence[Sequence[Detection]],
+    classes: Sequence[str],
+    similarity: Similarity,
+) -> dict[str, float]:
     from ultralytics.utils.metrics import ap_per_class
 
-    hits: list[NDArray[np.bool_]] = []
-    scores: list[float] = []
-    predicted: list[int] = []
-    true: list[int] = []
-    for image, truth in zip(images, truths, strict=True):
-        found = [
-            Detection(labels[each.cls], each.score, each.box)
-            for each in detector.detect([image], LOWEST)[0]
-            if each.cls in labels
-        ]
-        hits.append(match(found, truth))
-        scores.extend(each.score for each in found)
-        predicted.extend(each.cls for each in found)
-        true.extend(truth.classes)
-    empty = {"mAP50": 0.0, "mAP50-95": 0.0, "precision": 0.0, "recall": 0.0}
-    if not true or not scores:
-        return empty
-    measured = ap_per_class(np.concatenate(hits), np.array(scores), np.array(predicted), np.array(true))
+    scores = np.array([each.score for objects in found for each in objects])
+    predicted = np.array([each.cls for objects in found for each in objects])
+    true = np.array([each.cls for objects in truths for each in objects])
+    if not len(true) or not len(scores):
+        return nothing("detect")
+    hits = np.concatenate([match(objects, truth, similarity) for objects, truth in zip(found, truths, strict=True)])
+    measured = ap_per_class(hits, scores, predicted, true)
     precision, recall, average, present = measured[2], measured[3], measured[5], measured[6]
     return {
         "mAP50": float(average[:, 0].mean()),
@@ -80,33 +186,56 @@ def evaluate(
     }
 
 
-def match(found: Sequence[Detection], truth: Truth) -> NDArray[np.bool_]:
-    """Which detections hit, for each IoU threshold: (detections, 10).
+def _accuracy(
+    found: Sequence[Sequence[Detection]], truths: Sequence[Sequence[Detection]], network: Network
+) -> dict[str, float]:
+    """Share of right answers: of images with one choice, of each class on each image where several go together."""
+    right: dict[int, list[bool]] = defaultdict(list)
+    for scored, truth in zip(found, truths, strict=True):
+        chosen = {each.cls for each in truth}
+        sums: dict[int, float] = defaultdict(float)
+        for each in scored:
+            sums[each.cls] = max(sums[each.cls], each.score) if network.multiple else sums[each.cls] + each.score
+        if network.multiple:
+            for cls in range(len(network.classes)):
+                right[cls].append((sums[cls] >= 0.5) == (cls in chosen))
+        else:
+            for cls in chosen:
+                right[cls].append(bool(sums) and max(sums, key=lambda index: sums[index]) == cls)
+    answers = [each for each_class in right.values() for each in each_class]
+    if not answers:
+        return nothing("classify")
+    return {
+        "accuracy": float(np.mean(answers)),
+        **{f"accuracy/{network.classes[cls]}": float(np.mean(each)) for cls, each in sorted(right.items())},
+    }
 
-    As in COCO's evaluation, best scores choose first, a true box is hit once, and only by its own class.
-    """
-    hit = np.zeros((len(found), len(THRESHOLDS)), bool)
-    if not found or not truth.boxes:
-        return hit
-    overlap = iou([each.box for each in found], truth.boxes)
-    overlap[np.array([each.cls for each in found])[:, None] != np.array(truth.classes)[None, :]] = 0.0
-    for column, threshold in enumerate(THRESHOLDS):
-        free = np.ones(len(truth.boxes), bool)
-        for row in np.argsort([-each.score for each in found], kind="stable"):
-            candidates = np.where(free, overlap[row], 0.0)
-            best = int(candidates.argmax())
-            if candidates[best] >= threshold:
-                free[best] = False
-                hit[row, column] = True
-    return hit
+
+def _translated(found: Detection, labels: Mapping[int, int], points: Mapping[int, int] | None) -> Detection:
+    moved = replace(found, cls=labels[found.cls])
+    if points is None or not found.points:
+        return moved
+    count = max(points, default=-1) + 1
+    taken = (
+        found.points[points[index]] if points.get(index, len(found.points)) < len(found.points) else _MISSING
+        for index in range(count)
+    )
+    return replace(moved, points=tuple(taken))
 
 
-def iou(left: Sequence[Box], right: Sequence[Box]) -> NDArray[np.float64]:
-    """Intersection over union of each pair: (left, right)."""
-    a = np.array([[box.x1, box.y1, box.x2, box.y2] for box in left])[:, None]
-    b = np.array([[box.x1, box.y1, box.x2, box.y2] for box in right])[None]
-    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0, None)
-    shared: NDArray[np.float64] = sides.prod(axis=-1)
-    areas = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1)
-    found: NDArray[np.float64] = shared / np.maximum(areas - shared, 1e-12)
-    return found
+_MISSING = Point(0.0, 0.0, 0.0)
+
+
+def _sides(box: Box) -> tuple[float, float, float, float]:
+    return box.x1, box.y1, box.x2, box.y2
+
+
+def _shared(left: Mask, right: Mask) -> int:
+    x1, y1 = max(left.x, right.x), max(left.y, right.y)
+    x2 = min(left.x + left.bits.shape[1], right.x + right.bits.shape[1])
+    y2 = min(left.y + left.bits.shape[0], right.y + right.bits.shape[0])
+    if x2 <= x1 or y2 <= y1:
+        return 0
+    a = left.bits[y1 - left.y : y2 - left.y, x1 - left.x : x2 - left.x]
+    b = right.bits[y1 - right.y : y2 - right.y, x1 - right.x : x2 - right.x]
+    return int((a & b).sum())

@@ -8,19 +8,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.fit.evaluate import THRESHOLDS, Truth, evaluate, iou, match
-from backend.labels.geometry import Box, Detection
+from backend.fit.evaluate import (
+    THRESHOLDS,
+    evaluate,
+    iou,
+    keypoint_similarity,
+    mask_iou,
+    match,
+    rotated_iou,
+)
+from backend.labels.geometry import Box, Detection, ImageSize, Mask, Point, RotatedBox
+from backend.labels.networks import Network, Task
 from backend.predict.engine.base import Image
 
 CLASSES = ("Disc", "Square", "Triangle")
 A, B, C = Box(0, 0, 10, 10), Box(20, 0, 30, 10), Box(40, 0, 50, 10)
 IDENTITY = {0: 0, 1: 1, 2: 2}
+DETECT = Network("detect", "detect", CLASSES)
+
+
+def true(boxes: Sequence[Box], classes: Sequence[int]) -> list[Detection]:
+    return [Detection(cls, 1.0, box) for box, cls in zip(boxes, classes, strict=True)]
 
 
 class Prepared:
     """Finds what it was told: an image's first pixel is the number of its detections."""
 
     names: Mapping[int, str] = dict(enumerate(CLASSES))
+    task: Task = "detect"
 
     def __init__(self, found: Sequence[Sequence[Detection]]) -> None:
         self._found = found
@@ -33,10 +48,14 @@ class Prepared:
 
 
 def measure(
-    found: Sequence[Sequence[Detection]], truths: Sequence[Truth], labels: Mapping[int, int] | None = None
+    found: Sequence[Sequence[Detection]],
+    truths: Sequence[Sequence[Detection]],
+    labels: Mapping[int, int] | None = None,
+    network: Network = DETECT,
+    points: Mapping[int, int] | None = None,
 ) -> dict[str, float]:
     images = [np.full((1, 1, 3), number, np.uint8) for number in range(len(found))]
-    return evaluate(Prepared(found), IDENTITY if labels is None else labels, images, truths, CLASSES)
+    return evaluate(Prepared(found), IDENTITY if labels is None else labels, images, truths, network, points)
 
 
 def shifted(box: Box, pixels: float) -> Box:
@@ -47,7 +66,7 @@ class TestByHand:
     def test_all_found(self) -> None:
         metrics = measure(
             [[Detection(0, 0.9, A), Detection(1, 0.8, B)], [Detection(0, 0.7, C)]],
-            [Truth([A, B], [0, 1]), Truth([C], [0])],
+            [true([A, B], [0, 1]), true([C], [0])],
         )
         assert metrics == {
             "mAP50": pytest.approx(0.995),  # ultralytics' curve ends at recall 1 with precision 0
@@ -63,53 +82,53 @@ class TestByHand:
         # the hundred steps between 101 points 49 are whole and one is half under it.
         metrics = measure(
             [[Detection(0, 0.9, C), Detection(0, 0.8, A)]],
-            [Truth([A, B], [0, 0])],
+            [true([A, B], [0, 0])],
         )
         assert metrics["mAP50"] == pytest.approx(49.5 * 0.01 * 0.5)
 
     def test_the_overlap_decides_how_many_thresholds_are_met(self) -> None:
         # Moved by 2 of 10 pixels: IoU 8 / 12 = 0.667, so 0.5 … 0.65 are met, four of ten.
-        metrics = measure([[Detection(0, 0.9, shifted(A, 2))]], [Truth([A], [0])])
+        metrics = measure([[Detection(0, 0.9, shifted(A, 2))]], [true([A], [0])])
         assert metrics["mAP50"] == pytest.approx(0.995)
         assert metrics["mAP50-95"] == pytest.approx(0.4 * 0.995)
 
     def test_another_label_is_a_miss(self) -> None:
-        metrics = measure([[Detection(1, 0.9, A)]], [Truth([A], [0])])
+        metrics = measure([[Detection(1, 0.9, A)]], [true([A], [0])])
         assert metrics["mAP50"] == 0
         assert "mAP50/Square" not in metrics
 
     def test_a_box_is_found_once(self) -> None:
-        hits = match([Detection(0, 0.6, A), Detection(0, 0.9, A)], Truth([A], [0]))
+        hits = match([Detection(0, 0.6, A), Detection(0, 0.9, A)], true([A], [0]), iou)
         assert hits[:, 0].tolist() == [False, True]
 
     def test_the_best_score_chooses_first(self) -> None:
         between = shifted(A, 1)
-        hits = match([Detection(0, 0.9, between), Detection(0, 0.5, A)], Truth([A, shifted(A, 2)], [0, 0]))
+        hits = match([Detection(0, 0.9, between), Detection(0, 0.5, A)], true([A, shifted(A, 2)], [0, 0]), iou)
         assert hits[0, 0]
         assert hits[:, 0].sum() == 2
 
     def test_classes_are_mapped_to_labels(self) -> None:
         found = [[Detection(7, 0.9, A), Detection(9, 0.99, C)]]
-        metrics = measure(found, [Truth([A], [1])], labels={7: 1})
+        metrics = measure(found, [true([A], [1])], labels={7: 1})
         assert metrics["mAP50/Square"] == pytest.approx(0.995)  # class 9 has no label, so it disturbs nothing
 
     @pytest.mark.parametrize(
         ("found", "truths"),
         [
             ([], []),
-            ([[]], [Truth([], [])]),
-            ([[]], [Truth([A], [0])]),
-            ([[Detection(0, 0.9, A)]], [Truth([], [])]),
+            ([[]], [true([], [])]),
+            ([[]], [true([A], [0])]),
+            ([[Detection(0, 0.9, A)]], [true([], [])]),
         ],
     )
     def test_nothing_to_find_or_nothing_found(
-        self, found: Sequence[Sequence[Detection]], truths: Sequence[Truth]
+        self, found: Sequence[Sequence[Detection]], truths: Sequence[Sequence[Detection]]
     ) -> None:
         assert measure(found, truths) == {"mAP50": 0, "mAP50-95": 0, "precision": 0, "recall": 0}
 
     def test_a_false_alarm_on_an_empty_image_counts(self) -> None:
-        alone = measure([[Detection(0, 0.8, A)]], [Truth([A], [0])])
-        alarmed = measure([[Detection(0, 0.8, A)], [Detection(0, 0.9, B)]], [Truth([A], [0]), Truth([], [])])
+        alone = measure([[Detection(0, 0.8, A)]], [true([A], [0])])
+        alarmed = measure([[Detection(0, 0.8, A)], [Detection(0, 0.9, B)]], [true([A], [0]), true([], [])])
         assert alarmed["mAP50"] < alone["mAP50"] - 0.2
 
 
@@ -150,19 +169,21 @@ def overlap(one: Box, other: Box) -> float:
     return shared / (areas - shared)
 
 
-def expected(found: Sequence[Sequence[Detection]], truths: Sequence[Truth], threshold: float) -> dict[int, float]:
+def expected(
+    found: Sequence[Sequence[Detection]], truths: Sequence[Sequence[Detection]], threshold: float
+) -> dict[int, float]:
     """AP of each class that occurs, at one IoU threshold, image by image and box by box."""
     ranked: dict[int, list[tuple[float, bool]]] = defaultdict(list)
     totals: dict[int, int] = defaultdict(int)
     for detections, truth in zip(found, truths, strict=True):
-        free = set(range(len(truth.boxes)))
-        for cls in truth.classes:
-            totals[cls] += 1
+        free = set(range(len(truth)))
+        for each in truth:
+            totals[each.cls] += 1
         for detection in sorted(detections, key=lambda each: -each.score):
             candidates = [
-                (overlap(detection.box, truth.boxes[index]), -index)
+                (overlap(detection.box, truth[index].box), -index)
                 for index in free
-                if truth.classes[index] == detection.cls
+                if truth[index].cls == detection.cls
             ]
             best = max(candidates, default=(0.0, 0))
             hit = best[0] >= threshold
@@ -178,21 +199,21 @@ classes = st.integers(0, 2)
 
 
 @st.composite
-def images(draw: st.DrawFn) -> tuple[list[list[Detection]], list[Truth]]:
+def images(draw: st.DrawFn) -> tuple[list[list[Detection]], list[list[Detection]]]:
     count = draw(st.integers(1, 4))
     shapes = [(draw(st.integers(0, 5)), draw(st.integers(0, 5))) for _ in range(count)]
     # Equal scores would leave the order open.
     scores = iter(draw(st.permutations(range(1, 1 + sum(most for most, _ in shapes)))))
     found, truths = [], []
-    for detections, true in shapes:
+    for detections, objects in shapes:
         found.append([Detection(draw(classes), next(scores) / 100, draw(boxes)) for _ in range(detections)])
-        truths.append(Truth([draw(boxes) for _ in range(true)], [draw(classes) for _ in range(true)]))
+        truths.append(true([draw(boxes) for _ in range(objects)], [draw(classes) for _ in range(objects)]))
     return found, truths
 
 
 @settings(deadline=None, max_examples=150)
 @given(images())
-def test_as_a_second_implementation_says(given: tuple[list[list[Detection]], list[Truth]]) -> None:
+def test_as_a_second_implementation_says(given: tuple[list[list[Detection]], list[list[Detection]]]) -> None:
     found, truths = given
     metrics = measure(found, truths)
     by_threshold = [expected(found, truths, threshold) for threshold in THRESHOLDS]
@@ -206,7 +227,88 @@ def test_as_a_second_implementation_says(given: tuple[list[list[Detection]], lis
         assert metrics[f"mAP50/{CLASSES[cls]}"] == pytest.approx(value, abs=0.006)
 
 
+def at(box: Box, **fields: object) -> Detection:
+    return Detection(0, 1.0, box, **fields)  # type: ignore[arg-type]
+
+
 @given(boxes, boxes)
 def test_overlap(one: Box, other: Box) -> None:
-    assert iou([one], [other])[0, 0] == pytest.approx(overlap(one, other))
-    assert iou([one], [one])[0, 0] == pytest.approx(1)
+    assert iou([at(one)], [at(other)])[0, 0] == pytest.approx(overlap(one, other))
+    assert iou([at(one)], [at(one)])[0, 0] == pytest.approx(1)
+
+
+class TestRotated:
+    def turned(self, cx: float, cy: float, width: float, height: float, angle: float) -> Detection:
+        box = RotatedBox(cx, cy, width, height, angle)
+        corners = box.corners()
+        return at(Box(*corners.min(axis=0), *corners.max(axis=0)), rotated=box)
+
+    def test_a_square_and_itself_turned_by_an_eighth(self) -> None:
+        # Their intersection is a regular octagon around a circle of radius 5: 2 (sqrt(2) - 1) of the square.
+        shared = 2 * (2**0.5 - 1)
+        found = rotated_iou([self.turned(20, 20, 10, 10, 0)], [self.turned(20, 20, 10, 10, 45)])
+        assert found[0, 0] == pytest.approx(shared / (2 - shared), abs=1e-5)
+
+    @given(st.floats(0, 360), st.integers(1, 3))
+    def test_a_box_is_itself_by_any_of_its_names(self, angle: float, turns: int) -> None:
+        one = self.turned(50, 40, 30, 10, angle)
+        sides = (30, 10) if turns == 2 else (10, 30)
+        assert rotated_iou([one], [self.turned(50, 40, *sides, angle + 90 * turns)])[0, 0] == pytest.approx(1, abs=1e-4)
+
+    def test_far_ones_share_nothing(self) -> None:
+        assert rotated_iou([self.turned(20, 20, 10, 10, 30)], [self.turned(60, 20, 10, 10, 30)])[0, 0] == 0
+
+
+masks = st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=4, max_size=4).map(np.array)
+
+
+@given(masks, masks)
+def test_masks_overlap_as_their_pixels_do(one: np.ndarray, other: np.ndarray) -> None:
+    cut = [Mask.of(each) for each in (one, other)]
+    expected = (one & other).sum() / max((one | other).sum(), 1)
+    assert mask_iou([at(A, mask=cut[0])], [at(A, mask=cut[1])])[0, 0] == pytest.approx(expected)
+    if cut[0] is not None:
+        assert (cut[0].full(ImageSize(5, 4)) == one).all()
+
+
+class TestKeypoints:
+    truth = Detection(0, 1.0, Box(0, 0, 100, 100), points=(Point(10, 10), Point(90, 90), Point(0, 0, 0)))
+
+    def similarity(self, *points: Point) -> float:
+        found = Detection(0, 0.9, Box(0, 0, 100, 100), points=points)
+        return float(keypoint_similarity([found], [self.truth])[0, 0])
+
+    def test_a_missing_point_of_the_truth_does_not_count(self) -> None:
+        assert self.similarity(Point(10, 10), Point(90, 90), Point(55, 3)) == pytest.approx(1)
+
+    def test_the_farther_the_less(self) -> None:
+        near, far = (self.similarity(Point(10 + d, 10), Point(90, 90), Point(0, 0)) for d in (10, 60))
+        assert 1 > near > far >= 0.5
+
+    def test_what_was_not_found_is_infinitely_far(self) -> None:
+        assert self.similarity(Point(10, 10)) == pytest.approx(0.5)
+
+    def test_points_are_compared_by_their_labels_index(self) -> None:
+        network = Network("pose:kp", "pose", CLASSES)
+        shuffled = Detection(0, 0.9, self.truth.box, points=(Point(90, 90), Point(0, 0), Point(10, 10)))
+        straight = measure([[shuffled]], [[self.truth]], network=network)
+        mended = measure([[shuffled]], [[self.truth]], network=network, points={0: 2, 1: 0, 2: 1})
+        assert mended["mAP50"] == pytest.approx(0.995)
+        assert straight["mAP50"] == 0
+
+
+class TestChoices:
+    def scored(self, *scores: float) -> list[Detection]:
+        return [Detection(cls, score, A) for cls, score in enumerate(scores)]
+
+    def test_of_one_choice_the_sum_of_its_classes_counts(self) -> None:
+        network = Network("classify:c", "classify", ("Day", "Night"))
+        truths = [true([A], [1]), true([A], [0])]
+        found = [self.scored(0.4, 0.3, 0.3), self.scored(0.4, 0.3, 0.3)]
+        metrics = measure(found, truths, labels={0: 0, 1: 1, 2: 1}, network=network)
+        assert metrics == {"accuracy": 0.5, "accuracy/Day": 0.0, "accuracy/Night": 1.0}
+
+    def test_of_several_choices_each_is_a_question(self) -> None:
+        network = Network("classify:c", "classify", ("Red", "Round", "Big"), multiple=True)
+        metrics = measure([self.scored(0.9, 0.6, 0.2)], [true([A, A], [0, 2])], network=network)
+        assert metrics["accuracy"] == pytest.approx(1 / 3)
