@@ -1,4 +1,4 @@
-"""The ledger's examples as files that ultralytics trains on."""
+"""The ledger's examples as files that ultralytics trains on: one folder for each network."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -18,8 +18,13 @@ from numpy.typing import NDArray
 from backend.errors import ImageError, TrainingError
 from backend.fit.ledger import Example
 from backend.fit.splits import is_held_out, split_key
-from backend.labels import rectangle
-from backend.labels.schema import LabelSchema
+from backend.fit.yolo_format import OKS_SIGMA, label_line
+from backend.labels.convert import from_regions
+from backend.labels.geometry import Detection, ImageSize
+from backend.labels.networks import Network, plan
+from backend.labels.rectangle import is_turned
+from backend.labels.schema import Control, LabelSchema
+from backend.predict.references import pages_of
 from backend.services import Services
 from backend.store import Project
 
@@ -33,63 +38,101 @@ FETCH_DEADLINE = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One annotated image of one task, and on which side it stands."""
+    """One annotated image of one task, and on which side it stands; `page` counts the images of one field."""
 
     example: Example
     data_key: str
+    page: int
     reference: str
     held_out: bool
 
     @property
     def stem(self) -> str:
-        return f"{self.example.task_id}-{self.data_key}"
+        return f"{self.example.task_id}-{self.data_key}-{self.page}"
+
+
+@dataclass(slots=True)
+class NetworkData:
+    """What one network learns from: its folder, how many images teach and judge, how many objects they show."""
+
+    network: Network
+    controls: tuple[Control, ...]
+    folder: Path
+    train: int = 0
+    holdout: int = 0
+    objects: int = 0
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    drawn_with: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What was written: the counts, the sizes of the images (width, height) and what could not be read.
+    """What was written, for the networks that have something to learn from.
 
     `learned` maps task id → content of the examples whose images were all read; `unreadable` task id → reason.
     """
 
-    train: int
-    holdout: int
-    boxes: int
-    sizes: list[tuple[int, int]]
+    networks: list[NetworkData]
     learned: dict[int, str]
     unreadable: dict[int, str]
 
 
 def pictures_of(examples: Sequence[Example], schema: LabelSchema, share: float) -> list[Picture]:
     """The images that the examples speak of; the split depends on the image's address alone."""
-    keys = dict.fromkeys(control.data_key for control in schema.controls)
+    keys = dict.fromkeys((control.data_key, control.pages) for control in schema.controls)
     return [
-        Picture(example, key, reference, is_held_out(split_key(reference), share))
+        Picture(example, key, page, reference, is_held_out(split_key(reference), share))
         for example in examples
-        for key in keys
-        if isinstance(reference := example.data.get(key), str) and reference
+        for key, pages in keys
+        for page, reference in enumerate(pages_of(example.data.get(key), pages))
     ]
 
 
+def plan_of(schema: LabelSchema, examples: Sequence[Example]) -> tuple[tuple[Network, tuple[Control, ...]], ...]:
+    """The networks that the config needs, as far as the annotations tell: one turned box makes its control obb."""
+    return plan(schema, lambda control: any(is_turned(example.result, control) for example in examples))
+
+
+def objects_of(
+    example: Example, controls: Iterable[Control], network: Network, size: ImageSize, page: int
+) -> list[Detection]:
+    """What an annotation shows on one of its images to one network, as objects of its classes."""
+    return [
+        found
+        for control in controls
+        for found in from_regions(example.result, control, network.classes, size, page_for(control, page))
+    ]
+
+
+def page_for(control: Control, page: int) -> int | None:
+    """The `item_index` to look for; None where a control says something about all images of its field at once."""
+    whole = control.kind in ("choices", "taxonomy") and not control.per_item
+    return page if control.pages and not whole else None
+
+
 def build(
-    services: Services, project: Project, schema: LabelSchema, examples: Sequence[Example], folder: Path
+    services: Services,
+    project: Project,
+    schema: LabelSchema,
+    examples: Sequence[Example],
+    folder: Path,
 ) -> Dataset:
-    """Write `data.yaml`, images, labels, `holdout.json` and `manifest.json`; repeated, it starts over.
+    """Write `manifest.json` and a folder for each network, with images and labels; repeated, it starts over.
 
     Raises TrainingError when there is nothing to learn from, or too many images cannot be read.
     """
-    for name in ("images", "labels"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for side in ("train", "holdout"):
-        (folder / "images" / side).mkdir(parents=True)
-        (folder / "labels" / side).mkdir(parents=True)
+    for old in (*folder.glob("network-*"), folder / "images"):
+        shutil.rmtree(old, ignore_errors=True)
+    (folder / "images").mkdir(parents=True)
+    data = [
+        NetworkData(network, controls, folder / f"network-{number}")
+        for number, (network, controls) in enumerate(plan_of(schema, examples))
+    ]
+    writers = [_Writer(each) for each in data]
     pictures = pictures_of(examples, schema, services.settings.holdout)
     source = services.source_of(project)
     sources = [source(picture.reference, picture.example.task_id) for picture in pictures]
-    sizes: list[tuple[int, int]] = []
     unreadable: dict[int, str] = {}
-    held_out: list[dict[str, object]] = []
-    boxes = 0
     for index, image in services.images.load_many(sources, time.monotonic() + FETCH_DEADLINE):
         picture = pictures[index]
         try:
@@ -99,55 +142,94 @@ def build(
         except ImageError as error:
             unreadable[picture.example.task_id] = str(error)
             continue
-        height, width = image.shape[:2]
-        labels = [
-            box
-            for control in schema.controls
-            if control.data_key == picture.data_key
-            for box in rectangle.from_regions(picture.example.result, control, schema.classes)
-        ]
-        side = "holdout" if picture.held_out else "train"
-        path = _write_image(folder / "images" / side, picture.stem, original, image)
-        lines = "\n".join(map(rectangle.yolo_line, labels))
-        (folder / "labels" / side / f"{path.stem}.txt").write_text(lines)
-        if picture.held_out:
-            corners = [
-                [
-                    (box.cx - box.w / 2) * width,
-                    (box.cy - box.h / 2) * height,
-                    (box.cx + box.w / 2) * width,
-                    (box.cy + box.h / 2) * height,
-                ]
-                for box in labels
-            ]
-            held_out.append({"image": str(path), "boxes": corners, "classes": [box.cls for box in labels]})
-        boxes += len(labels)
-        sizes.append((width, height))
-    _check(pictures, unreadable, boxes)
-    train = len(sizes) - len(held_out)
-    # With few images one side can be empty; then the other stands in, so that ultralytics can run at all.
-    teach = sorted(map(str, (folder / "images" / ("train" if train else "holdout")).iterdir()))
-    (folder / "train.txt").write_text("\n".join(teach))
-    judge = "images/holdout" if held_out else "images/train"
-    names = dict(enumerate(schema.classes))
-    config = {"path": str(folder), "train": "epoch.txt", "val": judge, "names": names}
-    (folder / "data.yaml").write_text(json.dumps(config))  # JSON is YAML, and no label can break it
-    (folder / "holdout.json").write_text(json.dumps(held_out))
-    _write_manifest(folder / "manifest.json", project, schema, pictures, unreadable)
+        path = _write_image(folder / "images", picture.stem, original, image)
+        for writer in writers:
+            writer.add(picture, path, ImageSize(width=image.shape[1], height=image.shape[0]))
+    _check(pictures, unreadable, data)
+    for writer in writers:
+        writer.finish()
+    _write_manifest(folder / "manifest.json", project, data, pictures, unreadable)
     learned = {each.task_id: each.content for each in examples if each.task_id not in unreadable}
-    return Dataset(train or len(held_out), len(held_out), boxes, sizes, learned, unreadable)
+    return Dataset([each for each in data if each.objects], learned, unreadable)
 
 
-def _check(pictures: Sequence[Picture], unreadable: dict[int, str], boxes: int) -> None:
+class _Writer:
+    """Writes one network's folder, picture by picture."""
+
+    def __init__(self, data: NetworkData) -> None:
+        self._data = data
+        self._teach: list[dict[str, object]] = []
+        self._judge: list[dict[str, object]] = []
+        for side in ("train", "holdout"):
+            (data.folder / "images" / side).mkdir(parents=True)
+            (data.folder / "labels" / side).mkdir(parents=True)
+
+    def add(self, picture: Picture, image: Path, size: ImageSize) -> None:
+        data, network = self._data, self._data.network
+        controls = [control for control in data.controls if control.data_key == picture.data_key]
+        if not controls:
+            return
+        objects: list[Detection] = []
+        for control in controls:
+            found = objects_of(picture.example, [control], network, size, picture.page)
+            if found:
+                data.drawn_with.add(control.name)
+            objects += found
+        if network.task == "classify" and not objects and not network.multiple:
+            return  # nothing was chosen, so there is nothing to learn
+        side = "holdout" if picture.held_out else "train"
+        path = data.folder / "images" / side / image.name
+        _link(image, path)
+        if network.task != "classify":
+            lines = (label_line(network.task, each, size, _keypoints(network)) for each in objects)
+            (data.folder / "labels" / side / f"{path.stem}.txt").write_text("\n".join(line for line in lines if line))
+        entry = {"image": str(path), "classes": [each.cls for each in objects]}
+        if picture.held_out:
+            self._judge.append(
+                {**entry, "result": list(picture.example.result), "page": picture.page, "data_key": picture.data_key}
+            )
+        self._teach.append({**entry, "held_out": picture.held_out})
+        data.objects += len(objects)
+        data.sizes.append((size.width, size.height))
+
+    def finish(self) -> None:
+        """Write the lists. With few images one side can be empty; then the other stands in, so that it runs at all."""
+        data, network = self._data, self._data.network
+        taught = (each.name for each in data.controls if not each.shape_name or each.name in data.drawn_with)
+        data.network = replace(network, controls=tuple(dict.fromkeys(taught)))
+        train = [each for each in self._teach if not each["held_out"]]
+        data.train, data.holdout = len(train) or len(self._judge), len(self._judge)
+        teach, judge = train or self._teach, [each for each in self._teach if each["held_out"]] or train
+        (data.folder / "train.txt").write_text("\n".join(str(each["image"]) for each in teach))
+        (data.folder / "holdout.json").write_text(json.dumps(self._judge))
+        config: dict[str, object] = {
+            "path": str(data.folder),
+            "train": "epoch.txt",
+            "val": "images/holdout" if self._judge else "images/train",
+            "names": dict(enumerate(network.classes)),
+        }
+        if network.task == "pose":
+            config["kpt_shape"] = [_keypoints(network), 3]
+            config["kpt_oks_sigmas"] = [OKS_SIGMA] * _keypoints(network)
+        if network.task == "classify":
+            config |= {"teach": teach, "judge": judge, "multiple": network.multiple}
+        (data.folder / "data.yaml").write_text(json.dumps(config))  # JSON is YAML, and no label can break it
+
+
+def _keypoints(network: Network) -> int:
+    return max((point.index for point in network.points), default=-1) + 1
+
+
+def _check(pictures: Sequence[Picture], unreadable: dict[int, str], data: Sequence[NetworkData]) -> None:
     if not pictures:
         raise TrainingError("No annotated task has an image.", "Check the value of the Image tag.")
     if len(unreadable) > UNREADABLE * len(pictures):
         task, why = next(iter(unreadable.items()))
         raise TrainingError(f"{len(unreadable)} of {len(pictures)} images could not be read; task {task}: {why}")
-    if not boxes:
+    if not any(each.objects for each in data):
         raise TrainingError(
-            "No submitted annotation has a box with a label of the labelling config.",
-            "Draw some boxes and submit.",
+            "No submitted annotation says anything with a label of the labelling config.",
+            "Label some tasks and submit.",
         )
     for task, why in unreadable.items():
         log.warning("Task %s is left out of the training: %s", task, why)
@@ -160,21 +242,32 @@ def _write_image(folder: Path, stem: str, original: Path, image: NDArray[np.uint
     plain = head.startswith(b"\xff\xd8") and b"Exif" not in head
     path = folder / f"{stem}.{'jpg' if plain else 'png'}"
     if plain:
-        try:
-            os.link(original, path)
-        except OSError:
-            shutil.copyfile(original, path)
+        _link(original, path)
     else:
         cv2.imwrite(str(path), image)
     return path
 
 
+def _link(original: Path, path: Path) -> None:
+    """Another name for the same file, or a copy where the file system has no such thing."""
+    try:
+        os.link(original, path)
+    except OSError:
+        shutil.copyfile(original, path)
+
+
 def _write_manifest(
-    path: Path, project: Project, schema: LabelSchema, pictures: Sequence[Picture], unreadable: dict[int, str]
+    path: Path,
+    project: Project,
+    data: Sequence[NetworkData],
+    pictures: Sequence[Picture],
+    unreadable: dict[int, str],
 ) -> None:
     manifest = {
         "project": project.uid,
-        "classes": list(schema.classes),
+        "networks": [
+            {"key": each.network.key, "classes": each.network.classes, "objects": each.objects} for each in data
+        ],
         "label_config": project.label_config,
         "images": [
             {
@@ -182,6 +275,7 @@ def _write_manifest(
                 "annotation": picture.example.annotation_id,
                 "content": picture.example.content,
                 "image": split_key(picture.reference)[:500],
+                "page": picture.page,
                 "side": "holdout" if picture.held_out else "train",
                 "unreadable": unreadable.get(picture.example.task_id, ""),
             }

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backend.labels.networks import Task
+
 STEPS_FROM_SCRATCH = 240
 STEPS_WARM = 120
 """Optimizer steps after which a small set is learned. Large sets get passes instead, within the minutes."""
@@ -40,13 +42,14 @@ class Recipe:
     arguments: dict[str, Any]
 
 
-def recipe(train_images: int, *, warm: bool, gpu: bool) -> Recipe:
+def recipe(train_images: int, *, warm: bool, gpu: bool, task: Task = "detect") -> Recipe:
     """Choose how to train.
 
     Args:
         train_images: number of images that teach.
         warm: whether the weights are trained already.
         gpu: whether a GPU does the work.
+        task: what the model learns.
     """
     small = train_images < 1000
     batch = max(2, min(16 if gpu else 8, train_images // 2))
@@ -65,4 +68,16 @@ def recipe(train_images: int, *, warm: bool, gpu: bool) -> Recipe:
         "scale": 0.3,
         "hsv_h": 0.005,
     }
-    return Recipe(repeats, arguments)
+    return Recipe(repeats, arguments | _CHANGES.get(task, {}))
+
+
+_CHANGES: dict[Task, dict[str, Any]] = {
+    # Turns teach the angles that the few annotations do not show; their corners are labels, so boxes stay exact.
+    "obb": {"degrees": 180.0, "flipud": 0.5},
+    "segment": {"overlap_mask": True},
+    # Left and right are different points, and nobody tells which: a mirrored image would teach the wrong one.
+    # Points count for more than by default: boxes are right long before points are.
+    "pose": {"fliplr": 0.0, "pose": 30.0},
+    # The choice may rest on a small part or on the colours of the image, which strong changes would take away.
+    "classify": {"auto_augment": None, "erasing": 0.0, "scale": 0.3, "hsv_s": 0.3, "hsv_v": 0.2},
+}

@@ -13,12 +13,16 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from backend.labels.networks import Network
+from backend.labels.schema import parse_label_config
+from backend.parts import network_from
 from backend.predict.engine.quiet import limit_threads, prepare
 
 log = logging.getLogger("backend.fit.train")  # it runs as __main__
@@ -30,28 +34,42 @@ REPORTERS = ("mlflow", "tensorboard", "wandb", "clearml", "comet", "dvc", "neptu
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
-    """One training. Paths are absolute; `initial` is a checkpoint, or a model's yaml for random weights.
+class NetworkSpec:
+    """One YOLO model to train. Paths are absolute.
 
-    `parent_version` names the version whose weights `initial` is; empty for the base model or none.
-    `classes` are the labels in order. `champion` is the checkpoint in service (empty: none), `champion_size`
-    its input in pixels. `own_session`: the process was given a session of its own.
+    `folder` is what `backend.fit.dataset` wrote; `architecture` the model's yaml; `initial` the checkpoint to
+    start from (empty: random weights), of which only the layers that fit are taken when it is for another task.
+    `opponent` is the checkpoint in service and `opponent_network` what it is (empty: none); `opponent_size` its
+    input in pixels.
+    """
+
+    network: dict[str, Any]
+    folder: str
+    architecture: str
+    initial: str
+    train_images: int
+    image_size: int
+    opponent: str = ""
+    opponent_network: dict[str, Any] = field(default_factory=dict)
+    opponent_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One training.
+
+    `parent_version` names the version whose weights it starts from; empty for the base model or none.
+    `minutes` are shared by the networks. `own_session`: the process was given a session of its own.
     """
 
     home: str
     label_config: str
-    classes: list[str]
-    initial: str
+    networks: list[NetworkSpec]
     parent_version: str
-    warm: bool
-    train_images: int
-    image_size: int
     minutes: float
     threads: int
     device: str
     max_regions: int
-    champion: str = ""
-    champion_size: int = 0
     own_session: bool = False
     parent: int = field(default=0)
 
@@ -60,7 +78,8 @@ class Spec:
 
     @classmethod
     def load(cls, folder: Path) -> Spec:
-        return cls(**json.loads((folder / "spec.json").read_text()))
+        found = json.loads((folder / "spec.json").read_text())
+        return cls(**{**found, "networks": [NetworkSpec(**each) for each in found["networks"]]})
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -80,14 +99,17 @@ def main() -> None:
     with FileLock(folder / "lock"):  # a predecessor whose worker was killed may still be ending
         prepare(Path(spec.home))
         limit_threads(spec.threads)
-        if not (folder / "trained.json").exists():
-            train(folder, spec)
+        began = time.monotonic() - sum(_seconds(Path(each.folder)) for each in spec.networks)
+        for number, each in enumerate(spec.networks):
+            if not (Path(each.folder) / "trained.json").exists():
+                left = spec.minutes * 60 - (time.monotonic() - began)
+                train(folder, spec, number, max(0.0, left) / (len(spec.networks) - number))
         if not (folder / "result.json").exists():
-            write_json(folder / "result.json", measure(folder, spec))
+            write_json(folder / "result.json", {"networks": [measure(spec, each) for each in spec.networks]})
 
 
-def train(folder: Path, spec: Spec) -> None:
-    """Train until the recipe's end, early stopping or the minutes' end; resume what a crash interrupted."""
+def train(job: Path, spec: Spec, number: int, budget: float) -> None:
+    """Train one network until the recipe's end, early stopping or `budget` seconds; resume what a crash interrupted."""
     from ultralytics import YOLO
     from ultralytics.utils import SETTINGS
 
@@ -95,42 +117,65 @@ def train(folder: Path, spec: Spec) -> None:
     from backend.predict.engine.torch import choose_device
 
     SETTINGS.update({name: False for name in REPORTERS if name in SETTINGS})
+    todo = spec.networks[number]
+    network, folder = network_from(todo.network), Path(todo.folder)
     last = folder / "run" / "weights" / "last.pt"
-    began = time.monotonic() - _spent(folder)
-    budget = spec.minutes * 60
+    spent = _seconds(folder)
+    began = time.monotonic() - spent
+    budget += spent
+    metric = PROGRESS[network.task]
 
     def report(trainer: Any) -> None:
-        spent = time.monotonic() - began
-        done = trainer.epoch + 1
-        _fit_into(trainer, budget - spent)
+        seconds = time.monotonic() - began
+        _fit_into(trainer, budget - seconds)
         metrics = {key.removeprefix("metrics/"): float(value) for key, value in (trainer.metrics or {}).items()}
         progress = {
-            "epoch": done,
+            "network": network.key,
+            "number": number + 1,
+            "networks": len(spec.networks),
+            "epoch": trainer.epoch + 1,
             "epochs": trainer.epochs,
-            "seconds": spent,
-            "mAP50": metrics.get("mAP50(B)", 0.0),
+            "seconds": seconds,
+            "metric": "accuracy" if network.task == "classify" else "mAP50",
+            "value": metrics.get(metric, 0.0),
         }
         write_json(folder / "progress.json", progress)
+        write_json(job / "progress.json", progress)
 
-    model = YOLO(str(last) if last.exists() else spec.initial, task="detect")
-    model.add_callback("on_fit_epoch_end", report)
-    if last.exists():
-        log.info("Going on from %s", last.name)
-        model.train(resume=True)
+    trainer: Any = None
+    if network.task == "classify":
+        from backend.fit.classify import ChoiceTrainer
+
+        trainer = ChoiceTrainer
+    if last.exists() and _is_finished(last):
+        log.info("%s: its last epoch was done already", network.key)
+    elif last.exists():
+        log.info("%s: going on from %s", network.key, last.name)
+        model = YOLO(str(last))
+        model.add_callback("on_fit_epoch_end", report)
+        model.train(resume=True, trainer=trainer)
     else:
+        model, warm = _initial(todo, network)
+        model.add_callback("on_fit_epoch_end", report)
+        if warm:
+            _rename_classes(model, todo, spec)
         device = choose_device(spec.device)
-        chosen = recipe(spec.train_images, warm=spec.warm, gpu=device != "cpu")
+        chosen = recipe(todo.train_images, task=network.task, warm=warm, gpu=device != "cpu")
         images = (folder / "train.txt").read_text().splitlines()
         (folder / "epoch.txt").write_text("\n".join(images * chosen.repeats))
+        if network.task == "classify":
+            data = json.loads((folder / "data.yaml").read_text())
+            write_json(folder / "data.yaml", {**data, "repeats": chosen.repeats})
         model.train(
+            trainer=trainer,
             data=str(folder / "data.yaml"),
             project=str(folder),
             name="run",
             exist_ok=True,
-            imgsz=spec.image_size,
+            imgsz=todo.image_size,
             device=device,
             workers=0 if device == "cpu" else min(4, os.cpu_count() or 1),
-            cache="ram" if len(images) * chosen.repeats * spec.image_size**2 * 3 < 2**30 else False,
+            cache="ram" if len(images) * chosen.repeats * todo.image_size**2 * 3 < 2**30 else False,
             amp=False,
             plots=False,
             verbose=False,
@@ -138,6 +183,57 @@ def train(folder: Path, spec: Spec) -> None:
             **chosen.arguments,
         )
     write_json(folder / "trained.json", {"seconds": time.monotonic() - began})
+
+
+def _is_finished(checkpoint: Path) -> bool:
+    """Whether a crash came after the last epoch: ultralytics refuses to go on from such a checkpoint."""
+    import torch
+
+    found = torch.load(checkpoint, map_location="cpu", weights_only=False)  # our own trainer wrote it
+    return bool(found["epoch"] < 0 or found["epoch"] + 1 >= found["train_args"]["epochs"])
+
+
+PROGRESS = {
+    "detect": "mAP50(B)",
+    "obb": "mAP50(B)",
+    "segment": "mAP50(M)",
+    "pose": "mAP50(P)",
+    "classify": "accuracy_top1",
+}
+"""ultralytics' names of what is told while a training runs."""
+
+
+def _initial(todo: NetworkSpec, network: Network) -> tuple[Any, bool]:
+    """The model to start from, and whether it has learned this task already."""
+    from ultralytics import YOLO
+
+    if todo.initial:
+        model = YOLO(todo.initial)
+        if model.task == network.task:
+            return model, True
+    model = YOLO(todo.architecture, task=network.task)
+    if todo.initial:
+        try:
+            model.load(todo.initial)
+        except Exception as error:  # any checkpoint may stand here; without it the training is only longer
+            log.warning("Nothing could be taken over from %s: %s", Path(todo.initial).name, error)
+    return model, False
+
+
+def _rename_classes(model: Any, todo: NetworkSpec, spec: Spec) -> None:
+    """Give known classes their labels' names: ultralytics keeps the weights of classes whose names stay."""
+    own = bool(todo.opponent_network) and bool(todo.opponent_network["own"])
+    names = dict(enumerate(todo.opponent_network["classes"])) if own else dict(model.names)
+    model.model.names = names | _labels(names, todo, spec, own=own)
+
+
+def _labels(names: Mapping[int, str], todo: NetworkSpec, spec: Spec, *, own: bool) -> dict[int, str]:
+    """Class index → label, for all controls that the network is for."""
+    from backend.labels.mapping import map_classes
+
+    network = network_from(todo.network)
+    controls = [each for each in parse_label_config(spec.label_config).controls if each.name in network.controls]
+    return {index: label for each in controls for index, label in map_classes(names, each, own=own).items()}
 
 
 def _fit_into(trainer: Any, seconds: float) -> None:
@@ -155,46 +251,72 @@ def _fit_into(trainer: Any, seconds: float) -> None:
         trainer.stop |= done >= last
 
 
-def measure(folder: Path, spec: Spec) -> dict[str, Any]:
-    """Metrics of the candidate and of the version in service (None without one) on the hold-out."""
+def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
+    """Metrics of one candidate and of the model in service (None without one) on the hold-out."""
     import cv2
 
-    from backend.fit.evaluate import Truth, evaluate
-    from backend.labels.geometry import Box
-    from backend.labels.mapping import map_classes
-    from backend.labels.schema import parse_label_config
+    from backend.fit.dataset import objects_of
+    from backend.fit.evaluate import evaluate, nothing
+    from backend.fit.ledger import Example
+    from backend.labels.geometry import ImageSize
     from backend.predict.engine.torch import TorchDetector
 
+    network, folder = network_from(todo.network), Path(todo.folder)
+    controls = [each for each in parse_label_config(spec.label_config).controls if each.name in network.controls]
     held_out = json.loads((folder / "holdout.json").read_text())
     images: list[Any] = [cv2.imread(each["image"]) for each in held_out]
-    truths = [Truth([Box(*box) for box in each["boxes"]], each["classes"]) for each in held_out]
-    schema = parse_label_config(spec.label_config)
-    index = {label: position for position, label in enumerate(spec.classes)}
+    truths = [
+        objects_of(
+            Example(0, {}, 0, each["result"], ""),
+            [control for control in controls if control.data_key == each["data_key"]],
+            network,
+            ImageSize(width=image.shape[1], height=image.shape[0]),
+            each["page"],
+        )
+        for each, image in zip(held_out, images, strict=True)
+    ]
+    index = {label: position for position, label in enumerate(network.classes)}
 
-    def score(weights: Path, size: int, *, trained: bool) -> dict[str, float]:
-        controls = (schema.own_labels() if trained else schema).controls
-        detector = TorchDetector(weights, device=spec.device, image_size=size, max_regions=spec.max_regions)
-        mapped = [map_classes(detector.names, control) for control in controls]
-        labels = {cls: index[label] for mapping in mapped for cls, label in mapping.items()}
-        return evaluate(detector, labels, images, truths, spec.classes) if labels else {"mAP50": 0.0, "mAP50-95": 0.0}
+    def score(weights: str, size: int, known: Network) -> dict[str, float]:
+        detector = TorchDetector(
+            Path(weights),
+            names=known.classes if known.own else None,
+            multiple=known.multiple,
+            whole=known.own,
+            device=spec.device,
+            image_size=size,
+            max_regions=spec.max_regions,
+        )
+        if detector.task != network.task and (network.task != "detect" or detector.task == "classify"):
+            return nothing(network.task)
+        found = _labels(detector.names, todo, spec, own=known.own)
+        labels = {cls: index[label] for cls, label in found.items()}
+        points = None
+        if known.own and known.points:
+            theirs = {point.label: point.index for point in known.points}
+            points = {point.index: theirs[point.label] for point in network.points if point.label in theirs}
+        return evaluate(detector, labels, images, truths, network, points) if labels else nothing(network.task)
 
+    best = str(folder / "run" / "weights" / "best.pt")
+    opponent = network_from(todo.opponent_network) if todo.opponent else None
+    progress = json.loads((folder / "progress.json").read_text())
     return {
-        "candidate": score(folder / "run" / "weights" / "best.pt", spec.image_size, trained=True),
-        "champion": score(Path(spec.champion), spec.champion_size, trained=bool(spec.parent_version))
-        if spec.champion
-        else None,
+        "candidate": score(best, todo.image_size, network),
+        "champion": None if opponent is None else score(todo.opponent, todo.opponent_size, opponent),
         "holdout": len(held_out),
-        "seconds": json.loads((folder / "trained.json").read_text())["seconds"],
-        "epochs": json.loads((folder / "progress.json").read_text())["epoch"],
+        "seconds": _seconds(folder),
+        "epochs": progress["epoch"],
     }
 
 
-def _spent(folder: Path) -> float:
-    """Seconds that earlier tries of this training took."""
-    try:
-        return float(json.loads((folder / "progress.json").read_text())["seconds"])
-    except (OSError, ValueError, KeyError):
-        return 0.0
+def _seconds(folder: Path) -> float:
+    """Seconds that a network's training, and earlier tries of it, took so far."""
+    for name in ("trained.json", "progress.json"):
+        try:
+            return float(json.loads((folder / name).read_text())["seconds"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return 0.0
 
 
 def _be_quiet(spec: Spec) -> None:

@@ -12,23 +12,27 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from backend.errors import TrainingCancelled, TrainingError, YoloopError
-from backend.fit.dataset import Dataset, build
+from backend.fit.dataset import Dataset, NetworkData, build, plan_of
+from backend.fit.evaluate import metric_of
 from backend.fit.jobs import Job
 from backend.fit.process import run_training
 from backend.fit.recipe import image_size
 from backend.fit.sync import sync
-from backend.fit.train import Spec
+from backend.fit.train import NetworkSpec, Spec
 from backend.labels.mapping import fingerprint
-from backend.labels.schema import LabelSchema, parse_label_config
-from backend.predict.base_model import find_base_model
-from backend.predict.models import TRAINED
+from backend.labels.networks import Network
+from backend.labels.schema import parse_label_config
+from backend.parts import TAG, Part, dump, network_from, parts_of
+from backend.predict.base_model import find_base_model, yaml_for
+from backend.predict.served import own_suggestions
 from backend.services import Services
 from backend.store import Project
-from model_registry import decide
+from model_registry import RegistryError, Version, decide, decide_together
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +82,7 @@ class Training:
         sync(self._services, job.uid, time.time(), deletions=True)
         project = self._services.store.project(job.uid)
         assert project is not None
-        schema = parse_label_config(project.label_config)
+        schema = parse_label_config(project.label_config).require()
         examples = self._services.ledger.examples(job.uid)
         if not examples:
             raise TrainingError("There is no submitted annotation yet.", "Submit some, then train.")
@@ -86,45 +90,64 @@ class Training:
         folder.mkdir(parents=True, exist_ok=True)
         self._tell(job, f"preparing {len(examples)} annotated tasks")
         dataset = build(self._services, project, schema, examples, folder)
-        self._spec(project, schema, dataset).save(folder)
+        self._spec(project, dataset).save(folder)
         return {str(task_id): content for task_id, content in dataset.learned.items()}
 
-    def _spec(self, project: Project, schema: LabelSchema, dataset: Dataset) -> Spec:
+    def _spec(self, project: Project, dataset: Dataset) -> Spec:
         settings = self._services.settings
-        size = image_size(dataset.sizes, settings.image_size)
         champion = self._services.registry.champion(project.uid)
-        base = find_base_model(settings)
-        opponent, opponent_size = "", 0
-        if champion is not None:
-            initial = opponent = str(self._services.registry.fetch(champion))
-            opponent_size = int(champion.tags.get("image_size") or settings.image_size)
-        elif base.path is not None:
-            initial, opponent, opponent_size = str(base.path), str(base.path), settings.image_size
-        else:
-            initial = Path(settings.base_model or "yolo11n.pt").with_suffix(".yaml").name
         return Spec(
             home=str(settings.root),
             label_config=project.label_config,
-            classes=list(schema.classes),
-            initial=initial,
+            networks=[self._network_spec(each, champion) for each in dataset.networks],
             parent_version=champion.name if champion is not None else "",
-            warm=champion is not None or base.path is not None,
-            train_images=dataset.train,
-            image_size=size,
             minutes=settings.train_minutes,
             threads=settings.train_threads or _cores(),
             device=settings.device,
             max_regions=settings.max_regions,
-            champion=opponent,
-            champion_size=opponent_size,
         )
+
+    def _network_spec(self, data: NetworkData, champion: Version | None) -> NetworkSpec:
+        """What to start from, and what to beat: the same model of the version in service, else the pretrained one."""
+        settings, network = self._services.settings, data.network
+        parts = () if champion is None else parts_of(champion, settings.image_size)
+        known = {part.network.key: part for part in parts}
+        base = find_base_model(settings, network.task, data.controls[0].model_path)
+        spec = NetworkSpec(
+            network=asdict(network),
+            folder=str(data.folder),
+            architecture=yaml_for(settings, network.task),
+            initial="",
+            train_images=data.train,
+            image_size=image_size(data.sizes, settings.image_size),
+        )
+        if champion is not None and network.key in known:
+            part = known[network.key]
+            weights = str(self._services.registry.fetch(champion, part.file))
+            return replace(
+                spec,
+                initial=weights,
+                opponent=weights,
+                opponent_network=asdict(part.network),
+                opponent_size=part.image_size,
+            )
+        if base.path is not None:
+            own = asdict(Network(base.path.name, network.task, (), own=False))
+            path, size = str(base.path), settings.image_size
+            return replace(spec, initial=path, opponent=path, opponent_network=own, opponent_size=size)
+        if champion is not None and parts:
+            # Another task's model has seen these images: its first layers are a better start than chance.
+            return replace(spec, initial=str(self._services.registry.fetch(champion, parts[0].file)))
+        return spec
 
     def _train(self, job: Job) -> dict[str, Any]:
         jobs = self._services.jobs
 
         def report(progress: Any) -> None:
             epoch, epochs = int(progress["epoch"]), int(progress["epochs"])
-            text = f"epoch {min(epoch, epochs)} of {epochs}, mAP50 {progress['mAP50']:.3f}"
+            text = f"epoch {min(epoch, epochs)} of {epochs}, {progress['metric']} {progress['value']:.3f}"
+            if progress["networks"] > 1:
+                text = f"{progress['network']} ({progress['number']} of {progress['networks']}): {text}"
             jobs.update(job.id, epoch=epoch, epochs=epochs, message=text)
             log.info("Project %s: %s", job.uid, text)
 
@@ -135,45 +158,93 @@ class Training:
         """Store the candidate with its lineage; repeated, it finds the version it stored."""
         folder = self.folder(job.id)
         spec = Spec.load(folder)
-        schema = parse_label_config(spec.label_config).own_labels()
-        names = dict(enumerate(spec.classes))
-        metrics = dict(result["candidate"])
-        if result["champion"]:
-            metrics |= {f"champion/{name}": value for name, value in result["champion"].items()}
-        metrics |= {"seconds": result["seconds"], "epochs": result["epochs"]}
+        parts, files = self._parts(job, spec)
+        schema = parse_label_config(spec.label_config)
+        trained = [network_from(each.network) for each in spec.networks]
+
+        def pinned(number: int) -> tuple[Part, ...]:
+            try:
+                return parts_of(self._services.registry.version(job.uid, number))
+            except RegistryError:
+                return ()
+
+        metrics: dict[str, float] = {}
+        for network, measured in zip(trained, result["networks"], strict=True):
+            prefix = "" if len(trained) == 1 else f"{network.key}/"
+            metrics |= {f"{prefix}{name}": value for name, value in measured["candidate"].items()}
+            metrics |= {f"champion/{prefix}{name}": value for name, value in (measured["champion"] or {}).items()}
+        scores = [
+            each["candidate"][metric_of(network.task)]
+            for network, each in zip(trained, result["networks"], strict=True)
+        ]
+        metrics |= {
+            "fitness": sum(scores) / len(scores),
+            "seconds": sum(each["seconds"] for each in result["networks"]),
+            "epochs": sum(each["epochs"] for each in result["networks"]),
+        }
         version = self._services.registry.register(
             job.uid,
             job.id,
-            {
-                "weights.pt": folder / "run" / "weights" / "best.pt",
-                "manifest.json": folder / "manifest.json",
-                "results.csv": folder / "run" / "results.csv",
-                "args.yaml": folder / "run" / "args.yaml",
-            },
+            {**files, "manifest.json": folder / "manifest.json"},
             metrics={_metric_name(name): float(value) for name, value in metrics.items()},
-            params={"initial": Path(spec.initial).name, "image_size": str(spec.image_size)},
+            params={
+                _metric_name(f"initial/{each.network['key']}"): Path(each.initial or each.architecture).name
+                for each in spec.networks
+            },
             tags={
+                TAG: dump(parts),
                 "parent": spec.parent_version,
-                "classes": json.dumps(spec.classes),
-                "fingerprint": fingerprint(schema, names, self._services.settings.score_threshold, TRAINED),
-                "image_size": str(spec.image_size),
-                "train_images": str(spec.train_images),
-                "holdout_images": str(result["holdout"]),
+                "classes": json.dumps(list(dict.fromkeys(name for part in parts for name in part.network.classes))),
+                "fingerprint": fingerprint(
+                    own_suggestions(schema, parts, pinned), self._services.settings.score_threshold
+                ),
+                "train_images": str(sum(each.train_images for each in spec.networks)),
+                "holdout_images": str(sum(each["holdout"] for each in result["networks"])),
                 "trigger": job.reason,
             },
         )
         return version.number
 
+    def _parts(self, job: Job, spec: Spec) -> tuple[list[Part], dict[str, Path]]:
+        """The version's models and their files: those just trained, and those of its parent that nothing taught."""
+        parts: list[Part] = []
+        files: dict[str, Path] = {}
+        for number, each in enumerate(spec.networks):
+            run, tail = Path(each.folder) / "run", f"-{number}" if number else ""
+            parts.append(Part(network_from(each.network), f"weights{tail}.pt", each.image_size))
+            files[f"weights{tail}.pt"] = run / "weights" / "best.pt"
+            files[f"results{tail}.csv"] = run / "results.csv"
+            files[f"args{tail}.yaml"] = run / "args.yaml"
+        wanted = {network.key for network, _ in plan_of(parse_label_config(spec.label_config), [])}
+        registry = self._services.registry
+        parent = registry.version(job.uid, int(spec.parent_version[1:])) if spec.parent_version else None
+        for part in () if parent is None else parts_of(parent, self._services.settings.image_size):
+            key = part.network.key
+            if parent is not None and key in wanted and key not in {each.network.key for each in parts}:
+                name = f"weights-{len(parts)}.pt"
+                parts.append(replace(part, file=name, since=part.since or parent.name))
+                files[name] = registry.fetch(parent, part.file)
+        return parts, files
+
     def _judge(self, job: Job, number: int, result: dict[str, Any]) -> str:
         registry = self._services.registry
         version = registry.version(job.uid, number)
-        parent = registry.champion(job.uid)
-        decision = decide(
-            result["candidate"],
-            result["champion"],
-            holdout=result["holdout"],
-            same_classes=parent is None or parent.number == number or parent.classes == version.classes,
-        )
+        spec = Spec.load(self.folder(job.id))
+        decisions = {}
+        for each, measured in zip(spec.networks, result["networks"], strict=True):
+            network, opponent = network_from(each.network), each.opponent_network
+            decisions[network.key] = (
+                decide(
+                    measured["candidate"],
+                    measured["champion"],
+                    holdout=measured["holdout"],
+                    same_classes=not (opponent and opponent["own"])
+                    or (set(opponent["classes"]) == set(network.classes)),
+                    metric=metric_of(network.task),
+                ),
+                measured["champion"] is not None,
+            )
+        decision = decide_together(decisions)
         if decision.promote:
             registry.promote(job.uid, number, decision.reason)
         else:

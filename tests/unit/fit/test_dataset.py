@@ -13,7 +13,7 @@ from shapes import LABELS, draw_pictures
 from web import Server, answer, encoded
 
 from backend.errors import TrainingError
-from backend.fit.dataset import Dataset, build
+from backend.fit.dataset import Dataset, NetworkData, build
 from backend.fit.ledger import Example
 from backend.fit.splits import is_held_out, split_key
 from backend.labels.schema import parse_label_config
@@ -66,6 +66,11 @@ def sides(server: Server) -> tuple[list[str], list[str]]:
     return [server.url + path for path in paths if path not in judge], [server.url + path for path in judge]
 
 
+def only(dataset: Dataset) -> NetworkData:
+    (found,) = dataset.networks
+    return found
+
+
 def make(services: Services, project: Project, examples: list[Example], folder: Path) -> Dataset:
     return build(services, project, parse_label_config(CONFIG), examples, folder)
 
@@ -76,11 +81,12 @@ def test_what_ultralytics_reads(services: Services, project: Project, server: Se
     for number, picture in enumerate(pictures):
         server.routes[f"/{number}.jpg"] = answer(picture.path.read_bytes())
         examples.append(example(number, f"{server.url}/{number}.jpg", picture.result()))
-    folder = tmp_path / "job"
-    dataset = make(services, project, examples, folder)
-    assert dataset.train + dataset.holdout == 20
-    assert dataset.boxes == sum(len(picture.shapes) for picture in pictures)
-    assert dataset.sizes == [(160, 160)] * 20
+    dataset = make(services, project, examples, tmp_path / "job")
+    folder = tmp_path / "job" / "network-0"
+    made = only(dataset)
+    assert made.train + made.holdout == 20
+    assert made.objects == sum(len(picture.shapes) for picture in pictures)
+    assert only(dataset).sizes == [(160, 160)] * 20
     assert dataset.learned == {number: f"content {number}" for number in range(20)}
 
     from ultralytics.data.dataset import YOLODataset
@@ -92,10 +98,10 @@ def test_what_ultralytics_reads(services: Services, project: Project, server: Se
     seen = {}
     for side in ("train", "val"):
         read = YOLODataset(img_path=data[side], data=data, augment=False, cache=False)
-        assert len(read.labels) == (dataset.train if side == "train" else dataset.holdout)
+        assert len(read.labels) == (made.train if side == "train" else made.holdout)
         seen |= {Path(each["im_file"]).stem: each for each in read.labels}
     for number, picture in enumerate(pictures):
-        label = seen[f"{number}-image"]
+        label = seen[f"{number}-image-0"]
         assert [LABELS[int(cls)] for (cls,) in label["cls"]] == [shape.label for shape in picture.shapes]
         expected = [
             ((x1 + x2) / 320, (y1 + y2) / 320, (x2 - x1) / 160, (y2 - y1) / 160)
@@ -113,15 +119,15 @@ def test_the_hold_out_judges_and_never_teaches(
         server.routes[url.removeprefix(server.url)] = answer(jpeg)
     examples = [example(number, url, [box()]) for number, url in enumerate(teach + judge)]
     make(services, project, examples, tmp_path / "job")
-    held_out = json.loads((tmp_path / "job" / "holdout.json").read_text())
+    held_out = json.loads((tmp_path / "job" / "network-0" / "holdout.json").read_text())
     stems = {Path(each["image"]).stem for each in held_out}
-    assert stems == {f"{number}-image" for number in range(len(teach), len(teach + judge))}
-    assert held_out[0]["boxes"] == [pytest.approx([10, 10, 40, 30])]  # pixels: left, top, right, bottom
+    assert stems == {f"{number}-image-0" for number in range(len(teach), len(teach + judge))}
+    assert held_out[0]["result"] == [box()]
     assert held_out[0]["classes"] == [0]
-    taught = {Path(line).stem for line in (tmp_path / "job" / "train.txt").read_text().splitlines()}
-    assert taught == {f"{number}-image" for number in range(len(teach))}
+    taught = {Path(line).stem for line in (tmp_path / "job" / "network-0" / "train.txt").read_text().splitlines()}
+    assert taught == {f"{number}-image-0" for number in range(len(teach))}
     manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
-    assert manifest["classes"] == list(LABELS)
+    assert manifest["networks"] == [{"key": "detect", "classes": list(LABELS), "objects": 60}]
     assert {each["side"] for each in manifest["images"] if each["task"] < len(teach)} == {"train"}
     assert manifest["images"][3]["annotation"] == 30
     assert manifest["images"][3]["content"] == "content 3"
@@ -133,8 +139,8 @@ def test_images_are_upright_for_everybody(services: Services, project: Project, 
     data = encoded(Image.new("RGB", (40, 20), (200, 30, 10)), "JPEG", exif=turned, quality=95)
     server.routes["/a.jpg"] = answer(data)
     dataset = make(services, project, [example(1, f"{server.url}/a.jpg", [box()])], tmp_path / "job")
-    assert dataset.sizes == [(20, 40)]
-    (path,) = [path for path in (tmp_path / "job" / "images").rglob("1-image.*") if path.is_file()]
+    assert only(dataset).sizes == [(20, 40)]
+    (path,) = [path for path in (tmp_path / "job" / "images").rglob("1-image-0.*") if path.is_file()]
     stored = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     assert stored is not None
     assert stored.shape == (40, 20, 3)
@@ -146,8 +152,8 @@ def test_an_empty_annotation_is_a_background_image(
     server.routes["/a.jpg"] = server.routes["/b.jpg"] = answer(encoded(Image.new("RGB", (64, 64)), "JPEG"))
     examples = [example(1, f"{server.url}/a.jpg", []), example(2, f"{server.url}/b.jpg", [box()])]
     dataset = make(services, project, examples, tmp_path / "job")
-    assert dataset.boxes == 1
-    (label,) = (tmp_path / "job" / "labels").rglob("1-image.txt")
+    assert only(dataset).objects == 1
+    (label,) = (tmp_path / "job").rglob("1-image-0.txt")
     assert label.read_text() == ""
     assert dataset.learned == {1: "content 1", 2: "content 2"}
 
@@ -163,7 +169,7 @@ def test_some_unreadable_images_are_left_out(
     dataset = make(services, project, examples, tmp_path / "job")
     assert set(dataset.unreadable) == {3, 7}
     assert set(dataset.learned) == set(range(10)) - {3, 7}
-    assert dataset.boxes == 8
+    assert only(dataset).objects == 8
     del server.routes["/8.jpg"]
     with pytest.raises(TrainingError, match="3 of 10 images could not be read; task"):
         make(Services(Settings(home=tmp_path / "other")), project, examples, tmp_path / "job")
@@ -175,9 +181,9 @@ def test_some_unreadable_images_are_left_out(
         (None, [box()], "No annotated task has an image"),
         ("", [box()], "No annotated task has an image"),
         (5, [box()], "No annotated task has an image"),
-        ("/a.jpg", [], "No submitted annotation has a box"),
-        ("/a.jpg", [box("Unknown")], "No submitted annotation has a box"),
-        ("/a.jpg", [box(from_name="other")], "No submitted annotation has a box"),
+        ("/a.jpg", [], "No submitted annotation says anything"),
+        ("/a.jpg", [box("Unknown")], "No submitted annotation says anything"),
+        ("/a.jpg", [box(from_name="other")], "No submitted annotation says anything"),
     ],
 )
 def test_nothing_to_learn_from(
@@ -201,8 +207,8 @@ def test_repeated_it_starts_over(services: Services, project: Project, server: S
     examples = [example(number, f"{server.url}/{number}.jpg", [box()]) for number in range(4)]
     make(services, project, examples, tmp_path / "job")
     dataset = make(services, project, examples[:2], tmp_path / "job")
-    files = {path.stem for path in (tmp_path / "job").rglob("*-image.*")}
-    assert files == {"0-image", "1-image"}
+    files = {path.stem for path in (tmp_path / "job").rglob("*-image-0.*")}
+    assert files == {"0-image-0", "1-image-0"}
     assert dataset.learned == {0: "content 0", 1: "content 1"}
 
 
@@ -212,7 +218,8 @@ def test_one_side_stands_in_for_an_empty_other(
     for urls in sides(server):
         server.routes[urls[0].removeprefix(server.url)] = answer(encoded(Image.new("RGB", (64, 64)), "JPEG"))
         dataset = make(services, project, [example(1, urls[0], [box()])], tmp_path / "job")
-        assert dataset.train == 1
-        config = json.loads((tmp_path / "job" / "data.yaml").read_text())
-        assert len(list((tmp_path / "job" / config["val"]).iterdir())) == 1
-        assert len((tmp_path / "job" / "train.txt").read_text().splitlines()) == 1
+        assert only(dataset).train == 1
+        folder = tmp_path / "job" / "network-0"
+        config = json.loads((folder / "data.yaml").read_text())
+        assert len(list((folder / config["val"]).iterdir())) == 1
+        assert len((tmp_path / "job" / "network-0" / "train.txt").read_text().splitlines()) == 1
