@@ -34,6 +34,12 @@ class Metrics:
             registry=self._registry,
         )
         self.regions = Counter("yoloop_suggested_regions", "Suggested regions", registry=self._registry)
+        self.skipped = Counter(
+            "yoloop_skipped_regions",
+            "Objects that were found but could not be drawn: no area, an empty mask",
+            ["control"],
+            registry=self._registry,
+        )
         self.events = Counter("yoloop_events", "Webhook events", ["action"], registry=self._registry)
         self._registry.register(_State(loaded, unfinished))
 

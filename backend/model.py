@@ -10,18 +10,21 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from backend.errors import BadRequest, ImageError, ImageUnavailable
-from backend.labels import rectangle
-from backend.labels.geometry import Detection, ImageSize
-from backend.labels.mapping import fingerprint, map_classes
-from backend.labels.schema import Control, LabelSchema, parse_label_config
+from backend.labels.convert import to_regions
+from backend.labels.geometry import Box, Detection, ImageSize
+from backend.labels.mapping import fingerprint
+from backend.labels.schema import Control, parse_label_config
 from backend.metrics import Metrics
+from backend.predict.engine.base import Detector
 from backend.predict.engine.pool import EnginePool
-from backend.predict.models import Models, Served
+from backend.predict.models import Models
 from backend.predict.ranking import ranked, task_score
+from backend.predict.references import pages_of
+from backend.predict.served import Served, Suggests
 from backend.services import Services
 from backend.store import EVERY_PROJECT
 
@@ -40,14 +43,15 @@ class Engine:
 
 @dataclass(slots=True)
 class _Item:
-    """One image of one task on its way through the engine."""
+    """One image of one task on its way through the engine; `found` holds what each model says of it."""
 
     task: int
     data_key: str
+    page: int
     reference: str
     task_id: int | None
     size: ImageSize | None = None
-    found: Future[list[Detection]] | None = None
+    found: dict[int, Future[list[Detection]]] = field(default_factory=dict)
 
 
 class YoloBackend:
@@ -75,7 +79,8 @@ class YoloBackend:
     def setup(self, hostname: str = "", access_token: str = "") -> str:
         """Take note of the project and return its model version.
 
-        Raises LabelConfigError when the labelling config holds nothing to suggest for.
+        Raises LabelConfigError for a labelling config that cannot be read. One that holds nothing to suggest for
+        is no error: the project may be on its way to become one that does.
         """
         parse_label_config(self.label_config)
         seen = {"hostname": hostname, "access_token": access_token, "label_config": self.label_config}
@@ -87,7 +92,7 @@ class YoloBackend:
     @property
     def model_version(self) -> str:
         """The string that every prediction of now carries, and `/setup` reports."""
-        return self._version(self._engine.models.target(self.project_id), parse_label_config(self.label_config))
+        return self._version(self._engine.models.target(self.project_id, parse_label_config(self.label_config)))
 
     def predict(
         self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
@@ -98,21 +103,22 @@ class YoloBackend:
         score, or `{"model_version", "error"}` for a task whose image could not be read in time.
         """
         deadline = time.monotonic() + self._services.settings.predict_budget
-        config = parse_label_config(self.label_config)
-        served = self._engine.models.ready(self.project_id, deadline)
-        version, schema = self._version(served, config), served.read(config)
-        if served.detector is None:
+        schema = parse_label_config(self.label_config)
+        served = self._engine.models.ready(self.project_id, schema, deadline)
+        version = self._version(served)
+        if not served.ready or not served.settled:
             self._engine.metrics.tasks.labels("no_model").inc(len(tasks))
-            return [_failed(version, served.why) for _ in tasks]
-        items, errors = _items(tasks, schema)
-        self._run(items, errors, served, schema, deadline)
+            why = served.why if schema.controls else next(iter(schema.notes), "No control is about an image.")
+            return [_failed(version, why or "No model knows the labels.") for _ in tasks]
+        items, errors = _items(tasks, [each.control for each in served.suggests if each.loaded.detector])
+        self._run(items, errors, served, deadline)
         answers = []
         for index in range(len(tasks)):
             if index in errors:
                 self._engine.metrics.tasks.labels("failed").inc()
                 answers.append(_failed(version, str(errors[index])))
                 continue
-            regions = ranked(self._regions([item for item in items if item.task == index], served, schema))
+            regions = ranked(self._regions([item for item in items if item.task == index], served))
             self._engine.metrics.tasks.labels("answered").inc()
             self._engine.metrics.regions.inc(len(regions))
             answers.append({"model_version": version, "score": task_score(regions), "result": regions})
@@ -142,16 +148,16 @@ class YoloBackend:
         if project is None or (label_config, title) != (project.label_config, project.title):
             self._services.store.save_project(self.project_id, label_config=label_config, title=title)
 
-    def _version(self, served: Served, schema: LabelSchema) -> str:
-        if served.detector is None and not served.baseline:
+    def _version(self, served: Served) -> str:
+        suggested = list(served.fingerprinted())
+        if not served.baseline and not (suggested and served.settled):
             return served.name  # v0 without weights, or not loaded yet, has no classes to speak of
-        threshold = self._services.settings.score_threshold
-        now = fingerprint(served.read(schema), served.names, threshold, served.model)
+        now = fingerprint(suggested, self._services.settings.score_threshold)
         baseline = served.baseline
         if not baseline:
             project = self._services.store.project(self.project_id)
             baseline = project.baseline if project else ""
-            if project is not None and not baseline and served.settled:
+            if project is not None and not baseline:
                 self._services.store.save_project(self.project_id, baseline=now)
         return served.name if not baseline or now == baseline else f"{served.name}-{now}"
 
@@ -160,18 +166,9 @@ class YoloBackend:
             return self._services.settings.score_threshold
         return control.score_threshold
 
-    def _run(
-        self,
-        items: list[_Item],
-        errors: dict[int, ImageError],
-        served: Served,
-        schema: LabelSchema,
-        deadline: float,
-    ) -> None:
-        """Fetch, decode and run all images; what fails is noted in `errors` by task."""
-        assert served.detector is not None
+    def _run(self, items: list[_Item], errors: dict[int, ImageError], served: Served, deadline: float) -> None:
+        """Fetch, decode and run all images, each once through each model; what fails is noted in `errors` by task."""
         source = self._services.source_of(self._services.store.project(self.project_id))
-        conf = min(self._threshold(control) for control in schema.controls)
         for index, image in self._services.images.load_many(
             [source(item.reference, item.task_id) for item in items], deadline
         ):
@@ -180,50 +177,78 @@ class YoloBackend:
                 errors.setdefault(item.task, image)
                 continue
             item.size = ImageSize(width=image.shape[1], height=image.shape[0])
-            item.found = self._engine.pool.submit(served.detector, image, conf)
+            for detector, conf in self._wanted(served, item.data_key):
+                item.found[id(detector)] = self._engine.pool.submit(detector, image, conf)
         for item in items:
-            if item.found is None:
-                continue
-            try:
-                item.found.result(timeout=max(0.0, deadline - time.monotonic()))
-            except (TimeoutError, CancelledError):
-                item.found.cancel()
-                errors.setdefault(item.task, ImageUnavailable("The time budget of the request ran out."))
-            except Exception:  # logged where it happened; here it is one image that has no answer
-                errors.setdefault(item.task, ImageUnavailable("The model could not be run on this image."))
+            for found in item.found.values():
+                try:
+                    found.result(timeout=max(0.0, deadline - time.monotonic()))
+                except (TimeoutError, CancelledError):
+                    found.cancel()
+                    errors.setdefault(item.task, ImageUnavailable("The time budget of the request ran out."))
+                except Exception:  # logged where it happened; here it is one image that has no answer
+                    errors.setdefault(item.task, ImageUnavailable("The model could not be run on this image."))
 
-    def _regions(self, items: Sequence[_Item], served: Served, schema: LabelSchema) -> list[dict[str, Any]]:
-        regions = []
-        for control in schema.controls:
-            labels = map_classes(served.names, control)
-            threshold = self._threshold(control)
-            for item in items:
-                if item.data_key != control.data_key or item.size is None or item.found is None:
-                    continue
-                for detection in item.found.result():
-                    if detection.score < threshold or detection.cls not in labels:
-                        continue
-                    region = rectangle.to_region(
-                        detection, labels[detection.cls], control, item.size, uuid.uuid4().hex[:10]
-                    )
-                    if region is not None:
-                        regions.append(region)
+    def _wanted(self, served: Served, data_key: str) -> list[tuple[Detector, float]]:
+        """The models that look at one field's image, each with the least score that some control asks for."""
+        wanted: dict[int, tuple[Detector, float]] = {}
+        for each in served.suggests:
+            detector = each.loaded.detector
+            if detector is None or each.control.data_key != data_key:
+                continue
+            # Scores of classes that mean one choice are added up, so small ones count too.
+            conf = 0.0 if detector.task == "classify" else self._threshold(each.control)
+            wanted[id(detector)] = (detector, min(conf, wanted.get(id(detector), (detector, 1.0))[1]))
+        return list(wanted.values())
+
+    def _regions(self, items: Sequence[_Item], served: Served) -> list[dict[str, Any]]:
+        regions: list[dict[str, Any]] = []
+        for each in served.suggests:
+            mine = [item for item in items if item.data_key == each.control.data_key and item.size is not None]
+            futures = [(item, item.found.get(id(each.loaded.detector))) for item in mine]
+            looked = [(item, future.result()) for item, future in futures if future is not None]
+            if each.control.kind in ("choices", "taxonomy") and not each.control.per_item and len(looked) > 1:
+                looked = [(looked[0][0], _averaged([found for _, found in looked]))]
+            for item, found in looked:
+                regions += self._drawn(each, item, found)
         return regions
 
+    def _drawn(self, each: Suggests, item: _Item, found: Sequence[Detection]) -> list[dict[str, Any]]:
+        assert item.size is not None
+        control = each.control
+        made, skipped = to_regions(
+            found, control, each.labels, item.size, self._threshold(control), lambda: uuid.uuid4().hex[:10]
+        )
+        self._engine.metrics.skipped.labels(control.kind).inc(skipped)
+        if control.pages and (control.kind not in ("choices", "taxonomy") or control.per_item):
+            made = [{**region, "item_index": item.page} for region in made]
+        return made
 
-def _items(tasks: Sequence[Mapping[str, Any]], schema: LabelSchema) -> tuple[list[_Item], dict[int, ImageError]]:
-    """The images that a request needs; a task without one of them is an error of that task."""
+
+def _averaged(looks: Sequence[Sequence[Detection]]) -> list[Detection]:
+    """One score for each class from those of several images."""
+    sums: dict[int, float] = {}
+    for found in looks:
+        for each in found:
+            sums[each.cls] = sums.get(each.cls, 0.0) + each.score / len(looks)
+    return [Detection(cls, score, Box(0, 0, 1, 1)) for cls, score in sums.items()]
+
+
+def _items(
+    tasks: Sequence[Mapping[str, Any]], controls: Sequence[Control]
+) -> tuple[list[_Item], dict[int, ImageError]]:
+    """The images that controls need; a task without one of them is an error of that task."""
     items: list[_Item] = []
     errors: dict[int, ImageError] = {}
-    keys = dict.fromkeys(control.data_key for control in schema.controls)
+    keys = dict.fromkeys((control.data_key, control.pages) for control in controls)
     for index, task in enumerate(tasks):
         data = task.get("data") if isinstance(task, Mapping) else None
         task_id = task.get("id") if isinstance(task, Mapping) else None
-        for key in keys:
-            reference = data.get(key) if isinstance(data, Mapping) else None
-            if isinstance(reference, str) and reference:
-                items.append(_Item(index, key, reference, task_id if isinstance(task_id, int) else None))
-            else:
+        number = task_id if isinstance(task_id, int) else None
+        for key, pages in keys:
+            references = pages_of(data.get(key), pages) if isinstance(data, Mapping) else []
+            items += [_Item(index, key, page, each, number) for page, each in enumerate(references)]
+            if not references or not all(references):
                 errors[index] = ImageUnavailable(f"The task has no image under {key!r}.")
     return [item for item in items if item.task not in errors], errors
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.labels.networks import Task
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -20,13 +23,36 @@ class BaseModel:
     why: str = ""
 
 
-def find_base_model(settings: Settings) -> BaseModel:
-    """Look for `YOLOOP_BASE_MODEL` in `YOLOOP_MODELS`, without any download."""
-    name = settings.base_model
+_SUFFIX: Mapping[Task, str] = {"detect": "", "obb": "-obb", "segment": "-seg", "pose": "-pose", "classify": "-cls"}
+_PUBLISHED = re.compile(r"(?P<family>yolo[a-z]*\d+[a-z]?)(-(obb|seg|pose|cls))?\.pt")
+
+
+def base_name(settings: Settings, task: Task) -> str:
+    """The base model's file for a task: `yolo11n.pt` stands for its siblings `yolo11n-seg.pt` and so on too."""
+    published = _PUBLISHED.fullmatch(settings.base_model)
+    if published is None:
+        return settings.base_model
+    return f"{published['family']}{_SUFFIX[task]}.pt"
+
+
+def yaml_for(settings: Settings, task: Task) -> str:
+    """The architecture to train with random weights."""
+    published = _PUBLISHED.fullmatch(settings.base_model)
+    return f"{published['family'] if published else 'yolo11n'}{_SUFFIX[task]}.yaml"
+
+
+def find_base_model(settings: Settings, task: Task = "detect", model_path: str = "") -> BaseModel:
+    """Look for pretrained weights in `YOLOOP_MODELS`, without any download.
+
+    Args:
+        model_path: the file's name, when the labelling config names one.
+    """
+    name = model_path or base_name(settings, task)
     if not name:
         return BaseModel(None, "YOLOOP_BASE_MODEL is empty, so nothing is suggested before the first training.")
-    if Path(name).name != name:
-        return BaseModel(None, "YOLOOP_BASE_MODEL must be a file name; put the file into the folder YOLOOP_MODELS.")
+    if Path(name).name != name or not name.endswith(".pt"):
+        named = "model_path in the labelling config" if model_path else "YOLOOP_BASE_MODEL"
+        return BaseModel(None, f"{named} must be the name of a .pt file; put the file into the folder YOLOOP_MODELS.")
     path = settings.models_dir / name
     if path.is_file() and path.stat().st_size > 0:
         return BaseModel(path)
@@ -37,16 +63,21 @@ def find_base_model(settings: Settings) -> BaseModel:
     )
 
 
-def get_base_model(settings: Settings) -> BaseModel:
-    """The base model, downloaded when it is missing and `YOLOOP_OFFLINE` is not set; that may take minutes."""
-    found = find_base_model(settings)
-    if found.path is not None or settings.offline or not settings.base_model.endswith(".pt"):
+def get_base_model(settings: Settings, task: Task = "detect", model_path: str = "") -> BaseModel:
+    """As `find_base_model`, but downloaded when it is missing; that may take minutes.
+
+    Only what `YOLOOP_BASE_MODEL` stands for is downloaded, never what a labelling config names, and nothing with
+    `YOLOOP_OFFLINE`.
+    """
+    found = find_base_model(settings, task, model_path)
+    if found.path is not None or settings.offline or model_path:
         return found
+    name = base_name(settings, task)
     try:
-        _download(settings.base_model, settings.models_dir)
+        _download(name, settings.models_dir)
     except Exception as error:  # ultralytics raises many kinds; without weights yoloop still learns
-        log.warning("The base model could not be downloaded (%s).", type(error).__name__)
-    return find_base_model(settings)
+        log.warning("The base model %s could not be downloaded (%s).", name, type(error).__name__)
+    return find_base_model(settings, task)
 
 
 def _download(name: str, folder: Path) -> None:

@@ -1,64 +1,71 @@
-"""Which model answers for which project, and the swap to a newly promoted one.
+"""Which models answer for which project, and the swap to a newly promoted version.
 
 A thread looks for promotions. It loads and warms the new version beside the one in service and then puts it
 in its place with one assignment: no request waits for a load, and one that holds the old version finishes
-with it.
+with it. Another thread loads pretrained models when a labelling config first needs them.
 """
 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from backend.labels.schema import LabelSchema
-from backend.predict.base_model import get_base_model
+from backend.labels.networks import SERVES, Network, Task, first_drawn, task_of
+from backend.labels.schema import Control, LabelSchema
+from backend.parts import Part, parts_of
+from backend.predict.base_model import base_name, find_base_model, get_base_model
 from backend.predict.engine.base import Detector
 from backend.predict.engine.torch import TorchDetector, rehearse
+from backend.predict.served import Loaded, Served, Suggests, suggests, trained, unloaded
 from backend.settings import Settings
-from model_registry import Registry, Version
+from model_registry import Registry, RegistryError, Version
 
 log = logging.getLogger(__name__)
-
-TRAINED = "trained"
-"""What stands for the model in a trained version's fingerprint: its number is in its name already."""
 
 RETRY_LOAD = 30.0
 """Seconds after a version that could not be loaded before the next try."""
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """The model that answers for a project.
+class _State:
+    """One version, in memory or about to be; `number` None: the pretrained models answer."""
 
-    `name` is `v0` or the version's; `model` and `names` are what a fingerprint is made of; `baseline` is the
-    fingerprint that needs no mention (empty for v0: the project keeps its own). Without `detector`, `why`
-    says the reason. `settled` is False while it is not known yet whether there is a base model.
-    """
-
-    name: str
-    model: str
-    names: Mapping[int, str]
+    number: int | None = None
+    name: str = "v0"
     baseline: str = ""
-    detector: Detector | None = None
+    models: tuple[Loaded, ...] = ()
     why: str = ""
-    settled: bool = True
 
-    def read(self, schema: LabelSchema) -> LabelSchema:
-        """The labelling config as this model must take it: what it was trained on are the labels themselves."""
-        return schema.own_labels() if self.model == TRAINED else schema
+    @property
+    def whole(self) -> bool:
+        return all(each.detector is not None for each in self.models)
 
 
 @dataclass(slots=True)
 class _Slot:
-    number: int | None
-    served: Served
+    """Where a project's version stands: replaced with one assignment."""
+
+    state: _State
     loaded: threading.Event = field(default_factory=threading.Event)
     failed: int | None = None
     failed_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Pretrained:
+    """One file of pretrained weights, asked for once."""
+
+    task: Task
+    file: str
+    named: bool
+    loaded: Loaded
+    missing: bool = False
+    ready: threading.Event = field(default_factory=threading.Event)
 
 
 class Models:
@@ -74,72 +81,94 @@ class Models:
         self._settings = settings
         self._registry = registry
         self._known = known
-        self._base = Served("v0", "", {}, why="The base model is still being loaded.", settled=False)
-        self._base_ready = threading.Event()
+        self._pretrained: dict[tuple[str, bool], _Pretrained] = {}
+        self._wanted: queue.Queue[_Pretrained | None] = queue.Queue()
         self._slots: dict[str, _Slot] = {}
+        self._pinned: dict[tuple[str, int], _Slot] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
-            for target in (self._load_base, self._watch)
+            for target in (self._load_pretrained, self._watch)
         ]
 
     def start(self) -> None:
-        """Begin to load; the base model apart, for a slow download must not keep trained versions waiting."""
+        """Begin to load; pretrained models apart, for a slow download must not keep trained versions waiting."""
+        self._ask("detect", base_name(self._settings, "detect"), named=False)
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
         """Stop looking; waits for a load that is under way, which the interpreter's end would crash into."""
         self._stop.set()
+        self._wanted.put(None)
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(30)
 
-    def target(self, uid: str, wait: float = 2.0) -> Served:
-        """What answers for a project, loaded or about to be. Waits only for the very first look at v0."""
-        slot = self._slot(uid)
-        if slot.number is None:
-            self._base_ready.wait(wait)
-            return self._base
-        return slot.served
+    def target(self, uid: str, schema: LabelSchema, wait: float = 2.0) -> Served:
+        """What answers for a project, loaded or about to be. Waits only for a first look at pretrained models."""
+        return self._served(uid, schema, time.monotonic() + wait, wait_for_version=False)
 
-    def ready(self, uid: str, deadline: float) -> Served:
+    def ready(self, uid: str, schema: LabelSchema, deadline: float) -> Served:
         """What answers for a project, loaded unless the deadline (`time.monotonic()`) came first."""
-        slot = self._slot(uid)
-        if slot.number is None:
-            self._base_ready.wait(max(0.0, deadline - time.monotonic()))
-            return self._base
-        slot.loaded.wait(max(0.0, deadline - time.monotonic()))
-        return slot.served
+        return self._served(uid, schema, deadline, wait_for_version=True)
 
     def loaded(self) -> dict[str, str]:
         """Project → version that is in memory."""
         with self._lock:
-            served = {uid: self._base if slot.number is None else slot.served for uid, slot in self._slots.items()}
-        return {uid: each.name for uid, each in served.items() if each.detector is not None}
+            slots = list(self._slots.items())
+            base = any(each.loaded.detector is not None for each in self._pretrained.values())
+        states = [(uid, slot.state) for uid, slot in slots]
+        return {uid: state.name for uid, state in states if (base if state.number is None else state.whole)}
 
     def refresh(self) -> None:
         """Look once for promotions and load what is new."""
         for uid in {*self._known(), *self._slots}:
             slot = self._slot(uid)
             number = self._registry.champion_number(uid)
-            if number == slot.number and (number is None or slot.served.detector is not None):
+            if number == slot.state.number and slot.state.whole:
                 continue
             if slot.failed_at and slot.failed == number and time.monotonic() - slot.failed_at < RETRY_LOAD:
                 continue
-            try:
-                served = self._load(uid, number)
-            except Exception:
-                slot.failed, slot.failed_at = number, time.monotonic()
-                log.exception("Project %s: version v%s could not be loaded", uid, number)
-                if slot.served.detector is None:
-                    slot.served = replace(slot.served, why=f"Version v{number} could not be loaded.")
-            else:
-                slot.failed_at = 0.0
-                slot.served, slot.number = served, number
-                log.info("Project %s: %s serves now", uid, served.name)
-            slot.loaded.set()
+            self._fill(uid, slot, number)
+        for (uid, number), slot in list(self._pinned.items()):
+            waited = not slot.failed_at or time.monotonic() - slot.failed_at >= RETRY_LOAD
+            if not slot.state.whole and waited:
+                self._fill(uid, slot, number)
+
+    def _served(self, uid: str, schema: LabelSchema, deadline: float, *, wait_for_version: bool) -> Served:
+        slot = self._slot(uid)
+        free = LabelSchema(tuple(each for each in schema.controls if each.pinned is None))
+        pinned = [
+            self._pin(uid, each, deadline if wait_for_version else 0.0)
+            for each in schema.controls
+            if each.pinned is not None
+        ]
+        if wait_for_version and slot.state.number is not None:
+            slot.loaded.wait(max(0.0, deadline - time.monotonic()))
+        state = slot.state
+        if state.number is None:
+            found = [self._base(control) for control in first_drawn(free)]
+            for each in found:
+                each.ready.wait(max(0.0, deadline - time.monotonic()))
+            made = [suggests(control, each.loaded) for control, each in zip(first_drawn(free), found, strict=True)]
+            # A model of the right family for another task (boxes for a polygon) cannot help its control.
+            made = [each for each in made if _helps(each)]
+            why = next((each.loaded.why for each in found if each.loaded.why), "")
+            settled = all(each.ready.is_set() for each in found)
+            served = Served("v0", tuple(made), why=why, settled=settled)
+        else:
+            settled = state.whole or not free.controls
+            # What is promised under this name is all of it: Label Studio keeps the first answer for good.
+            served = Served(
+                state.name, trained(free, state.models), state.baseline, state.why, settled, whole=state.whole
+            )
+        return replace(
+            served,
+            suggests=(*served.suggests, *(each for suggested, _ in pinned for each in suggested)),
+            settled=served.settled and all(loaded for _, loaded in pinned),
+        )
 
     def _slot(self, uid: str) -> _Slot:
         with self._lock:
@@ -147,40 +176,109 @@ class Models:
         if slot is not None:
             return slot
         version = self._registry.champion(uid)
-        made = _Slot(None, self._base) if version is None else _Slot(version.number, _target(version))
+        made = _Slot(_State() if version is None else self._described(version))
         with self._lock:
             return self._slots.setdefault(uid, made)
 
-    def _load(self, uid: str, number: int | None) -> Served:
-        if number is None:
-            return self._base
-        version = self._registry.version(uid, number)
-        size = int(version.tags.get("image_size") or self._settings.image_size)
-        return replace(_target(version), detector=self._detector(self._registry.fetch(version), size), why="")
+    def _described(self, version: Version) -> _State:
+        """A version before its weights are in memory."""
+        parts = parts_of(version, self._settings.image_size)
+        why = f"{version.name} is still being loaded."
+        models = tuple(unloaded(part, why) for part in parts)
+        return _State(version.number, version.name, version.tags.get("fingerprint", ""), models, why)
 
-    def _load_base(self) -> None:
+    def _fill(self, uid: str, slot: _Slot, number: int | None) -> None:
+        try:
+            state = _State() if number is None else self._load(uid, number)
+        except Exception:
+            slot.failed, slot.failed_at = number, time.monotonic()
+            log.exception("Project %s: version v%s could not be loaded", uid, number)
+            if not slot.state.whole:
+                slot.state = replace(slot.state, why=f"Version v{number} could not be loaded.")
+        else:
+            slot.failed_at = 0.0
+            slot.state = state
+            log.info("Project %s: %s serves now", uid, state.name)
+        slot.loaded.set()
+
+    def _load(self, uid: str, number: int) -> _State:
+        version = self._registry.version(uid, number)
+        models = [
+            replace(unloaded(part), detector=self._detector(self._registry.fetch(version, part.file), part))
+            for part in parts_of(version, self._settings.image_size)
+        ]
+        return replace(self._described(version), models=tuple(models), why="")
+
+    def _pin(self, uid: str, control: Control, deadline: float) -> tuple[tuple[Suggests, ...], bool]:
+        """What the version that `model_path` names suggests for a control, and whether it is in memory.
+
+        A version that does not exist, or cannot be loaded, suggests nothing: the other controls are not to wait.
+        """
+        number = control.pinned or 0
+        with self._lock:
+            slot = self._pinned.get((uid, number))
+        if slot is None:
+            try:
+                made = _Slot(self._described(self._registry.version(uid, number)))
+            except RegistryError:
+                return (), True
+            with self._lock:
+                slot = self._pinned.setdefault((uid, number), made)
+        slot.loaded.wait(max(0.0, deadline - time.monotonic()))
+        named = tuple(replace(each, model=f"v{number}") for each in slot.state.models)
+        return trained(LabelSchema((control,)), named), slot.loaded.is_set()
+
+    def _base(self, control: Control) -> _Pretrained:
+        task = task_of(control)
+        return self._ask(task, control.model_path or base_name(self._settings, task), named=bool(control.model_path))
+
+    def _ask(self, task: Task, file: str, *, named: bool) -> _Pretrained:
+        with self._lock:
+            found = self._pretrained.get((file, named))
+            if found is None or self._arrived(found):
+                loaded = Loaded(Network(file, task, (), own=False), {}, file, why="It is still being loaded.")
+                found = self._pretrained[file, named] = _Pretrained(task, file, named, loaded)
+                self._wanted.put(found)
+        return found
+
+    def _arrived(self, wanted: _Pretrained) -> bool:
+        """Whether a file that was missing has been put into its place meanwhile."""
+        if not wanted.ready.is_set() or wanted.loaded.detector is not None or not wanted.missing:
+            return False
+        return find_base_model(self._settings, wanted.task, wanted.file if wanted.named else "").path is not None
+
+    def _load_pretrained(self) -> None:
         try:
             rehearse(self._settings.device)
         except Exception:
             log.exception("A model cannot be run here")
-        found = get_base_model(self._settings)
-        if found.path is None:
-            self._base = Served("v0", "", {}, why=found.why)
-            log.warning("%s", found.why)
-        else:
-            try:
-                detector = self._detector(found.path, self._settings.image_size)
-                self._base = Served("v0", found.path.name, detector.names, detector=detector)
-            except Exception:
-                log.exception("The base model %s could not be loaded", found.path.name)
-                self._base = Served("v0", "", {}, why=f"The base model {found.path.name} could not be loaded.")
-        self._base_ready.set()
+        while (wanted := self._wanted.get()) is not None:
+            wanted.loaded = self._read(wanted)
+            wanted.ready.set()
 
-    def _detector(self, weights: Path, image_size: int) -> Detector:
+    def _read(self, wanted: _Pretrained) -> Loaded:
+        found = get_base_model(self._settings, wanted.task, wanted.file if wanted.named else "")
+        if found.path is None:
+            log.warning("%s", found.why)
+            wanted.missing = True
+            return replace(wanted.loaded, why=found.why)
+        try:
+            detector = self._detector(found.path, None)
+        except Exception:
+            log.exception("The base model %s could not be loaded", found.path.name)
+            return replace(wanted.loaded, why=f"The base model {found.path.name} could not be loaded.")
+        network = replace(wanted.loaded.network, task=detector.task)
+        return Loaded(network, detector.names, found.path.name, detector)
+
+    def _detector(self, weights: Path, part: Part | None) -> Detector:
+        network = part.network if part else None
         detector = TorchDetector(
             weights,
+            names=network.classes if network else None,
+            multiple=bool(network and network.multiple),
+            whole=network is not None,
             device=self._settings.device,
-            image_size=image_size,
+            image_size=part.image_size if part else self._settings.image_size,
             max_regions=self._settings.max_regions,
             batch_size=self._settings.batch_size,
         )
@@ -197,11 +295,5 @@ class Models:
                 return
 
 
-def _target(version: Version) -> Served:
-    return Served(
-        version.name,
-        TRAINED,
-        dict(enumerate(version.classes)),
-        version.tags.get("fingerprint", ""),
-        why=f"{version.name} is still being loaded.",
-    )
+def _helps(each: Suggests) -> bool:
+    return each.loaded.detector is None or each.loaded.network.task in SERVES[each.control.kind]

@@ -7,15 +7,26 @@ from typing import Any
 
 
 def ranked(regions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Regions by descending score: Label Studio's outliner keeps the order of `result`."""
-    return sorted(regions, key=lambda region: -float(region["score"]))
+    """Regions by descending score: Label Studio's outliner keeps the order of `result`.
+
+    What belongs together stays together, in its order: a skeleton's points after their box, and the two entries of
+    one region whose labels stand in a tag of their own. Such a group goes by the score of its first entry.
+    """
+    ordered = sorted(_groups(regions), key=lambda group: -float(group[0]["score"]))
+    return [region for group in ordered for region in group]
 
 
 def task_score(regions: Sequence[dict[str, Any]]) -> float:
-    """How sure the model is of the whole image: the mean score of its regions, in [0, 1]; 0 without any.
+    """How sure the model is of the whole image: the mean score of its objects, in [0, 1]; 0 without any.
 
     Label Studio's uncertainty sampling opens the lowest first.
     """
-    if not regions:
-        return 0.0
-    return sum(float(region["score"]) for region in regions) / len(regions)
+    scores = [float(group[0]["score"]) for group in _groups(regions)]
+    return sum(scores) / len(scores) if scores else 0.0
+
+
+def _groups(regions: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for region in regions:
+        groups.setdefault(str(region.get("parentID") or region["id"]), []).append(region)
+    return list(groups.values())

@@ -13,6 +13,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from web import PNG, Server, answer
 
 from backend.app import create_app
+from backend.labels.schema import parse_label_config
 from backend.model import Engine, YoloBackend
 from backend.predict.models import Models
 from backend.serving import Serving
@@ -165,7 +166,7 @@ def test_the_version_is_the_same_before_and_after_the_model_is_loaded(serving: S
     waiting = YoloBackend(services, Engine(models, serving.engine.pool, serving.engine.metrics), UID, config())
     assert waiting.setup() == "v0"
     models.start()
-    assert models.ready(UID, time.monotonic() + 10).detector is not None
+    assert models.ready(UID, parse_label_config(config()), time.monotonic() + 10).ready
     assert waiting.setup() == "v0"
     other = config('model_score_threshold="0.3"')
     assert YoloBackend(services, serving.engine, UID, other).setup().startswith("v0-")
@@ -238,5 +239,5 @@ def test_too_many_at_once_are_sent_away(start: Start, studio: Server) -> None:
     assert app.test_client().post("/setup", json=setup()).status_code == 200
     serving.predicting.release()
     for _ in range(3):  # each gives its permit back, an error too
-        assert app.test_client().post("/predict", json=predict([task(1)], "<View/>")).status_code == 400
+        assert app.test_client().post("/predict", json=predict([task(1)], "<View>")).status_code == 400
         assert ask(app.test_client(), [task(1)])[0]["result"]

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from integration.bodies import UID, config, event, predict, setup, task
+from integration.bodies import CREATED_AT, UID, config, event, picture, predict, setup, task
+from label_studio_sdk.label_interface import LabelInterface
 from prometheus_client.parser import text_string_to_metric_families
 from web import PNG, Server, answer
 
@@ -19,7 +20,8 @@ from backend.app import create_app
 from backend.serving import Serving, make_serving
 from backend.settings import Settings
 
-RECORDED = Path(__file__).parents[1] / "label_studio_1.23.2"
+TESTS = Path(__file__).parents[1]
+RECORDED = TESTS / "label_studio_1.23.2"
 
 
 def recorded() -> list[Any]:
@@ -174,8 +176,6 @@ def test_projects_that_are_none(refusing: FlaskClient, bare: Serving, path: str,
         ("/setup", {**setup(), "access_token": 5}),
         ("/setup", setup("")),
         ("/setup", setup("not XML")),
-        ("/setup", setup("<View/>")),
-        ("/setup", setup('<View><Image name="i" value="$i"/></View>')),
         ("/setup", setup(config('model_score_threshold="2"'))),
         ("/setup", setup("<View>" * 100_000)),
         ("/setup", setup("\x00")),
@@ -184,7 +184,7 @@ def test_projects_that_are_none(refusing: FlaskClient, bare: Serving, path: str,
         ("/predict", {**predict([]), "tasks": {}}),
         ("/predict", {**predict([]), "tasks": "all"}),
         ("/predict", {**predict([]), "label_config": 5}),
-        ("/predict", predict([task(1)], "<View/>")),
+        ("/predict", predict([task(1)], "<View>")),
         ("/webhook", {}),
         ("/webhook", {"action": ""}),
         ("/webhook", {"action": 5}),
@@ -202,10 +202,29 @@ def test_fields_that_cannot_be_used(refusing: FlaskClient, path: str, body: dict
     refused(refusing.post(path, json=body), 400)
 
 
+@pytest.mark.parametrize("path", sorted((TESTS / "public_configs").glob("*.xml")), ids=lambda path: path.stem)
+def test_every_config_of_the_public_example_is_answered(client: FlaskClient, path: Path) -> None:
+    xml = path.read_text()
+    assert client.post("/setup", json=setup(xml)).get_json()["model_version"].startswith("v0")
+    fields = {field: picture() for field in re.findall(r'(?:value|valueList)="\$(\w+)"', xml)}
+    response = client.post("/predict", json=predict([{"id": 1, "data": fields}, {"id": 2, "data": {}}], xml))
+    assert response.status_code == 200
+    first, second = response.get_json()["results"]
+    assert "result" not in second  # a task without the image
+    if "RectangleLabels" in xml and "model_path" not in xml and "kp" not in path.stem and "obb" not in path.stem:
+        assert LabelInterface(xml).validate_prediction(first, return_errors=True) == []
+    client.post(
+        "/webhook",
+        json=event("PROJECT_UPDATED", project={"id": 7, "created_at": CREATED_AT, "title": "t", "label_config": xml}),
+    )
+    assert client.get("/report").status_code == 200
+
+
 def test_setup_says_why_in_the_reason_phrase(refusing: FlaskClient) -> None:
     """Of a refusal Label Studio shows the reason phrase alone."""
-    response = refusing.post("/setup", json=setup('<View><Text name="t" value="$ä\n"/></View>'))
-    assert response.status.startswith("400 The labelling config has no RectangleLabels control over an Image. Add one")
+    threshold = '<RectangleLabels name="ä\n" toName="i" score_threshold="x"><Label value="a"/></RectangleLabels>'
+    response = refusing.post("/setup", json=setup(f'<View><Image name="i" value="$i"/>{threshold}</View>'))
+    assert response.status.startswith("400 score_threshold of the control 'ä ' is 'x'. It must be a number from 0 to 1")
     assert "\n" not in response.status
     response.status.encode("latin-1")
 
@@ -271,7 +290,7 @@ def test_jobs_are_told(client: FlaskClient, serving: Serving) -> None:
 def test_validate(refusing: FlaskClient) -> None:
     for name in ("config", "label_config"):
         said = refusing.post("/validate", json={name: config()}).get_json()
-        assert said == {"valid": True, "labels": ["Disc", "Square", "Triangle"]}
+        assert said == {"valid": True, "labels": ["Disc", "Square", "Triangle"], "notes": []}
 
 
 @pytest.mark.parametrize(("path", "key"), [("/delete", "deleted"), ("/duplicate_model", "duplicated")])

@@ -18,14 +18,17 @@ from tiny import SIZE
 
 from backend.app import create_app
 from backend.labels.mapping import fingerprint
+from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
-from backend.predict.models import TRAINED
+from backend.parts import Part
+from backend.predict.served import own_suggestions
 from backend.serving import Serving
 from model_registry import Version
 
 Start = Callable[..., Serving]
 Weights = Callable[..., Path]
 
+PART = Part(Network("detect", "detect", LABELS))
 SCORES = {"v0": 0.9, "v1": 0.8, "v2": 0.7, "v3": 0.6}
 """What each version scores its discs with, which tells them apart."""
 
@@ -52,7 +55,7 @@ def register(serving: Serving, weights: Path) -> Version:
         tags={
             "classes": json.dumps(LABELS),
             "image_size": str(SIZE),
-            "fingerprint": fingerprint(schema, dict(enumerate(LABELS)), serving.settings.score_threshold, TRAINED),
+            "fingerprint": fingerprint(own_suggestions(schema, [PART]), serving.settings.score_threshold),
         },
     )
 

@@ -14,7 +14,7 @@ def region(score: float, name: str = "") -> dict[str, Any]:
     return {"id": name, "score": score}
 
 
-REGIONS = st.lists(st.builds(region, st.floats(0, 1), st.text()))
+REGIONS = st.lists(st.builds(region, st.floats(0, 1), st.text()), unique_by=lambda each: each["id"])
 
 
 @given(REGIONS)
@@ -31,6 +31,15 @@ def test_equal_scores_keep_their_order() -> None:
     assert [each["id"] for each in ranked(regions)] == ["b", "a", "c"]
 
 
+def test_what_belongs_together_stays_together() -> None:
+    box, weak, strong = region(0.6, "box"), region(0.1, "weak"), region(0.99, "strong")
+    points = [{**each, "parentID": "box"} for each in (weak, strong)]
+    labels, other = region(0.6, "box"), region(0.7, "other")
+    found = ranked([box, *points, labels, other])
+    assert [each["id"] for each in found] == ["other", "box", "weak", "strong", "box"]
+    assert task_score(found) == pytest.approx((0.6 + 0.7) / 2)
+
+
 @given(REGIONS)
 def test_the_tasks_score_lies_among_its_regions(regions: list[dict[str, Any]]) -> None:
     score = task_score(regions)
@@ -39,5 +48,5 @@ def test_the_tasks_score_lies_among_its_regions(regions: list[dict[str, Any]]) -
 
 
 def test_the_tasks_score_is_the_mean() -> None:
-    assert task_score([region(0.9), region(0.5)]) == pytest.approx(0.7)
+    assert task_score([region(0.9, "a"), region(0.5, "b")]) == pytest.approx(0.7)
     assert task_score([]) == 0.0
