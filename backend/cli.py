@@ -172,11 +172,11 @@ def versions(project: ProjectOption = None, as_json: JsonOption = False) -> None
     if not found:
         typer.echo("No version yet. `yoloop status` says what the first training waits for.")
         return
-    typer.echo(f"  {'version':<8}{'made':<18}{'parent':<8}{'mAP50':>7}{'mAP50-95':>10}  decision")
+    typer.echo(f"  {'version':<8}{'made':<18}{'parent':<8}{'fitness':>9}  decision")
     for each in found:
         mark = "*" if each.champion else " "
         made = each.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
-        scores = f"{each.metrics.get('mAP50', 0):>7.3f}{each.metrics.get('mAP50-95', 0):>10.3f}"
+        scores = f"{each.metrics.get('fitness', each.metrics.get('mAP50-95', 0)):>9.3f}"
         typer.echo(f"{mark} {each.name:<8}{made:<18}{each.parent or '-':<8}{scores}  {each.decision}: {each.reason}")
 
 

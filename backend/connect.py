@@ -116,7 +116,7 @@ def connect(
         Step(f"The token belongs to {client.whoami()}.", False),
     ]
     project = client.project(project_id)
-    classes = parse_label_config(project.label_config).classes
+    classes = parse_label_config(project.label_config).require().classes
     steps.append(Step(f'Project {project_id} "{project.title}" labels {_listed(classes)}.', False))
     hooks = client.webhooks(project_id)
     rows = client.backends(project_id)

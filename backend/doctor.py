@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backend.errors import YoloopError
-from backend.labels.mapping import unmapped
 from backend.labels.schema import parse_label_config
+from backend.parts import parts_of
 from backend.predict.base_model import find_base_model
+from backend.predict.served import Served, trained, unloaded
+from backend.report import mappings
 from backend.services import Services
 from backend.store import Project
 
@@ -52,17 +54,18 @@ def _project(services: Services, project: Project) -> Iterator[Finding]:
     except YoloopError as error:
         yield Finding(False, f"{name}: {error.message}", error.hint)
     try:
-        schema = parse_label_config(project.label_config)
+        schema = parse_label_config(project.label_config).require()
         yield Finding(True, f"{name}: labels {', '.join(schema.classes)}.")
     except YoloopError as error:
         yield Finding(False, f"{name}: {error.message}", error.hint)
         return
+    for note in schema.notes:
+        yield Finding(True, f"{name}: {note}")
     champion = services.registry.champion(project.uid)
     if champion is None:
         yield Finding(True, f"{name}: v0 serves; training {project.waiting_for or 'starts soon'}.")
         return
     yield Finding(True, f"{name}: {champion.name} serves. {champion.reason}")
-    names = dict(enumerate(champion.classes))
-    new = {label for control in schema.own_labels().controls for label in unmapped(names, control)[1]}
-    if new:
-        yield Finding(False, f"{name}: {champion.name} does not know {', '.join(sorted(new))}.", "Label some of them.")
+    parts = parts_of(champion, services.settings.image_size)
+    for mapping in mappings(schema, Served(champion.name, trained(schema, [unloaded(part) for part in parts]))):
+        yield Finding(not mapping.unmapped_labels, f"{name}: {mapping}", mapping.remedy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,9 @@ from backend.errors import BadRequest, Busy, LabelConfigError, NotFound
 from backend.fit.jobs import Job
 from backend.labels.schema import parse_label_config
 from backend.model import START_TRAINING, YoloBackend
+from backend.report import mappings
 from backend.serving import Serving
+from backend.store import Project
 
 blueprint = Blueprint("protocol", __name__)
 MOST_TASKS = 100_000
@@ -127,8 +130,34 @@ def validate() -> dict[str, Any]:
     config = body.get("config") or body.get("label_config")
     if not isinstance(config, str):
         raise LabelConfigError("The field 'config' is missing.", "It holds the labelling config, as XML.")
-    schema = parse_label_config(config)
-    return {"valid": True, "labels": list(schema.classes)}
+    schema = parse_label_config(config).require()
+    return {"valid": True, "labels": list(schema.classes), "notes": list(schema.notes)}
+
+
+@blueprint.get("/report")
+def report() -> dict[str, Any]:
+    """Which model suggests for which control of each project, how classes and labels meet, and what meets nothing."""
+    uid = project_uid(request.args.get("project"))
+    projects = [each for each in serving().services.store.projects() if uid in ("", each.uid)]
+    if uid and not projects:
+        raise NotFound("There is no such project.")
+    return {"projects": [_reported(each) for each in projects]}
+
+
+def _reported(project: Project) -> dict[str, Any]:
+    known = {"project": project.uid, "title": project.title}
+    try:
+        schema = parse_label_config(project.label_config)
+    except LabelConfigError as error:
+        return {**known, "error": str(error)}
+    served = serving().engine.models.target(project.uid, schema, wait=0.0)
+    return {
+        **known,
+        "version": served.name,
+        "why": served.why,
+        "notes": list(schema.notes),
+        "controls": [asdict(each) for each in mappings(schema, served)],
+    }
 
 
 @blueprint.post("/delete")

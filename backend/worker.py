@@ -109,7 +109,7 @@ class Worker:
         if project is None:
             return
         try:
-            parse_label_config(project.label_config)
+            parse_label_config(project.label_config).require()
             trigger = should_train(
                 self._services.ledger.progress(uid), self._services.settings.min_new_annotations, now
             )
