@@ -30,7 +30,7 @@ _QUIET = (
 
 # The image has arrived, and each region of the outliner has its box on the canvas. The editor draws with
 # Konva, on canvases: the DOM alone cannot tell.
-_READY = """() => {
+BOXES_DRAWN = """() => {
   const listed = document.querySelectorAll('.lsf-outliner .lsf-tree__node').length;
   const stage = window.Konva?.stages?.[0];
   const loaded = [...document.images].every(image => image.complete);
@@ -46,8 +46,8 @@ def find_chromium() -> str | None:
 
 
 @contextmanager
-def open_task(url: str, email: str, password: str, project_id: int, task_id: int) -> Iterator[Page]:
-    """The page of a task that has suggestions, as soon as they are drawn; every other host is out of reach."""
+def signed_in(url: str, email: str, password: str) -> Iterator[Page]:
+    """A browser's page where that person is signed in; every other host is out of reach."""
     chromium = find_chromium()
     if chromium is None:
         raise RuntimeError("No Chromium found. Install it, or set CHROMIUM to its command.")
@@ -73,22 +73,34 @@ def open_task(url: str, email: str, password: str, project_id: int, task_id: int
             page.wait_for_url(lambda address: "/user/login" not in address)
             # What the editor's setting "Show region labels" stores: label and score stand on each box.
             page.evaluate("localStorage.setItem('labelStudio:settings', '{\"showLabels\": true}')")
-            page.goto(f"{url}/projects/{project_id}/data?task={task_id}")
-            _wait_for_suggestions(page)
             yield page
         finally:
             browser.close()
 
 
-def _wait_for_suggestions(page: Page) -> None:
-    """Wait until they are drawn. A page that opens now and then forgets to ask for them, until it is reloaded."""
-    for patience in (15_000, 20_000, 25_000, 30_000):
+def show_task(page: Page, url: str, project_id: int, task_id: int, ready: str = BOXES_DRAWN) -> None:
+    """Go to a task's page and wait for its suggestions.
+
+    Args:
+        ready: JavaScript, a function that tells whether the suggestions are there.
+    """
+    page.goto(f"{url}/projects/{project_id}/data?task={task_id}")
+    # A page that opens now and then forgets to ask for them, until it is reloaded.
+    for patience in (10_000, 15_000, 25_000, 30_000):
         try:
-            page.wait_for_function(_READY, timeout=patience)
+            page.wait_for_function(ready, timeout=patience)
             return
         except TimeoutError:
             page.reload()
-    page.wait_for_function(_READY)
+    page.wait_for_function(ready)
+
+
+@contextmanager
+def open_task(url: str, email: str, password: str, project_id: int, task_id: int) -> Iterator[Page]:
+    """The page of a task that has suggestions, as soon as their boxes are drawn."""
+    with signed_in(url, email, password) as page:
+        show_task(page, url, project_id, task_id)
+        yield page
 
 
 def listed(page: Page) -> list[tuple[str, float]]:

@@ -21,9 +21,10 @@ from e2e.labelstudio import LabelStudioServer
 from e2e.yoloop import Yoloop, wait_for
 from shapes import LABELS, Picture, draw_pictures
 
-from backend.fit.evaluate import Truth, evaluate
+from backend.fit.evaluate import evaluate
 from backend.fit.jobs import Jobs
 from backend.labels.geometry import Box, Detection
+from backend.labels.networks import Network, Task
 
 CONFIG = (Path(__file__).parents[2] / "label_config.xml").read_text()
 TRAINING = 600
@@ -222,6 +223,7 @@ class _Stored:
     """Answers with what Label Studio stored, so that it is measured like a detector."""
 
     names: Mapping[int, str] = dict(enumerate(LABELS))
+    task: Task = "detect"
 
     def __init__(self, results: Sequence[tuple[Picture, list[dict[str, Any]]]]) -> None:
         self._results = iter(results)
@@ -235,11 +237,11 @@ class _Stored:
 
 def _measure(stored: Sequence[tuple[Picture, list[dict[str, Any]]]]) -> dict[str, float]:
     truths = [
-        Truth([Box(*each.box) for each in picture.shapes], [LABELS.index(each.label) for each in picture.shapes])
-        for picture, _ in stored
+        [Detection(LABELS.index(each.label), 1.0, Box(*each.box)) for each in picture.shapes] for picture, _ in stored
     ]
     blank = [np.zeros((1, 1, 3), np.uint8)] * len(truths)
-    return evaluate(_Stored(stored), {index: index for index in range(len(LABELS))}, blank, truths, LABELS)
+    labels = {index: index for index in range(len(LABELS))}
+    return evaluate(_Stored(stored), labels, blank, truths, Network("detect", "detect", LABELS))
 
 
 def _detection(region: Mapping[str, Any], picture: Picture) -> Detection:
