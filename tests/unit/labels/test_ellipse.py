@@ -317,7 +317,7 @@ def test_an_ellipse_over_the_edge_keeps_most_of_what_is_seen(found: RotatedBox, 
     xs, ys = ((np.arange(150) + 0.5) / 150 * side for side in (size.width, size.height))
     seen = np.argwhere(is_in(np.stack(np.meshgrid(xs, ys), axis=-1), found))
     if not made:
-        assert len(seen) == 0
+        assert len(seen) <= 10  # of 22500: the polygon that stands for the ellipse lacks a sliver
         return
     assume(len(seen) > 500)
     (y1, x1), (y2, x2) = seen.min(0) / 150, (seen.max(0) + 1) / 150
