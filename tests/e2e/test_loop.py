@@ -174,7 +174,7 @@ def test_a_killed_worker_and_a_killed_training_still_bring_the_version(loop: Loo
     wait_for(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, 10, "the orphan to end")
     # The new worker goes on by itself; then the training's own process is killed, too.
     (trainer,) = wait_for(lambda: loop.yoloop.processes("backend.fit.train"), 60, "the training to go on")
-    wait_for(lambda: "Going on from" in _train_log(loop, job), 60, "the training to resume")
+    wait_for(lambda: "going on from" in _train_log(loop, job), 60, "the training to resume")
     trainer.kill()
     third = loop.wait_for_version("v3")
     assert "was killed by signal 9" in loop.yoloop.log.read_text()
