@@ -128,6 +128,10 @@ SCENE_LABELS = {
 
 SCENE_CONFIG = """<View>
   <Image name="image" value="$image"/>
+  <Choices name="weather" toName="image"><Choice value="Day"/><Choice value="Night"/><Choice value="Fog"/></Choices>
+  <Taxonomy name="place" toName="image">
+    <Choice value="Land"><Choice value="Meadow"/><Choice value="Desert"/></Choice><Choice value="Sea"/>
+  </Taxonomy>
   <RectangleLabels name="box" toName="image"><Label value="Disc"/><Label value="Square"/></RectangleLabels>
   <RectangleLabels name="turned" toName="image"><Label value="Plank"/><Label value="Pipe"/></RectangleLabels>
   <EllipseLabels name="egg" toName="image"><Label value="Egg"/></EllipseLabels>
@@ -138,10 +142,6 @@ SCENE_CONFIG = """<View>
     <Label value="Head"/><Label value="Left"/><Label value="Tail"/><Label value="Right"/>
   </KeyPointLabels>
   <RectangleLabels name="kp_bbox" toName="image"><Label value="Bird"/></RectangleLabels>
-  <Choices name="weather" toName="image"><Choice value="Day"/><Choice value="Night"/><Choice value="Fog"/></Choices>
-  <Taxonomy name="place" toName="image">
-    <Choice value="Land"><Choice value="Meadow"/><Choice value="Desert"/></Choice><Choice value="Sea"/>
-  </Taxonomy>
 </View>"""
 
 _SHADES = COLOURS | {
@@ -305,7 +305,8 @@ def _things(random: np.random.Generator, width: int, height: int) -> tuple[Thing
     """Objects of most controls, one to a field of a grid, so that none is over another."""
     side = min(width // 3, height // 3)
     fields = [(column * width / 3, row * height / 3) for column in range(3) for row in range(3)]
-    wanted = ["box", *(control for control in SCENE_LABELS if random.random() < 0.75)]
+    # Few skeletons teach little: their points are small.
+    wanted = ["box", "kp_bbox", *(control for control in SCENE_LABELS if random.random() < 0.75)]
     found = []
     for number, control in zip(random.permutation(len(fields)), wanted, strict=False):
         reach = float(random.uniform(0.68, 0.98)) * side
