@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import YoloopError
 
+Sampling = Literal["least-confidence", "margin", "entropy", "mean", "diverse"]
+
 
 class Settings(BaseSettings):
     """One process' settings. Each field's description is its line in the README's table."""
@@ -54,6 +56,21 @@ class Settings(BaseSettings):
     batch_size: int = Field(8, ge=1, le=256, description="Most images in one pass through the model.")
     device: str = Field("auto", description="Torch device of serving and training: auto, cpu, cuda, cuda:0 …")
 
+    sampling: Sampling = Field(
+        "least-confidence",
+        description="What the score of a task says, and with it the order of uncertainty sampling: "
+        "least-confidence, margin, entropy, mean or diverse.",
+    )
+    keep_versions: int = Field(
+        2, ge=1, description="Versions whose suggestions stay in Label Studio on tasks that nobody labelled yet."
+    )
+    keep_minutes: float = Field(
+        60.0,
+        ge=0,
+        description="Minutes that an outdated suggestion stays although it could go: somebody may have it open, and "
+        "Label Studio refuses what is submitted from a removed one.",
+    )
+
     base_model: str = Field(
         "yolo11n.pt",
         description="Pretrained weights to start from: a file in YOLOOP_MODELS, or a name that ultralytics publishes.",
@@ -71,6 +88,17 @@ class Settings(BaseSettings):
         10,
         ge=1,
         description="New annotations before the first training; later 20 % of what is known, at least this.",
+    )
+    min_per_class: int = Field(
+        3,
+        ge=0,
+        description="Objects of each label in use before the first training; it waits for them until there are three "
+        "times as many annotations as it needs.",
+    )
+    cooldown: float = Field(30.0, ge=0, description="Seconds after a training before the next begins by itself.")
+    max_trainings_per_hour: int = Field(12, ge=1, description="Trainings of one project that begin by themselves.")
+    max_class_drop: float = Field(
+        0.1, ge=0, le=1, description="Most that a new version may lose on one label (mAP50, or share of right choices)."
     )
     debounce: float = Field(3.0, ge=0, description="Seconds without an event before the worker looks.")
     debounce_max: float = Field(30.0, ge=0, description="Seconds after which the worker looks although events go on.")

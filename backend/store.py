@@ -1,7 +1,7 @@
-"""What must survive: projects, hints of change, the ledger of annotations and the jobs, in one database.
+"""The database: the connection, and the two small things that a request writes there.
 
-This module holds the tables, the connection, and the two small things that a request writes: the project it
-speaks of, and the hint that something changed there. `fit/ledger.py` and `fit/jobs.py` own the other tables.
+These are the project it speaks of, and the hint that something changed there. The other tables (`tables.py`) are
+written by the modules they belong to.
 """
 
 from __future__ import annotations
@@ -15,71 +15,9 @@ from typing import Any
 import sqlalchemy as sa
 from filelock import FileLock
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.schema import CreateColumn
 
-metadata = sa.MetaData()
-
-projects = sa.Table(
-    "projects",
-    metadata,
-    sa.Column("uid", sa.String, primary_key=True),
-    sa.Column("label_config", sa.Text, nullable=False, server_default=""),
-    sa.Column("title", sa.String, nullable=False, server_default=""),
-    # As `yoloop connect` was told; the secret is what the webhook's header must carry.
-    sa.Column("url", sa.String, nullable=False, server_default=""),
-    sa.Column("api_key", sa.String, nullable=False, server_default=""),
-    # As Label Studio says itself in /setup; its token is a legacy one, which new installs refuse.
-    sa.Column("hostname", sa.String, nullable=False, server_default=""),
-    sa.Column("access_token", sa.String, nullable=False, server_default=""),
-    sa.Column("baseline", sa.String, nullable=False, server_default=""),
-    sa.Column("cursor", sa.Float),
-    sa.Column("synced_at", sa.Float),
-    sa.Column("sync_error", sa.Text, nullable=False, server_default=""),
-    sa.Column("waiting_for", sa.Text, nullable=False, server_default=""),
-)
-
-hints = sa.Table(
-    "hints",
-    metadata,
-    sa.Column("uid", sa.String, primary_key=True),
-    sa.Column("first_at", sa.Float, nullable=False),
-    sa.Column("last_at", sa.Float, nullable=False),
-    sa.Column("events", sa.Integer, nullable=False),
-    sa.Column("deletions", sa.Boolean, nullable=False),
-)
-
-ledger = sa.Table(
-    "ledger",
-    metadata,
-    sa.Column("uid", sa.String, primary_key=True),
-    sa.Column("task_id", sa.Integer, primary_key=True),
-    sa.Column("task_created_at", sa.Float, nullable=False),
-    sa.Column("data", sa.JSON, nullable=False),
-    # The annotation that teaches; null when the task has none.
-    sa.Column("annotation_id", sa.Integer),
-    sa.Column("result", sa.JSON(none_as_null=True)),
-    sa.Column("content", sa.String),
-    # The content that the last finished training saw.
-    sa.Column("seen", sa.String),
-)
-
-jobs = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("uid", sa.String, nullable=False, index=True),
-    sa.Column("status", sa.String, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("started_at", sa.Float),
-    sa.Column("finished_at", sa.Float),
-    sa.Column("epoch", sa.Integer),
-    sa.Column("epochs", sa.Integer),
-    sa.Column("message", sa.Text, nullable=False, server_default=""),
-    sa.Column("version", sa.String, nullable=False, server_default=""),
-    sa.Column("cancel", sa.Boolean, nullable=False, server_default=sa.false()),
-    # One unfinished job per project: a second request joins the first.
-    sa.Index("one_unfinished_job", "uid", unique=True, sqlite_where=sa.text("finished_at IS NULL")),
-)
+from backend.tables import hints, metadata, projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +36,7 @@ class Project:
     synced_at: float | None
     sync_error: str
     waiting_for: str
+    active_learning: bool
 
     def __repr__(self) -> str:
         return f"Project({self.uid!r}, {self.title!r})"
@@ -137,7 +76,19 @@ class Store:
         path = Path(self.engine.url.database or "")
         with FileLock(path.with_suffix(".lock")):
             metadata.create_all(self.engine)
+            self._add_columns()
         path.chmod(0o600)
+
+    def _add_columns(self) -> None:
+        """Bring a database of an earlier release up to date; columns are only ever added."""
+        known = sa.inspect(self.engine)
+        with self.write() as db:
+            for table in metadata.sorted_tables:
+                there = {column["name"] for column in known.get_columns(table.name)}
+                for column in table.columns:
+                    if column.name not in there:
+                        made = CreateColumn(column).compile(dialect=self.engine.dialect)
+                        db.exec_driver_sql(f'ALTER TABLE "{table.name}" ADD COLUMN {made}')
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from backend.store import Store
-from backend.store import jobs as table
+from backend.tables import jobs as table
 
 UNFINISHED = ("queued", "running")
 FINISHED = ("done", "failed", "cancelled")

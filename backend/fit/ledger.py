@@ -18,8 +18,9 @@ from sqlalchemy.dialects.sqlite import insert
 from backend.fit.triggers import Progress
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store import Store
-from backend.store import jobs as jobs_table
-from backend.store import ledger as table
+from backend.tables import jobs as jobs_table
+from backend.tables import ledger as table
+from backend.tables import projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,6 @@ class Ledger:
 
     def update(self, uid: str, tasks: Sequence[TaskRecord], cursor: float) -> None:
         """Take in changed tasks and, in the same transaction, how far Label Studio was read."""
-        from backend.store import projects
-
         with self._store.write() as db:
             rows = [{"uid": uid, "task_id": task.id, **_row(task)} for task in tasks]
             made = insert(table)
@@ -123,6 +122,7 @@ def _row(task: TaskRecord) -> dict[str, Any]:
         "task_created_at": task.created_at.timestamp(),
         "data": task.data,
         "annotation_id": None if teaches is None else teaches.id,
+        "submitted_at": None if teaches is None else teaches.created_at.timestamp(),
         "result": None if teaches is None else list(teaches.result),
         "content": None if teaches is None else content_hash(task.data, teaches.result),
     }

@@ -1,0 +1,154 @@
+"""The tables of the database: what must survive.
+
+Each belongs to one module, which alone reads and writes it; `store` owns the first two.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("label_config", sa.Text, nullable=False, server_default=""),
+    sa.Column("title", sa.String, nullable=False, server_default=""),
+    # As `yoloop connect` was told; the secret is what the webhook's header must carry.
+    sa.Column("url", sa.String, nullable=False, server_default=""),
+    sa.Column("api_key", sa.String, nullable=False, server_default=""),
+    # As Label Studio says itself in /setup; its token is a legacy one, which new installs refuse.
+    sa.Column("hostname", sa.String, nullable=False, server_default=""),
+    sa.Column("access_token", sa.String, nullable=False, server_default=""),
+    sa.Column("baseline", sa.String, nullable=False, server_default=""),
+    sa.Column("cursor", sa.Float),
+    sa.Column("synced_at", sa.Float),
+    sa.Column("sync_error", sa.Text, nullable=False, server_default=""),
+    sa.Column("waiting_for", sa.Text, nullable=False, server_default=""),
+    # As `yoloop connect --active-learning` was told: Label Studio's backend is titled with the served version.
+    sa.Column("active_learning", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+hints = sa.Table(
+    "hints",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("first_at", sa.Float, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False),
+    sa.Column("events", sa.Integer, nullable=False),
+    sa.Column("deletions", sa.Boolean, nullable=False),
+)
+
+ledger = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("task_created_at", sa.Float, nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    # The annotation that teaches; null when the task has none.
+    sa.Column("annotation_id", sa.Integer),
+    # When that annotation was first submitted, in epoch seconds.
+    sa.Column("submitted_at", sa.Float),
+    sa.Column("result", sa.JSON(none_as_null=True)),
+    sa.Column("content", sa.String),
+    # The content that the last finished training saw.
+    sa.Column("seen", sa.String),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("uid", sa.String, nullable=False, index=True),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("epoch", sa.Integer),
+    sa.Column("epochs", sa.Integer),
+    sa.Column("message", sa.Text, nullable=False, server_default=""),
+    sa.Column("version", sa.String, nullable=False, server_default=""),
+    sa.Column("cancel", sa.Boolean, nullable=False, server_default=sa.false()),
+    # One unfinished job per project: a second request joins the first.
+    sa.Index("one_unfinished_job", "uid", unique=True, sqlite_where=sa.text("finished_at IS NULL")),
+)
+
+shown = sa.Table(
+    # One row for each submitted annotation: which suggestion its author was shown, and how long they took.
+    "shown",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("annotation_id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.Integer, nullable=False),
+    # Empty: none was shown.
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("submitted_at", sa.Float, nullable=False),
+    sa.Column("lead_time", sa.Float),
+)
+
+outcomes = sa.Table(
+    # What became of each suggested region, and each region that was missed (its `score` is null).
+    "outcomes",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("annotation_id", sa.Integer, primary_key=True),
+    sa.Column("region_id", sa.String, primary_key=True),
+    sa.Column("control", sa.String, nullable=False),
+    sa.Column("label", sa.String, nullable=False),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("score", sa.Float),
+    # Of a moved region: intersection over union with what was suggested.
+    sa.Column("iou", sa.Float),
+)
+
+acceptances = sa.Table(
+    # The annotations that `yoloop accept` made, until they are undone.
+    "acceptances",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("annotation_id", sa.Integer, primary_key=True),
+    sa.Column("run", sa.String, nullable=False, index=True),
+    sa.Column("task_id", sa.Integer, nullable=False),
+    # What was accepted; another content shows that a person has worked on it.
+    sa.Column("content", sa.String, nullable=False),
+    sa.Column("regions", sa.Integer, nullable=False),
+    sa.Column("accepted_at", sa.Float, nullable=False),
+)
+
+refreshes = sa.Table(
+    # How far the unlabelled tasks of a project carry suggestions of the version in service.
+    "refreshes",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("version", sa.String, nullable=False, server_default=""),
+    sa.Column("champion", sa.Integer),
+    sa.Column("total", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("done", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("failed", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("message", sa.Text, nullable=False, server_default=""),
+)
+
+embeddings = sa.Table(
+    # What a version's own layers make of a task's image: float32 numbers of length 1, to tell images apart.
+    "embeddings",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("vector", sa.LargeBinary, nullable=False),
+)
+
+thumbnails = sa.Table(
+    # Grey thumbnails of annotated images; near-duplicates share the group, which decides on their side.
+    "thumbnails",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("pixels", sa.LargeBinary, nullable=False),
+    sa.Column("group", sa.String, nullable=False, index=True),
+)
