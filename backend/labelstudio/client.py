@@ -9,18 +9,22 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from backend.errors import LabelStudioError
 from backend.labelstudio.records import (
+    AnnotationRecord,
     BackendInfo,
+    OpenTask,
     ProjectInfo,
     TaskRecord,
     WebhookInfo,
+    read_annotation,
     read_backend,
     read_id_and_time,
+    read_open_task,
     read_project,
     read_projects,
     read_task,
@@ -32,10 +36,12 @@ T = TypeVar("T")
 
 _ONCE = {"max_retries": 0}
 _SPARE = timedelta(seconds=30)
+_PREDICTION = "id,result,score,model_version,created_at"
 _FIELDS = (
-    "id,created_at,updated_at,data,annotations,"
-    "result,was_cancelled,ground_truth,completed_by,lead_time,parent_prediction"
+    f"{_PREDICTION},updated_at,data,annotations,predictions,"
+    "was_cancelled,ground_truth,completed_by,lead_time,parent_prediction"
 )
+_OPEN = f"{_PREDICTION},data,predictions,drafts,cancelled_annotations"
 
 
 class LabelStudioClient:
@@ -160,6 +166,104 @@ class LabelStudioClient:
                 since = cut
                 yield from self._tasks_of(project_id, cut, page_size)
 
+    def open_tasks(self, project_id: int, view: int | None = None, page_size: int = 200) -> Iterator[list[OpenTask]]:
+        """Pages of the tasks without a submitted annotation, by id, with their predictions.
+
+        Args:
+            view: number of a Data Manager tab; only tasks that its filters show are returned.
+        """
+        last = 0
+        more = True
+        shown = None if view is None else self.view_tasks(project_id, view)
+        while more:
+            unlabelled = [
+                _filter("total_annotations", "equal", "Number", 0),
+                _filter("id", "greater", "Number", last),
+            ]
+            page, more = self._tasks(project_id, unlabelled, "id", page_size, _OPEN, read_open_task)
+            if page:
+                last = page[-1].id
+                yield [task for task in page if shown is None or task.id in shown]
+
+    def view_tasks(self, project_id: int, view: int) -> frozenset[int]:
+        """Ids of the tasks that a Data Manager tab shows."""
+        found: set[int] = set()
+        for page in itertools.count(1):
+            params = {"view": view, "project": project_id, "page": page, "page_size": 1000, "include": "id"}
+            ids, total = self._get(
+                f"list the tasks of tab {view}", "api/tasks/", params | self._unasked(), _ids_and_total
+            )
+            found |= set(ids)
+            if not ids or len(found) >= total:
+                break
+        return frozenset(found)
+
+    # ---- predictions and annotations
+
+    def import_predictions(self, project_id: int, predictions: Sequence[Mapping[str, Any]]) -> int:
+        """Store predictions, each `{"task", "result", "score", "model_version"}`; how many Label Studio took.
+
+        It checks little, stores a repeated one again, and does not touch the tasks' `updated_at`.
+        """
+        return self._send(
+            "store predictions",
+            "POST",
+            f"api/projects/{project_id}/import/predictions",
+            list(predictions),
+            lambda body: int(body["created"]),
+        )
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Remove a stored prediction; that it is gone already is no error.
+
+        Label Studio then refuses an annotation that names it as its `parent_prediction`, which is what an
+        editor does that still has it open.
+        """
+        self._delete("remove a prediction", f"api/predictions/{prediction_id}/")
+
+    def create_annotation(
+        self,
+        project_id: int,
+        task_id: int,
+        result: Sequence[Mapping[str, Any]],
+        *,
+        parent_prediction: int | None = None,
+        last_action: str | None = None,
+    ) -> AnnotationRecord:
+        """Submit an annotation in the name of the token's owner; its webhook goes out as for a person's."""
+        body = {"result": list(result), "parent_prediction": parent_prediction, "last_action": last_action}
+        path = f"api/tasks/{task_id}/annotations/?project={project_id}"
+        return self._send("submit an annotation", "POST", path, body, read_annotation)
+
+    def annotation(self, annotation_id: int) -> AnnotationRecord | None:
+        """One annotation; None when it is gone."""
+        try:
+            return self._get("read an annotation", f"api/annotations/{annotation_id}/", {}, read_annotation)
+        except LabelStudioError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def delete_annotation(self, annotation_id: int) -> None:
+        """Remove an annotation; that it is gone already is no error."""
+        self._delete("remove an annotation", f"api/annotations/{annotation_id}/")
+
+    def annotation_count(self, project_id: int, task_id: int) -> int:
+        """Annotations of a task now, skipped ones too."""
+        return self._get(
+            f"read task {task_id}",
+            f"api/tasks/{task_id}/",
+            {"project": project_id},
+            lambda body: int(body["total_annotations"]) + int(body["cancelled_annotations"]),
+        )
+
+    def set_sampling(self, project_id: int, sampling: str) -> None:
+        """Choose the order of the label stream: `Uncertainty sampling`, `Sequential sampling` …"""
+        self._call(
+            f"change project {project_id}",
+            lambda sdk: sdk.projects.update(project_id, sampling=sampling, request_options=_ONCE),
+        )
+
     # ---- ML backends
 
     def backends(self, project_id: int) -> list[BackendInfo]:
@@ -265,10 +369,7 @@ class LabelStudioClient:
             "resolve_uri": "false",
             "query": json.dumps(query),
         }
-        if self._is_community():
-            # A project that retrieves predictions on loading would ask its ML backend for the whole page.
-            # In the Community edition `review` does nothing but prevent that; in others it hides tasks.
-            params["review"] = "true"
+        params |= self._unasked()
 
         def page(body: Any) -> tuple[list[T], bool]:
             rows = [read(row) for row in body["tasks"]]
@@ -276,18 +377,24 @@ class LabelStudioClient:
 
         return self._get(f"list tasks of project {project_id}", "api/tasks/", params, page)
 
+    def _unasked(self) -> dict[str, str]:
+        """Listing parameters that keep Label Studio from asking the ML backend for predictions of a whole page.
+
+        In the Community edition `review` does nothing but prevent that; in others it hides tasks.
+        """
+        return {"review": "true"} if self._is_community() else {}
+
     def _get(self, doing: str, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
         """What `read` makes of the plain JSON at `path`."""
+        return self._call(doing, lambda sdk: read(_request(sdk, "GET", path, (200,), params=params).json()))
 
-        def ask(sdk: Any) -> T:
-            from label_studio_sdk.core.api_error import ApiError
+    def _send(self, doing: str, method: str, path: str, body: Any, read: Callable[[Any], T]) -> T:
+        """Send JSON once, without a second try, and give what `read` makes of the answer."""
+        options = {"json": body, "request_options": _ONCE}
+        return self._call(doing, lambda sdk: read(_request(sdk, method, path, (200, 201), **options).json()))
 
-            answer = sdk._client_wrapper.httpx_client.request(path, method="GET", params=params)
-            if answer.status_code != 200:
-                raise ApiError(status_code=answer.status_code, headers=dict(answer.headers), body=answer.text)
-            return read(answer.json())
-
-        return self._call(doing, ask)
+    def _delete(self, doing: str, path: str) -> None:
+        self._call(doing, lambda sdk: _request(sdk, "DELETE", path, (200, 204, 404), request_options=_ONCE))
 
     def _is_community(self) -> bool:
         if self._edition is None:
@@ -360,6 +467,19 @@ class LabelStudioClient:
                 return False
             tokens._set_access_token(tokens.refresh().access)
         return True
+
+
+def _request(sdk: Any, method: str, path: str, good: Sequence[int], **options: Any) -> Any:
+    from label_studio_sdk.core.api_error import ApiError
+
+    answer = sdk._client_wrapper.httpx_client.request(path, method=method, **options)
+    if answer.status_code not in good:
+        raise ApiError(status_code=answer.status_code, headers=dict(answer.headers), body=answer.text)
+    return answer
+
+
+def _ids_and_total(body: Any) -> tuple[list[int], int]:
+    return [int(row["id"]) for row in body["tasks"]], int(body["total"])
 
 
 def _filter(column: str, operator: str, kind: str, value: str | int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ class ProjectInfo:
     created_at: datetime
     label_config: str
     model_version: str
+    sampling: str = ""
 
     @property
     def uid(self) -> str:
@@ -37,14 +38,37 @@ class AnnotationRecord:
 
 
 @dataclass(frozen=True)
+class PredictionRecord:
+    """One stored prediction; `score` is the task's, None when it came without."""
+
+    id: int
+    version: str
+    score: float | None
+    result: list[dict[str, Any]]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
 class TaskRecord:
-    """One task with all its annotations; addresses in `data` are as imported (`s3://…` is not resolved)."""
+    """One task with all its annotations and predictions; addresses in `data` are as imported (`s3://…` is not
+    resolved)."""
 
     id: int
     created_at: datetime
     updated_at: datetime
     data: dict[str, Any]
     annotations: tuple[AnnotationRecord, ...]
+    predictions: tuple[PredictionRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class OpenTask:
+    """A task without any submitted annotation. `touched`: somebody has a draft of it, or skipped it."""
+
+    id: int
+    data: dict[str, Any]
+    predictions: tuple[PredictionRecord, ...]
+    touched: bool
 
 
 @dataclass(frozen=True)
@@ -85,6 +109,7 @@ def read_project(row: dict[str, Any]) -> ProjectInfo:
         created_at=_time(row["created_at"]),
         label_config=str(row["label_config"] or ""),
         model_version=str(row["model_version"] or ""),
+        sampling=str(row.get("sampling") or ""),
     )
 
 
@@ -98,11 +123,31 @@ def read_task(row: dict[str, Any]) -> TaskRecord:
         created_at=_time(row["created_at"]),
         updated_at=_time(row["updated_at"]),
         data=row["data"],
-        annotations=tuple(_annotation(one) for one in row["annotations"]),
+        annotations=tuple(read_annotation(one) for one in row["annotations"]),
+        predictions=tuple(_prediction(one) for one in row.get("predictions") or ()),
     )
 
 
-def _annotation(row: dict[str, Any]) -> AnnotationRecord:
+def read_open_task(row: dict[str, Any]) -> OpenTask:
+    return OpenTask(
+        id=int(row["id"]),
+        data=row["data"],
+        predictions=tuple(_prediction(one) for one in row["predictions"] or ()),
+        touched=bool(row["drafts"]) or bool(row["cancelled_annotations"]),
+    )
+
+
+def _prediction(row: dict[str, Any]) -> PredictionRecord:
+    return PredictionRecord(
+        id=int(row["id"]),
+        version=str(row["model_version"] or ""),
+        score=row["score"],
+        result=row["result"] or [],
+        created_at=_time(row["created_at"]),
+    )
+
+
+def read_annotation(row: dict[str, Any]) -> AnnotationRecord:
     owner = row["completed_by"]
     return AnnotationRecord(
         id=int(row["id"]),
