@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Any
 
 from backend.errors import LabelStudioError
+from backend.labelstudio.api import ONCE, LabelStudioApi, T
 from backend.labelstudio.records import (
     AnnotationRecord,
     BackendInfo,
@@ -30,12 +30,7 @@ from backend.labelstudio.records import (
     read_task,
     read_webhook,
 )
-from backend.labelstudio.refusals import TOKEN_HINT, one_line, public_url, refusal
 
-T = TypeVar("T")
-
-_ONCE = {"max_retries": 0}
-_SPARE = timedelta(seconds=30)
 _PREDICTION = "id,result,score,model_version,created_at"
 _FIELDS = (
     f"{_PREDICTION},updated_at,data,annotations,predictions,"
@@ -44,31 +39,10 @@ _FIELDS = (
 _OPEN = f"{_PREDICTION},data,predictions,drafts,cancelled_annotations"
 
 
-class LabelStudioClient:
-    """One Label Studio, as the owner of one token. Threads may share it.
+class LabelStudioClient(LabelStudioApi):
+    """One Label Studio, as the owner of one token: see `LabelStudioApi`."""
 
-    Args:
-        url: Label Studio's address, with its path where it has one.
-        api_key: a personal access token, or a legacy token.
-        timeout: seconds that one request may take.
-
-    Every method raises LabelStudioError. Nothing is sent, and the SDK is not imported, before the first call.
-    """
-
-    def __init__(self, url: str, api_key: str, *, timeout: float = 30) -> None:
-        self.url = url.strip().rstrip("/")
-        self._key = api_key.strip()
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._sdk: Any = None
-        self._edition: str | None = None
-
-    def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
-        with self._lock:
-            sdk, self._sdk = self._sdk, None
-        if sdk is not None:
-            sdk._client_wrapper.httpx_client.httpx_client.close()
+    _edition: str | None = None
 
     # ---- who and where
 
@@ -76,7 +50,7 @@ class LabelStudioClient:
         """Label Studio's release; needs no valid token."""
 
         def ask(sdk: Any) -> tuple[str, str]:
-            found = sdk.versions.get(request_options=_ONCE)
+            found = sdk.versions.get(request_options=ONCE)
             return _given(found.release), _given(found.edition)
 
         release, self._edition = self._call("tell its version", ask)
@@ -84,7 +58,7 @@ class LabelStudioClient:
 
     def whoami(self) -> str:
         """The e-mail of the token's owner."""
-        return self._call("name this token's owner", lambda sdk: _given(sdk.users.whoami(request_options=_ONCE).email))
+        return self._call("name this token's owner", lambda sdk: _given(sdk.users.whoami(request_options=ONCE).email))
 
     def auth_headers(self) -> dict[str, str]:
         """The header for Label Studio's own paths, such as /data/upload; good for half a minute or more."""
@@ -122,7 +96,7 @@ class LabelStudioClient:
         """Choose whose predictions the project shows: a backend's title, or a version of stored ones."""
         self._call(
             f"change project {project_id}",
-            lambda sdk: sdk.projects.update(project_id, model_version=version, request_options=_ONCE),
+            lambda sdk: sdk.projects.update(project_id, model_version=version, request_options=ONCE),
         )
 
     def count_tasks(self, project_id: int) -> int:
@@ -261,7 +235,7 @@ class LabelStudioClient:
         """Choose the order of the label stream: `Uncertainty sampling`, `Sequential sampling` …"""
         self._call(
             f"change project {project_id}",
-            lambda sdk: sdk.projects.update(project_id, sampling=sampling, request_options=_ONCE),
+            lambda sdk: sdk.projects.update(project_id, sampling=sampling, request_options=ONCE),
         )
 
     # ---- ML backends
@@ -277,9 +251,7 @@ class LabelStudioClient:
     ) -> BackendInfo:
         """Connect an ML backend; Label Studio calls it first, and refuses one that does not answer."""
         fields = {"project": project_id, "url": url, "title": title, **_auth(basic_auth)}
-        return self._call(
-            "add the ML backend", lambda sdk: read_backend(sdk.ml.create(**fields, request_options=_ONCE))
-        )
+        return self._call("add the ML backend", lambda sdk: read_backend(sdk.ml.create(**fields, request_options=ONCE)))
 
     def update_backend(
         self,
@@ -296,12 +268,12 @@ class LabelStudioClient:
         fields = {"project": project_id, "url": url, "title": title, **_auth(basic_auth)}
         return self._call(
             "change the ML backend",
-            lambda sdk: read_backend(sdk.ml.update(backend_id, **fields, request_options=_ONCE)),
+            lambda sdk: read_backend(sdk.ml.update(backend_id, **fields, request_options=ONCE)),
         )
 
     def delete_backend(self, backend_id: int) -> None:
         """Disconnect an ML backend; its webhook stays behind."""
-        self._call("remove the ML backend", lambda sdk: sdk.ml.delete(backend_id, request_options=_ONCE))
+        self._call("remove the ML backend", lambda sdk: sdk.ml.delete(backend_id, request_options=ONCE))
 
     # ---- webhooks
 
@@ -318,7 +290,7 @@ class LabelStudioClient:
         """Add an active webhook that sends these events with their payload."""
         fields = {"project": project_id, "url": url, **_hook(actions, headers)}
         return self._call(
-            "add the webhook", lambda sdk: read_webhook(sdk.webhooks.create(**fields, request_options=_ONCE))
+            "add the webhook", lambda sdk: read_webhook(sdk.webhooks.create(**fields, request_options=ONCE))
         )
 
     def update_webhook(
@@ -328,11 +300,11 @@ class LabelStudioClient:
         fields = {"url": url, **_hook(actions, headers)}
         return self._call(
             "change the webhook",
-            lambda sdk: read_webhook(sdk.webhooks.update(webhook_id, **fields, request_options=_ONCE)),
+            lambda sdk: read_webhook(sdk.webhooks.update(webhook_id, **fields, request_options=ONCE)),
         )
 
     def delete_webhook(self, webhook_id: int) -> None:
-        self._call("remove the webhook", lambda sdk: sdk.webhooks.delete(webhook_id, request_options=_ONCE))
+        self._call("remove the webhook", lambda sdk: sdk.webhooks.delete(webhook_id, request_options=ONCE))
 
     # ---- how
 
@@ -384,98 +356,10 @@ class LabelStudioClient:
         """
         return {"review": "true"} if self._is_community() else {}
 
-    def _get(self, doing: str, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
-        """What `read` makes of the plain JSON at `path`."""
-        return self._call(doing, lambda sdk: read(_request(sdk, "GET", path, (200,), params=params).json()))
-
-    def _send(self, doing: str, method: str, path: str, body: Any, read: Callable[[Any], T]) -> T:
-        """Send JSON once, without a second try, and give what `read` makes of the answer."""
-        options = {"json": body, "request_options": _ONCE}
-        return self._call(doing, lambda sdk: read(_request(sdk, method, path, (200, 201), **options).json()))
-
-    def _delete(self, doing: str, path: str) -> None:
-        self._call(doing, lambda sdk: _request(sdk, "DELETE", path, (200, 204, 404), request_options=_ONCE))
-
     def _is_community(self) -> bool:
         if self._edition is None:
             self.version()
         return self._edition == "Community"
-
-    def _call(self, doing: str, call: Callable[[Any], T]) -> T:
-        """What `call(sdk)` returns, its errors in our words. `doing` completes "Label Studio refused to"."""
-        import httpx
-        from label_studio_sdk.core.api_error import ApiError
-
-        if not self.url:
-            raise LabelStudioError("Label Studio's address is not set.", "Set LABEL_STUDIO_URL to it.")
-        if not self._key:
-            raise LabelStudioError("No token of Label Studio is set.", TOKEN_HINT)
-        where = f"Label Studio at {public_url(self.url)}"
-        try:
-            sdk = self._connected()
-            try:
-                return call(sdk)
-            except ApiError as error:
-                if error.status_code != 401 or not self._renew(sdk, refused=True):
-                    raise
-                return call(sdk)
-        except ApiError as error:
-            raise refusal(doing, self.url, self._key, error) from None
-        except httpx.TimeoutException:
-            raise LabelStudioError(
-                f"{where} did not {doing} within {self._timeout:g} s.",
-                "Try again, or look into Label Studio's log.",
-            ) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise LabelStudioError(
-                f"{where} cannot be reached.",
-                "Check that Label Studio runs and that LABEL_STUDIO_URL is its address as seen from here.",
-                reason=one_line(str(error), self._key),
-            ) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LabelStudioError(
-                f"{where} gave an answer that is none of Label Studio's when asked to {doing}.",
-                "Check that LABEL_STUDIO_URL is Label Studio's address.",
-                reason=type(error).__name__,
-            ) from None
-
-    def _connected(self) -> Any:
-        """The SDK's client, with a token that lives a little longer than the next request."""
-        with self._lock:
-            sdk = self._sdk
-            if sdk is None:
-                # The extended client imports pandas and more for methods that nobody here calls.
-                from label_studio_sdk.base_client import LabelStudioBase
-
-                sdk = self._sdk = LabelStudioBase(
-                    base_url=f"{self.url}/", api_key=self._key, timeout=self._timeout, follow_redirects=False
-                )
-        self._renew(sdk)
-        return sdk
-
-    def _renew(self, sdk: Any, *, refused: bool = False) -> bool:
-        """Replace a personal access token's access token that is about to end, or was `refused`; False: kept.
-
-        The SDK itself renews one only after its end, by this machine's clock.
-        """
-        tokens = sdk._client_wrapper._tokens_client
-        if tokens._use_legacy_token:
-            return False
-        with self._lock:
-            ends = tokens._access_token_expiration
-            if not refused and ends is not None and ends - datetime.now(UTC) > _SPARE:
-                return False
-            tokens._set_access_token(tokens.refresh().access)
-        return True
-
-
-def _request(sdk: Any, method: str, path: str, good: Sequence[int], **options: Any) -> Any:
-    from label_studio_sdk.core.api_error import ApiError
-
-    answer = sdk._client_wrapper.httpx_client.request(path, method=method, **options)
-    if answer.status_code not in good:
-        raise ApiError(status_code=answer.status_code, headers=dict(answer.headers), body=answer.text)
-    return answer
 
 
 def _ids_and_total(body: Any) -> tuple[list[int], int]:
