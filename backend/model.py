@@ -9,21 +9,23 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from backend.errors import BadRequest, ImageError, ImageUnavailable
+import numpy as np
+
+from backend.errors import BadRequest
 from backend.labels.convert import to_regions
-from backend.labels.geometry import Box, Detection, ImageSize
+from backend.labels.geometry import Detection
 from backend.labels.mapping import fingerprint
 from backend.labels.schema import Control, parse_label_config
 from backend.metrics import Metrics
-from backend.predict.engine.base import Detector
 from backend.predict.engine.pool import EnginePool
+from backend.predict.interactive import Prompt, prompted, prompts_of
+from backend.predict.looks import Look, looks_of, merged, run
 from backend.predict.models import Models
-from backend.predict.ranking import ranked, task_score
-from backend.predict.references import pages_of
+from backend.predict.ranking import ranked
+from backend.predict.sampling import STRATEGIES, Place, distances, places_of, strategy_of
 from backend.predict.served import Served, Suggests
 from backend.services import Services
 from backend.store import EVERY_PROJECT
@@ -39,19 +41,6 @@ class Engine:
     models: Models
     pool: EnginePool
     metrics: Metrics
-
-
-@dataclass(slots=True)
-class _Item:
-    """One image of one task on its way through the engine; `found` holds what each model says of it."""
-
-    task: int
-    data_key: str
-    page: int
-    reference: str
-    task_id: int | None
-    size: ImageSize | None = None
-    found: dict[int, Future[list[Detection]]] = field(default_factory=dict)
 
 
 class YoloBackend:
@@ -100,7 +89,11 @@ class YoloBackend:
         """Suggestions for tasks of Label Studio.
 
         Returns one entry per task, in order: `{"model_version", "score", "result"}` with regions by descending
-        score, or `{"model_version", "error"}` for a task whose image could not be read in time.
+        score, or `{"model_version", "error"}` for a task whose image could not be read in time. The entry's `score`
+        is the strategy's (`predict/sampling.py`): lowest where a person's look is worth most.
+
+        Args:
+            context: of interactive mode, what a person has just drawn under `result`; then only the objects there.
         """
         deadline = time.monotonic() + self._services.settings.predict_budget
         schema = parse_label_config(self.label_config)
@@ -110,18 +103,35 @@ class YoloBackend:
             self._engine.metrics.tasks.labels("no_model").inc(len(tasks))
             why = served.why if schema.controls else next(iter(schema.notes), "No control is about an image.")
             return [_failed(version, why or "No model knows the labels.") for _ in tasks]
-        items, errors = _items(tasks, [each.control for each in served.suggests if each.loaded.detector])
-        self._run(items, errors, served, deadline)
+        prompts = prompts_of(context)
+        strategy = STRATEGIES[strategy_of(schema, self._services.settings.sampling)]
+        compares = strategy.compares and prompts is None
+        looks, errors = looks_of(tasks, [each.control for each in served.suggests if each.loaded.detector])
+        run(
+            looks,
+            errors,
+            served,
+            self._threshold,
+            images=self._services.images,
+            source=self._services.source_of(self._services.store.project(self.project_id)),
+            pool=self._engine.pool,
+            deadline=deadline,
+            embed=compares,
+        )
+        of_task = {index: [look for look in looks if look.task == index] for index in range(len(tasks))}
+        places = {index: self._places(mine, served) for index, mine in of_task.items() if index not in errors}
+        far = self._distances(version, places, of_task) if compares else {}
         answers = []
-        for index in range(len(tasks)):
+        for index, mine in of_task.items():
             if index in errors:
                 self._engine.metrics.tasks.labels("failed").inc()
                 answers.append(_failed(version, str(errors[index])))
                 continue
-            regions = ranked(self._regions([item for item in items if item.task == index], served))
+            regions = ranked(self._regions(mine, served, prompts))
             self._engine.metrics.tasks.labels("answered").inc()
             self._engine.metrics.regions.inc(len(regions))
-            answers.append({"model_version": version, "score": task_score(regions), "result": regions})
+            score = strategy.score(places[index], far.get(index, 1.0))
+            answers.append({"model_version": version, "score": min(1.0, max(0.0, score)), "result": regions})
         return answers
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -152,7 +162,9 @@ class YoloBackend:
         suggested = list(served.fingerprinted())
         if not served.baseline and not (suggested and served.settled):
             return served.name  # v0 without weights, or not loaded yet, has no classes to speak of
-        now = fingerprint(suggested, self._services.settings.score_threshold)
+        settings = self._services.settings
+        strategy = strategy_of(parse_label_config(self.label_config), settings.sampling)
+        now = fingerprint(suggested, settings.score_threshold, strategy)
         baseline = served.baseline
         if not baseline:
             project = self._services.store.project(self.project_id)
@@ -166,91 +178,60 @@ class YoloBackend:
             return self._services.settings.score_threshold
         return control.score_threshold
 
-    def _run(self, items: list[_Item], errors: dict[int, ImageError], served: Served, deadline: float) -> None:
-        """Fetch, decode and run all images, each once through each model; what fails is noted in `errors` by task."""
-        source = self._services.source_of(self._services.store.project(self.project_id))
-        for index, image in self._services.images.load_many(
-            [source(item.reference, item.task_id) for item in items], deadline
-        ):
-            item = items[index]
-            if isinstance(image, ImageError):
-                errors.setdefault(item.task, image)
-                continue
-            item.size = ImageSize(width=image.shape[1], height=image.shape[0])
-            for detector, conf in self._wanted(served, item.data_key):
-                item.found[id(detector)] = self._engine.pool.submit(detector, image, conf)
-        for item in items:
-            for found in item.found.values():
-                try:
-                    found.result(timeout=max(0.0, deadline - time.monotonic()))
-                except (TimeoutError, CancelledError):
-                    found.cancel()
-                    errors.setdefault(item.task, ImageUnavailable("The time budget of the request ran out."))
-                except Exception:  # logged where it happened; here it is one image that has no answer
-                    errors.setdefault(item.task, ImageUnavailable("The model could not be run on this image."))
+    def _places(self, looks: Sequence[Look], served: Served) -> list[Place]:
+        """What the models say of one task's images: the ground of its score."""
+        return [
+            place
+            for each in served.suggests
+            for _, found in merged(looks, each)
+            for place in places_of(found, each.control, each.labels, self._threshold(each.control))
+        ]
 
-    def _wanted(self, served: Served, data_key: str) -> list[tuple[Detector, float]]:
-        """The models that look at one field's image, each with the least score that some control asks for."""
-        wanted: dict[int, tuple[Detector, float]] = {}
-        for each in served.suggests:
-            detector = each.loaded.detector
-            if detector is None or each.control.data_key != data_key:
-                continue
-            # Scores of classes that mean one choice are added up, so small ones count too.
-            conf = 0.0 if detector.task == "classify" else self._threshold(each.control)
-            wanted[id(detector)] = (detector, min(conf, wanted.get(id(detector), (detector, 1.0))[1]))
-        return list(wanted.values())
-
-    def _regions(self, items: Sequence[_Item], served: Served) -> list[dict[str, Any]]:
-        regions: list[dict[str, Any]] = []
-        for each in served.suggests:
-            mine = [item for item in items if item.data_key == each.control.data_key and item.size is not None]
-            futures = [(item, item.found.get(id(each.loaded.detector))) for item in mine]
-            looked = [(item, future.result()) for item, future in futures if future is not None]
-            if each.control.kind in ("choices", "taxonomy") and not each.control.per_item and len(looked) > 1:
-                looked = [(looked[0][0], _averaged([found for _, found in looked]))]
-            for item, found in looked:
-                regions += self._drawn(each, item, found)
-        return regions
-
-    def _drawn(self, each: Suggests, item: _Item, found: Sequence[Detection]) -> list[dict[str, Any]]:
-        assert item.size is not None
-        control = each.control
-        made, skipped = to_regions(
-            found, control, each.labels, item.size, self._threshold(control), lambda: uuid.uuid4().hex[:10]
+    def _distances(
+        self, version: str, places: Mapping[int, Sequence[Place]], looks: Mapping[int, Sequence[Look]]
+    ) -> dict[int, float]:
+        """How far each task's image is from those known before it, the least sure ones first."""
+        vectors = {
+            index: look.vector.result()
+            for index in sorted(places, key=lambda index: STRATEGIES["least-confidence"].score(places[index]))
+            for look in looks[index][:1]
+            if look.vector is not None
+        }
+        if not vectors:
+            return {}
+        rows = np.stack(list(vectors.values()))
+        ids = {index: look.task_id for index in vectors for look in looks[index][:1] if look.task_id is not None}
+        known = self._services.embeddings.of(self.project_id, version, frozenset(ids.values()), rows.shape[1])
+        self._services.embeddings.save(
+            self.project_id, version, {task_id: vectors[index] for index, task_id in ids.items()}
         )
+        return dict(zip(vectors, distances(rows, known), strict=True))
+
+    def _regions(self, looks: Sequence[Look], served: Served, prompts: Sequence[Prompt] | None) -> list[dict[str, Any]]:
+        return [
+            region
+            for each in served.suggests
+            for look, found in merged(looks, each)
+            for region in self._drawn(each, look, found, prompts)
+        ]
+
+    def _drawn(
+        self, each: Suggests, look: Look, found: Sequence[Detection], prompts: Sequence[Prompt] | None
+    ) -> list[dict[str, Any]]:
+        assert look.size is not None
+        control, threshold = each.control, self._threshold(each.control)
+        chooses = control.kind in ("choices", "taxonomy")
+        if prompts:
+            here = [mark for mark in prompts if (mark.to_name, mark.page) == (control.to_name, look.page)]
+            if chooses or not here:
+                return []
+            known = [one for one in found if one.cls in each.labels]
+            found, threshold = prompted(known, here, look.size, threshold), 0.0
+        made, skipped = to_regions(found, control, each.labels, look.size, threshold, lambda: uuid.uuid4().hex[:10])
         self._engine.metrics.skipped.labels(control.kind).inc(skipped)
-        if control.pages and (control.kind not in ("choices", "taxonomy") or control.per_item):
-            made = [{**region, "item_index": item.page} for region in made]
+        if control.pages and (not chooses or control.per_item):
+            made = [{**region, "item_index": look.page} for region in made]
         return made
-
-
-def _averaged(looks: Sequence[Sequence[Detection]]) -> list[Detection]:
-    """One score for each class from those of several images."""
-    sums: dict[int, float] = {}
-    for found in looks:
-        for each in found:
-            sums[each.cls] = sums.get(each.cls, 0.0) + each.score / len(looks)
-    return [Detection(cls, score, Box(0, 0, 1, 1)) for cls, score in sums.items()]
-
-
-def _items(
-    tasks: Sequence[Mapping[str, Any]], controls: Sequence[Control]
-) -> tuple[list[_Item], dict[int, ImageError]]:
-    """The images that controls need; a task without one of them is an error of that task."""
-    items: list[_Item] = []
-    errors: dict[int, ImageError] = {}
-    keys = dict.fromkeys((control.data_key, control.pages) for control in controls)
-    for index, task in enumerate(tasks):
-        data = task.get("data") if isinstance(task, Mapping) else None
-        task_id = task.get("id") if isinstance(task, Mapping) else None
-        number = task_id if isinstance(task_id, int) else None
-        for key, pages in keys:
-            references = pages_of(data.get(key), pages) if isinstance(data, Mapping) else []
-            items += [_Item(index, key, page, each, number) for page, each in enumerate(references)]
-            if not references or not all(references):
-                errors[index] = ImageUnavailable(f"The task has no image under {key!r}.")
-    return [item for item in items if item.task not in errors], errors
 
 
 def _failed(version: str, why: str) -> dict[str, Any]:

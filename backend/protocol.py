@@ -11,10 +11,11 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from backend.connect import EVENTS
-from backend.errors import BadRequest, Busy, LabelConfigError, NotFound
+from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopError
 from backend.fit.jobs import Job
 from backend.labels.schema import parse_label_config
 from backend.model import START_TRAINING, YoloBackend
+from backend.predict.interactive import prompts_of, silenced
 from backend.report import mappings
 from backend.serving import Serving
 from backend.store import Project
@@ -61,14 +62,26 @@ def predict() -> dict[str, Any]:
         raise BadRequest("The field 'tasks' must be a list of tasks.")
     params = body.get("params")
     context = params.get("context") if isinstance(params, Mapping) else None
+    context = context if isinstance(context, Mapping) else None
+    try:
+        return {"results": _predicted(body, tasks, context)}
+    except YoloopError as error:
+        if prompts_of(context) is None:
+            raise
+        # A person is drawing just now: an error would only stand in the way, an empty answer changes nothing.
+        return {"results": silenced([{"model_version": "", "error": str(error)} for _ in tasks])}
+
+
+def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     made = backend(project_uid(body.get("project")), _text(body, "label_config"))
     permits = serving().predicting
     if not permits.acquire(blocking=False):
         raise Busy("Too many predictions are under way.", "Ask again in a few seconds.")
     try:
-        return {"results": made.predict(tasks, context=context if isinstance(context, Mapping) else None)}
+        entries = made.predict(tasks, context=context)
     finally:
         permits.release()
+    return entries if prompts_of(context) is None else silenced(entries)
 
 
 @blueprint.post("/webhook")

@@ -11,6 +11,7 @@ from backend.fit.jobs import Jobs
 from backend.fit.ledger import Ledger
 from backend.labelstudio.client import LabelStudioClient
 from backend.predict.cache import ImageCache
+from backend.predict.embeddings import Embeddings
 from backend.predict.images import Images, Source
 from backend.settings import Settings
 from backend.store import Project, Store
@@ -49,6 +50,7 @@ class Services:
         self.store = Store(settings.database_url)
         self.ledger = Ledger(self.store)
         self.jobs = Jobs(self.store)
+        self.embeddings = Embeddings(self.store)
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")
         self.images = Images(
             ImageCache(settings.root / "cache", int(settings.cache_gb * 2**30)),

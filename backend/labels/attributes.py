@@ -6,7 +6,7 @@ Those of the public YOLO example for Label Studio mean here what they mean there
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.errors import LabelConfigError
@@ -65,10 +65,19 @@ INDEX = Attribute(
 PREDICTED_VALUES = Attribute(
     ("predicted_values",), "Label, Choice", "its own name", "Names of the model's classes that mean it, with commas."
 )
+SAMPLING = Attribute(
+    ("model_sampling",),
+    "every control",
+    "`YOLOOP_SAMPLING`",
+    "What the score of a task says: `least-confidence`, `margin`, `entropy`, `mean` or `diverse`. The first control "
+    "that names one decides for the project.",
+)
+STRATEGIES = ("least-confidence", "margin", "entropy", "mean", "diverse")
 
 ATTRIBUTES = (
     SKIP,
     THRESHOLD,
+    SAMPLING,
     PATH,
     OBB,
     POLYGON_POINTS,
@@ -94,6 +103,14 @@ def flag(attribute: Attribute, given: Mapping[str, str]) -> bool | None:
     """True or false, None when it is not given; like the public example, all but true, 1 and yes is false."""
     found = text(attribute, given)
     return None if found is None else found.strip().lower() in ("true", "1", "yes")
+
+
+def choice(attribute: Attribute, given: Mapping[str, str], owner: str, among: Sequence[str]) -> str:
+    """One of some words, empty when it is not given. Raises LabelConfigError."""
+    found = (text(attribute, given) or "").strip()
+    if found and found not in among:
+        raise _wrong(attribute, given, owner, f"one of {', '.join(among)}")
+    return found
 
 
 def share(attribute: Attribute, given: Mapping[str, str], owner: str) -> float | None:

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 
 from backend.labels.schema import Control
 
+DEFAULT_SAMPLING = "least-confidence"
+"""The strategy that a fingerprint does not mention."""
+
 
 def map_classes(names: Mapping[int, str], control: Control, *, own: bool = False) -> dict[int, str]:
     """Model class index -> label, for the classes that have one.
@@ -49,7 +52,11 @@ def unmapped(
     )
 
 
-def fingerprint(suggested: Iterable[tuple[Control, Mapping[int, str], str, bool]], default_threshold: float) -> str:
+def fingerprint(
+    suggested: Iterable[tuple[Control, Mapping[int, str], str, bool]],
+    default_threshold: float,
+    sampling: str = DEFAULT_SAMPLING,
+) -> str:
     """Six hexadecimal digits that change when, with the same weights, other suggestions would be made.
 
     Colours, layout, other tags, the order of labels and labels that no class goes to leave it as it is.
@@ -58,6 +65,7 @@ def fingerprint(suggested: Iterable[tuple[Control, Mapping[int, str], str, bool]
         suggested: each control with its model's class names by index, the model's name, and whether the classes
             are labels of this project.
         default_threshold: least score where a control names none, in [0, 1].
+        sampling: the strategy that scores tasks.
     """
     models: set[str] = set()
     parts = []
@@ -72,7 +80,10 @@ def fingerprint(suggested: Iterable[tuple[Control, Mapping[int, str], str, bool]
             "threshold": float(default_threshold if control.score_threshold is None else control.score_threshold),
         }
         parts.append(json.dumps(part | _drawing(control), sort_keys=True))
-    return hashlib.sha256(json.dumps([",".join(sorted(models)), sorted(parts)]).encode()).hexdigest()[:6]
+    said: list[object] = [",".join(sorted(models)), sorted(parts)]
+    if sampling != DEFAULT_SAMPLING:
+        said.append(sampling)
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:6]
 
 
 def _drawing(control: Control) -> dict[str, object]:

@@ -73,6 +73,7 @@ class Control:
         shape_name: name of the drawing tag, when that is not the tag with the labels.
         pages: the field holds a list of images, and regions say which by `item_index`.
         per_item: of choices, whether each of these images gets its own.
+        sampling: the strategy that scores tasks; empty: the setting decides.
         model_path: a file of pretrained weights or a version, from the config; empty: the usual one.
         obb: whether boxes are rotated; None: the annotations tell.
         polygon_points: most points of a suggested polygon.
@@ -92,6 +93,7 @@ class Control:
     shape_name: str = ""
     pages: bool = False
     per_item: bool = False
+    sampling: str = ""
     model_path: str = ""
     obb: bool | None = None
     polygon_points: int = 60
@@ -255,6 +257,7 @@ def _control(
         shape_name="" if shape is tag else shape.get("name", ""),
         pages=pages,
         per_item=pages and tag.get("perItem", "").lower() == "true",
+        sampling=given.choice(given.SAMPLING, attributes, name, given.STRATEGIES),
         model_path=(given.text(given.PATH, attributes) or "").strip(),
     )
     if kind in ("rectangle", "ellipse"):

@@ -1,4 +1,4 @@
-"""The order of regions in a prediction, and the score of a task."""
+"""The order of regions in a prediction."""
 
 from __future__ import annotations
 
@@ -14,15 +14,6 @@ def ranked(regions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     ordered = sorted(_groups(regions), key=lambda group: -float(group[0]["score"]))
     return [region for group in ordered for region in group]
-
-
-def task_score(regions: Sequence[dict[str, Any]]) -> float:
-    """How sure the model is of the whole image: the mean score of its objects, in [0, 1]; 0 without any.
-
-    Label Studio's uncertainty sampling opens the lowest first.
-    """
-    scores = [float(group[0]["score"]) for group in _groups(regions)]
-    return sum(scores) / len(scores) if scores else 0.0
 
 
 def _groups(regions: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -51,7 +51,7 @@ def test_regions_are_ranked_and_valid(client: FlaskClient) -> None:
     assert labels(entry) == {"Disc", "Square"}
     assert scores(entry) == sorted(scores(entry), reverse=True)
     assert {round(score, 2) for score in scores(entry)} == {0.9, 0.6}
-    assert entry["score"] == pytest.approx(sum(scores(entry)) / len(scores(entry)))
+    assert entry["score"] == pytest.approx(min(scores(entry)), abs=1e-4), "as sure as the least sure suggestion"
     assert len({region["id"] for region in entry["result"]}) == len(entry["result"])
     for region in entry["result"]:
         assert (region["original_width"], region["original_height"]) == (200, 100)
@@ -107,7 +107,7 @@ def test_no_tasks(client: FlaskClient) -> None:
 def test_an_image_that_held_nothing_is_answered_as_empty(client: FlaskClient) -> None:
     (entry,) = ask(client, [task(1)], config('model_score_threshold="0.95"'))
     assert entry["result"] == []
-    assert entry["score"] == 0
+    assert entry["score"] == pytest.approx(0.1, abs=1e-3), "what was found with 0.9 makes the silence doubtful"
 
 
 def test_images_in_label_studio_are_fetched_with_its_token(client: FlaskClient, studio: Server) -> None:

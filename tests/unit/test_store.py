@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -109,4 +110,20 @@ class TestTheFile:
         assert [process.wait(60) for process in started] == [0] * 4
         store = Store(url)
         assert store.hints()[0].events == 4
+        store.close()
+
+
+def test_a_database_of_an_earlier_release_gets_the_new_columns(tmp_path: Path) -> None:
+    path = tmp_path / "yoloop.db"
+    with sqlite3.connect(path) as old:
+        old.execute("CREATE TABLE projects (uid VARCHAR PRIMARY KEY, title VARCHAR NOT NULL DEFAULT '', cursor FLOAT)")
+        old.execute("INSERT INTO projects (uid, title) VALUES ('1.100', 'Shapes')")
+    old.close()
+    for _ in range(2):
+        store = Store(f"sqlite:///{path}")
+        project = store.project(UID)
+        assert project is not None
+        assert (project.title, project.label_config, project.active_learning) == ("Shapes", "", False)
+        store.save_project(UID, active_learning=True)
+        store.save_project(UID, active_learning=False)
         store.close()

@@ -35,6 +35,10 @@ class Detector(Protocol):
         """
         ...
 
+    def embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """What the model makes of each image as a whole: (n, d), rows of length 1; like images are near each other."""
+        ...
+
     def warm(self) -> None:
         """Run once, so that the first image does not pay for lazy set-up."""
         ...

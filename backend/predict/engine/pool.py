@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backend.labels.geometry import Detection
 from backend.predict.engine.base import Detector, Image
 
@@ -30,6 +33,7 @@ class _Item:
     image: Image
     conf: float
     answer: Future[list[Detection]] = field(default_factory=Future)
+    vector: Future[NDArray[np.float32]] | None = None
 
 
 class EnginePool:
@@ -52,6 +56,13 @@ class EnginePool:
         self._queue.put(item)
         return item.answer
 
+    def embed(self, detector: Detector, image: Image) -> Future[NDArray[np.float32]]:
+        """Hand in one image; the future gets what the model makes of it as a whole: see `Detector.embed`."""
+        item = _Item(detector, image, 0.0, vector=Future())
+        self._queue.put(item)
+        assert item.vector is not None
+        return item.vector
+
     def close(self) -> None:
         self._queue.put(None)
         self._thread.join(timeout=10)
@@ -61,8 +72,10 @@ class EnginePool:
             batch, stop = self._gather(item)
             by_detector: dict[int, list[_Item]] = {}
             for each in batch:
+                if each.vector is not None:
+                    self._embed(each, each.vector)
                 # A request that gave up (its time budget ran out) has cancelled what still waits.
-                if each.answer.set_running_or_notify_cancel():
+                elif each.answer.set_running_or_notify_cancel():
                     by_detector.setdefault(id(each.detector), []).append(each)
             for items in by_detector.values():
                 self._detect(items)
@@ -81,6 +94,15 @@ class EnginePool:
                 return batch, True
             batch.append(item)
         return batch, False
+
+    def _embed(self, item: _Item, vector: Future[NDArray[np.float32]]) -> None:
+        if not vector.set_running_or_notify_cancel():
+            return
+        try:
+            vector.set_result(item.detector.embed([item.image])[0])
+        except Exception as error:
+            log.exception("An image could not be run through the model")
+            vector.set_exception(error)
 
     def _detect(self, items: Sequence[_Item]) -> None:
         # One pass at the lowest threshold; greedy suppression keeps the same boxes above a higher one.

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.labels.geometry import Detection
 from backend.labels.networks import Task
@@ -57,6 +58,7 @@ class TorchDetector:
             "max_det": max_regions,
             "verbose": False,
             "save": False,
+            "embed": None,
         }
         given = self._model.names if names is None else dict(enumerate(names))
         self.names: Mapping[int, str] = {int(index): str(name) for index, name in given.items()}
@@ -76,6 +78,18 @@ class TorchDetector:
                     result.orig_shape = images[index].shape[:2]
                     found[index] = read(self.task, result)
         return found
+
+    def embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """See `Detector.embed`: the pooled output of the layer before the head, as `YOLO.embed` gives it."""
+        before_head = [len(self._model.model.model) - 2]
+        arguments = self._arguments | {"embed": before_head}
+        rows = [
+            self._model.predict([self._input(image)], predictor=self._predictor, **arguments)[0].float().cpu().numpy()
+            for image in images
+        ]
+        found = np.nan_to_num(np.stack(rows).astype(np.float32).reshape(len(images), -1))
+        unit: NDArray[np.float32] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        return unit
 
     def warm(self) -> None:
         self.detect([np.zeros((self._image_size, self._image_size, 3), np.uint8)], conf=0.5)

@@ -3,11 +3,10 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.predict.ranking import ranked, task_score
+from backend.predict.ranking import ranked
 
 
 def region(score: float, name: str = "") -> dict[str, Any]:
@@ -37,16 +36,3 @@ def test_what_belongs_together_stays_together() -> None:
     labels, other = region(0.6, "box"), region(0.7, "other")
     found = ranked([box, *points, labels, other])
     assert [each["id"] for each in found] == ["other", "box", "weak", "strong", "box"]
-    assert task_score(found) == pytest.approx((0.6 + 0.7) / 2)
-
-
-@given(REGIONS)
-def test_the_tasks_score_lies_among_its_regions(regions: list[dict[str, Any]]) -> None:
-    score = task_score(regions)
-    scores = [each["score"] for each in regions] or [0.0]
-    assert min(scores) - 1e-9 <= score <= max(scores) + 1e-9
-
-
-def test_the_tasks_score_is_the_mean() -> None:
-    assert task_score([region(0.9, "a"), region(0.5, "b")]) == pytest.approx(0.7)
-    assert task_score([]) == 0.0

@@ -1,0 +1,49 @@
+"""What versions made of the images of tasks, kept to tell near-duplicates apart across requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.dialects.sqlite import insert
+
+from backend.store import Store
+from backend.tables import embeddings as table
+
+MOST = 20_000
+"""Embeddings that are compared with; the oldest tasks' are left out beyond."""
+
+
+class Embeddings:
+    """One vector for each task, of the version that looked at it last."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def save(self, uid: str, version: str, vectors: Mapping[int, NDArray[np.float32]]) -> None:
+        """Remember vectors by task id."""
+        rows = [
+            {"uid": uid, "task_id": task, "version": version, "vector": vector.astype(np.float32).tobytes()}
+            for task, vector in vectors.items()
+        ]
+        if not rows:
+            return
+        made = insert(table)
+        changed = {"version": made.excluded.version, "vector": made.excluded.vector}
+        with self._store.write() as db:
+            db.execute(made.on_conflict_do_update(index_elements=["uid", "task_id"], set_=changed), rows)
+
+    def of(self, uid: str, version: str, without: frozenset[int], size: int) -> NDArray[np.float32]:
+        """(n, size): what the version made of the project's tasks, but for those named."""
+        query = (
+            sa.select(table.c.task_id, table.c.vector)
+            .where(table.c.uid == uid, table.c.version == version)
+            .order_by(table.c.task_id.desc())
+            .limit(MOST)
+        )
+        with self._store.engine.connect() as db:
+            found = [row.vector for row in db.execute(query) if row.task_id not in without]
+        rows = [vector for each in found if len(vector := np.frombuffer(each, np.float32)) == size]
+        return np.stack(rows) if rows else np.zeros((0, size), np.float32)
