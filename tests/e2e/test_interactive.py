@@ -1,0 +1,106 @@
+"""Interactive mode on a real Label Studio: a person draws a rectangle, and what yoloop finds in it appears."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.labelstudio import LabelStudioServer
+from e2e.yoloop import Yoloop
+from shapes import draw_pictures
+from tiny import tiny_yolo
+
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))
+from screenshot import find_chromium, signed_in
+
+CONFIG = """<View><Image name="image" value="$image"/>
+<RectangleLabels name="label" toName="image" smart="true"><Label value="Disc"/><Label value="Square"/></RectangleLabels>
+<KeyPointLabels name="point" toName="image" smart="true" model_skip="true"><Label value="Any"/></KeyPointLabels></View>
+"""
+SHAPES = "() => window.Konva?.stages?.[0]?.find('._transformable').length"
+
+
+@dataclass
+class Drawing:
+    label_studio: LabelStudioServer
+    project: int
+    task: int
+    backend: int
+
+    def point(self, x: float, y: float, **fields: Any) -> dict[str, Any]:
+        """What yoloop answers to a click at x, y percent, through Label Studio."""
+        mark = {
+            "type": "keypointlabels",
+            "from_name": "point",
+            "to_name": "image",
+            "value": {"x": x, "y": y, "width": 0.2, "keypointlabels": ["Any"]},
+            "is_positive": True,
+            **fields,
+        }
+        body = {"task": self.task, "context": {"result": [mark]}}
+        answer = self.label_studio.api("POST", f"/api/ml/{self.backend}/interactive-annotating", json=body)
+        assert not answer.get("errors"), answer
+        found: dict[str, Any] = answer["data"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def drawing(label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drawing]:
+    """A task and a model that finds discs everywhere, none of them sure enough to be suggested."""
+    folder = tmp_path_factory.mktemp("interactive")
+    (picture,) = draw_pictures(folder, 1, size=320)
+    tiny_yolo(folder / "home" / "models" / "tiny.pt", ["Disc", "Square"], {1: (0, 0.9)})
+    settings = {"YOLOOP_BASE_MODEL": "tiny.pt", "YOLOOP_IMAGE_SIZE": "64", "YOLOOP_SCORE_THRESHOLD": "0.95"}
+    with LabelStudioServer(folder / "ls", template=label_studio_template) as server:
+        project = server.api("POST", "/api/projects/", json={"title": "pointing", "label_config": CONFIG})["id"]
+        with picture.path.open("rb") as image:
+            server.api("POST", f"/api/projects/{project}/import", files={"file": ("shapes.jpg", image)})
+        (task,) = server.api("GET", f"/api/tasks?project={project}")["tasks"]
+        with Yoloop(folder / "home", server, **settings) as yoloop:
+            yoloop.run("connect", "--project", str(project), "--url", yoloop.url)
+            (backend,) = server.api("GET", f"/api/ml?project={project}")
+            assert backend["is_interactive"], "a config with smart tools is connected for interactive mode"
+            yield Drawing(server, project, task["id"], backend["id"])
+
+
+def test_a_click_is_answered_with_the_object_under_it(drawing: Drawing) -> None:
+    (region,) = drawing.point(50, 50)["result"]
+    value = region["value"]
+    assert value["x"] <= 50 <= value["x"] + value["width"]
+    assert (region["from_name"], value["rectanglelabels"]) == ("label", ["Disc"])
+    assert drawing.point(50, 50, is_positive=False)["result"] == []
+
+
+@pytest.mark.parametrize("mark", [{"value": None}, {"value": {"x": "left"}}, {"type": 5}, {"to_name": "sound"}])
+def test_a_strange_mark_is_no_error(drawing: Drawing, mark: dict[str, Any]) -> None:
+    assert drawing.point(50, 50, **mark)["result"] == []
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="needs Chromium on the PATH, or CHROMIUM")
+def test_a_drawn_rectangle_brings_its_object_to_the_page(drawing: Drawing) -> None:
+    server = drawing.label_studio
+    with signed_in(server.url, server.email, server.password) as page:
+        page.goto(f"{server.url}/projects/{drawing.project}/data?task={drawing.task}")
+        page.get_by_text("Auto-Annotation").click()
+        page.wait_for_function(f"() => ({SHAPES})() === 0")
+        page.locator(".lsf-toolbar__group .lsf-tool_smart:visible").last.click()
+        page.get_by_text("Disc", exact=True).first.click()
+        image = page.locator("canvas").first.bounding_box()
+        assert image is not None
+
+        def at(share: float) -> tuple[float, float]:
+            return image["x"] + image["width"] * share, image["y"] + image["height"] * share
+
+        page.mouse.move(*at(0.05))
+        page.mouse.down()
+        page.mouse.move(*at(0.4), steps=5)
+        page.mouse.move(*at(0.7), steps=5)
+        with page.expect_response(lambda answer: "interactive-annotating" in answer.url) as answered:
+            page.mouse.up()
+        (region,) = answered.value.json()["data"]["result"]
+        assert region["score"] == pytest.approx(0.9, abs=0.01)
+        page.wait_for_function(f"() => ({SHAPES})() === 2")  # the drawn rectangle, and what yoloop says of it
