@@ -1,4 +1,4 @@
-"""The Flask application: one blueprint and the error table, nothing else."""
+"""The Flask application: two blueprints and the error table, nothing else."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from backend import auth
+from backend import api, auth, protocol
 from backend.errors import LabelStudioError, Unauthorized, YoloopError
-from backend.protocol import as_response, blueprint
+from backend.protocol import as_response
 from backend.serving import Serving, make_serving
 from backend.settings import Settings
 
@@ -31,7 +31,8 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
     app = Flask("yoloop")
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.extensions["yoloop"] = made
-    app.register_blueprint(blueprint)
+    app.register_blueprint(protocol.blueprint)
+    app.register_blueprint(api.blueprint)
 
     @app.before_request
     def begin() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -16,9 +15,7 @@ from backend.fit.jobs import Job
 from backend.labels.schema import parse_label_config
 from backend.model import START_TRAINING, YoloBackend
 from backend.predict.interactive import prompts_of, silenced
-from backend.report import mappings
 from backend.serving import Serving
-from backend.store import Project
 
 blueprint = Blueprint("protocol", __name__)
 MOST_TASKS = 100_000
@@ -46,17 +43,17 @@ def health() -> dict[str, Any]:
 
 @blueprint.post("/setup")
 def setup() -> dict[str, Any]:
-    body = _body()
+    body = body_of()
     uid = project_uid(body.get("project"))
     if not uid:
         raise BadRequest("The field 'project' is missing.", "Label Studio sends it as '<id>.<created_at>'.")
-    version = backend(uid, _text(body, "schema")).setup(_text(body, "hostname"), _text(body, "access_token"))
+    version = backend(uid, text_of(body, "schema")).setup(text_of(body, "hostname"), text_of(body, "access_token"))
     return {"model_version": version}
 
 
 @blueprint.post("/predict")
 def predict() -> dict[str, Any]:
-    body = _body()
+    body = body_of()
     tasks = body.get("tasks")
     if not isinstance(tasks, list) or len(tasks) > MOST_TASKS:
         raise BadRequest("The field 'tasks' must be a list of tasks.")
@@ -73,7 +70,7 @@ def predict() -> dict[str, Any]:
 
 
 def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    made = backend(project_uid(body.get("project")), _text(body, "label_config"))
+    made = backend(project_uid(body.get("project")), text_of(body, "label_config"))
     permits = serving().predicting
     if not permits.acquire(blocking=False):
         raise Busy("Too many predictions are under way.", "Ask again in a few seconds.")
@@ -86,7 +83,7 @@ def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, 
 
 @blueprint.post("/webhook")
 def webhook() -> tuple[dict[str, Any], int]:
-    body = _body()
+    body = body_of()
     action = body.get("action")
     if not isinstance(action, str) or not action:
         raise BadRequest("The field 'action' is missing.", "It names the event, such as ANNOTATION_CREATED.")
@@ -97,13 +94,13 @@ def webhook() -> tuple[dict[str, Any], int]:
 
 @blueprint.post("/train")
 def train() -> tuple[dict[str, Any], int]:
-    body = _body(empty=True)
+    body = body_of(empty=True)
     return backend(project_uid(body.get("project"))).fit(START_TRAINING, body), 201
 
 
 @blueprint.route("/job_status", methods=["GET", "POST"])
 def job_status() -> dict[str, Any]:
-    body = _body(empty=True) if request.method == "POST" else dict(request.args)
+    body = body_of(empty=True) if request.method == "POST" else dict(request.args)
     wanted = body.get("job")
     if not isinstance(wanted, str):
         raise BadRequest("The field 'job' is missing.", "It is what START_TRAINING answered.")
@@ -116,7 +113,7 @@ def job_status() -> dict[str, Any]:
 @blueprint.route("/versions", methods=["GET", "POST"])
 def versions() -> dict[str, Any]:
     """`versions` are names, newest first; Label Studio's GET names no project and gets those of all."""
-    body = _body(empty=True) if request.method == "POST" else dict(request.args)
+    body = body_of(empty=True) if request.method == "POST" else dict(request.args)
     uid = project_uid(body.get("project"))
     services = serving().services
     uids = [uid] if uid else [project.uid for project in services.store.projects()]
@@ -139,7 +136,7 @@ def versions() -> dict[str, Any]:
 
 @blueprint.post("/validate")
 def validate() -> dict[str, Any]:
-    body = _body()
+    body = body_of()
     config = body.get("config") or body.get("label_config")
     if not isinstance(config, str):
         raise LabelConfigError("The field 'config' is missing.", "It holds the labelling config, as XML.")
@@ -147,36 +144,10 @@ def validate() -> dict[str, Any]:
     return {"valid": True, "labels": list(schema.classes), "notes": list(schema.notes)}
 
 
-@blueprint.get("/report")
-def report() -> dict[str, Any]:
-    """Which model suggests for which control of each project, how classes and labels meet, and what meets nothing."""
-    uid = project_uid(request.args.get("project"))
-    projects = [each for each in serving().services.store.projects() if uid in ("", each.uid)]
-    if uid and not projects:
-        raise NotFound("There is no such project.")
-    return {"projects": [_reported(each) for each in projects]}
-
-
-def _reported(project: Project) -> dict[str, Any]:
-    known = {"project": project.uid, "title": project.title}
-    try:
-        schema = parse_label_config(project.label_config)
-    except LabelConfigError as error:
-        return {**known, "error": str(error)}
-    served = serving().engine.models.target(project.uid, schema, wait=0.0)
-    return {
-        **known,
-        "version": served.name,
-        "why": served.why,
-        "notes": list(schema.notes),
-        "controls": [asdict(each) for each in mappings(schema, served)],
-    }
-
-
 @blueprint.post("/delete")
 def delete() -> dict[str, Any]:
     """Label Studio tells that a project is gone. Its versions stay: deleting them is a person's decision."""
-    _body(empty=True)
+    body_of(empty=True)
     return {
         "deleted": False,
         "message": "Versions are kept in the registry until somebody removes them there.",
@@ -185,19 +156,14 @@ def delete() -> dict[str, Any]:
 
 @blueprint.post("/duplicate_model")
 def duplicate_model() -> dict[str, Any]:
-    _body(empty=True)
+    body_of(empty=True)
     return {
         "duplicated": False,
         "message": "A copied project learns its own versions from its own annotations.",
     }
 
 
-@blueprint.get("/metrics")
-def metrics() -> Response:
-    return Response(serving().engine.metrics.text(), mimetype="text/plain; version=0.0.4")
-
-
-def _body(*, empty: bool = False) -> dict[str, Any]:
+def body_of(*, empty: bool = False) -> dict[str, Any]:
     """The request's JSON object, whatever its Content-Type says. Raises BadRequest."""
     if empty and not request.get_data():
         return {}
@@ -210,7 +176,7 @@ def _body(*, empty: bool = False) -> dict[str, Any]:
     return found
 
 
-def _text(body: Mapping[str, Any], key: str) -> str:
+def text_of(body: Mapping[str, Any], key: str) -> str:
     value = body.get(key)
     if value is None:
         return ""

@@ -17,6 +17,7 @@ from filelock import FileLock
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.schema import CreateColumn
 
+from backend.errors import NotFound
 from backend.tables import hints, metadata, projects
 
 
@@ -115,6 +116,16 @@ class Store:
     def projects(self) -> list[Project]:
         with self.engine.connect() as db:
             return [Project(**row._mapping) for row in db.execute(projects.select().order_by(projects.c.uid))]
+
+    def find(self, number: int | None) -> Project:
+        """The project of that number in Label Studio; without a number, the only one there is. Raises NotFound."""
+        found = [each for each in self.projects() if number in (None, each.id)]
+        if not found:
+            raise NotFound("No such project is known.", "Connect it first: yoloop connect --project N")
+        if number is None and len(found) > 1:
+            raise NotFound("There are several projects.", "Name one with --project N.")
+        # A reset Label Studio hands out a number again: the project synced last is the living one.
+        return max(found, key=lambda each: each.synced_at or 0.0)
 
     def hint(self, uid: str, now: float, *, deletion: bool = False) -> None:
         """Remember that something changed in a project: one row a project, however many events."""
