@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from backend.errors import LabelConfigError, LabelStudioError, YoloopError
 from backend.fit.sync import sync
-from backend.fit.triggers import should_train
+from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
 from backend.labels.schema import parse_label_config
 from backend.services import Services
@@ -110,9 +110,7 @@ class Worker:
             return
         try:
             parse_label_config(project.label_config).require()
-            trigger = should_train(
-                self._services.ledger.progress(uid), self._services.settings.min_new_annotations, now
-            )
+            trigger = should_train(self._services.ledger.progress(uid), Rules.of(self._services.settings), now)
             train, reason = trigger.train, trigger.reason
         except LabelConfigError as error:
             train, reason = False, str(error)

@@ -180,6 +180,11 @@ class Registry:
         client.set_registered_model_alias(model, CHALLENGER, str(number))
         return self.version(model, number)
 
+    def note(self, model: str, number: int, name: str, text: str) -> None:
+        """Tag a version, unless it has a tag of that name."""
+        if name not in self.version(model, number).tags:
+            self._client.set_model_version_tag(model, str(number), name, text)
+
     def rollback(self, model: str) -> Version | None:
         """Put the version in service that served before the present one.
 

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.errors import ImageError, TrainingError
+from backend.fit.duplicates import Duplicates, thumbnail
 from backend.fit.ledger import Example
 from backend.fit.splits import is_held_out, split_key
 from backend.fit.yolo_format import OKS_SIGMA, label_line
@@ -38,13 +39,16 @@ FETCH_DEADLINE = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One annotated image of one task, and on which side it stands; `page` counts the images of one field."""
+    """One annotated image of one task; `page` counts the images of one field."""
 
     example: Example
     data_key: str
     page: int
     reference: str
-    held_out: bool
+
+    @property
+    def key(self) -> str:
+        return split_key(self.reference)
 
     @property
     def stem(self) -> str:
@@ -77,12 +81,12 @@ class Dataset:
     unreadable: dict[int, str]
 
 
-def pictures_of(examples: Sequence[Example], schema: LabelSchema, share: float) -> list[Picture]:
-    """The images that the examples speak of; the split depends on the image's address alone."""
+def pictures_of(examples: Sequence[Example], schema: LabelSchema) -> list[Picture]:
+    """The images that the examples speak of, in the order of task ids."""
     keys = dict.fromkeys((control.data_key, control.pages) for control in schema.controls)
     return [
-        Picture(example, key, page, reference, is_held_out(split_key(reference), share))
-        for example in examples
+        Picture(example, key, page, reference)
+        for example in sorted(examples, key=lambda example: example.task_id)
         for key, pages in keys
         for page, reference in enumerate(pages_of(example.data.get(key), pages))
     ]
@@ -110,6 +114,22 @@ def page_for(control: Control, page: int) -> int | None:
     return page if control.pages and not whole else None
 
 
+def held_out_of(
+    services: Services, project: Project, pictures: Sequence[Picture], thumbnails: Mapping[int, bytes]
+) -> list[bool]:
+    """Whether each picture judges. Near-duplicates share a side, and what was decided once stays.
+
+    Args:
+        pictures: all that are annotated, in the order of task ids.
+        thumbnails: index of a picture → its image's (see `backend.fit.duplicates`); without one, only what was
+            known before counts.
+    """
+    # Images arrive in any order; which of two near-duplicates was the first must not depend on that.
+    images = {pictures[index].key: thumbnails[index] for index in sorted(thumbnails)}
+    groups = Duplicates(services.store).groups(project.uid, images)
+    return [is_held_out(groups.get(each.key, each.key), services.settings.holdout) for each in pictures]
+
+
 def build(
     services: Services,
     project: Project,
@@ -129,10 +149,11 @@ def build(
         for number, (network, controls) in enumerate(plan_of(schema, examples))
     ]
     writers = [_Writer(each) for each in data]
-    pictures = pictures_of(examples, schema, services.settings.holdout)
+    pictures = pictures_of(examples, schema)
     source = services.source_of(project)
     sources = [source(picture.reference, picture.example.task_id) for picture in pictures]
     unreadable: dict[int, str] = {}
+    read: dict[int, tuple[Path, ImageSize, bytes]] = {}
     for index, image in services.images.load_many(sources, time.monotonic() + FETCH_DEADLINE):
         picture = pictures[index]
         try:
@@ -143,12 +164,16 @@ def build(
             unreadable[picture.example.task_id] = str(error)
             continue
         path = _write_image(folder / "images", picture.stem, original, image)
+        read[index] = path, ImageSize(width=image.shape[1], height=image.shape[0]), thumbnail(image)
+    held_out = held_out_of(services, project, pictures, {index: pixels for index, (_, _, pixels) in read.items()})
+    for index, (path, size, _) in sorted(read.items()):
         for writer in writers:
-            writer.add(picture, path, ImageSize(width=image.shape[1], height=image.shape[0]))
+            writer.add(pictures[index], path, size, held_out=held_out[index])
     _check(pictures, unreadable, data)
     for writer in writers:
         writer.finish()
-    _write_manifest(folder / "manifest.json", project, data, pictures, unreadable)
+    sides = list(zip(pictures, held_out, strict=True))
+    _write_manifest(folder / "manifest.json", project, data, sides, unreadable)
     learned = {each.task_id: each.content for each in examples if each.task_id not in unreadable}
     return Dataset([each for each in data if each.objects], learned, unreadable)
 
@@ -164,7 +189,7 @@ class _Writer:
             (data.folder / "images" / side).mkdir(parents=True)
             (data.folder / "labels" / side).mkdir(parents=True)
 
-    def add(self, picture: Picture, image: Path, size: ImageSize) -> None:
+    def add(self, picture: Picture, image: Path, size: ImageSize, *, held_out: bool) -> None:
         data, network = self._data, self._data.network
         controls = [control for control in data.controls if control.data_key == picture.data_key]
         if not controls:
@@ -177,18 +202,18 @@ class _Writer:
             objects += found
         if network.task == "classify" and not objects and not network.multiple:
             return  # nothing was chosen, so there is nothing to learn
-        side = "holdout" if picture.held_out else "train"
+        side = "holdout" if held_out else "train"
         path = data.folder / "images" / side / image.name
         _link(image, path)
         if network.task != "classify":
             lines = (label_line(network.task, each, size, _keypoints(network)) for each in objects)
             (data.folder / "labels" / side / f"{path.stem}.txt").write_text("\n".join(line for line in lines if line))
         entry = {"image": str(path), "classes": [each.cls for each in objects]}
-        if picture.held_out:
+        if held_out:
             self._judge.append(
                 {**entry, "result": list(picture.example.result), "page": picture.page, "data_key": picture.data_key}
             )
-        self._teach.append({**entry, "held_out": picture.held_out})
+        self._teach.append({**entry, "held_out": held_out})
         data.objects += len(objects)
         data.sizes.append((size.width, size.height))
 
@@ -260,9 +285,10 @@ def _write_manifest(
     path: Path,
     project: Project,
     data: Sequence[NetworkData],
-    pictures: Sequence[Picture],
+    pictures: Sequence[tuple[Picture, bool]],
     unreadable: dict[int, str],
 ) -> None:
+    """Write down what was learned from what; `pictures` come with whether they are held out."""
     manifest = {
         "project": project.uid,
         "networks": [
@@ -274,12 +300,12 @@ def _write_manifest(
                 "task": picture.example.task_id,
                 "annotation": picture.example.annotation_id,
                 "content": picture.example.content,
-                "image": split_key(picture.reference)[:500],
+                "image": picture.key[:500],
                 "page": picture.page,
-                "side": "holdout" if picture.held_out else "train",
+                "side": "holdout" if held_out else "train",
                 "unreadable": unreadable.get(picture.example.task_id, ""),
             }
-            for picture in pictures
+            for picture, held_out in pictures
         ],
     }
     path.write_text(json.dumps(manifest, indent=1))

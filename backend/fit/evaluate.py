@@ -6,14 +6,15 @@ compared with one another.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.fit.bootstrap import Answers, Evidence, Objects
 from backend.fit.yolo_format import OKS_SIGMA
 from backend.labels.geometry import Box, Detection, Mask, Point
 from backend.labels.networks import Network, Task
@@ -36,6 +37,19 @@ def metric_of(task: Task) -> str:
     return "accuracy" if task == "classify" else "mAP50-95"
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a detector scored on the hold-out, and on each image of it.
+
+    `metrics` are those of `evaluate`; `evidence` is what a bootstrap draws from (see `backend.fit.bootstrap`);
+    `objects` counts the true objects, or choices, of each label that occurs.
+    """
+
+    metrics: dict[str, float]
+    evidence: Evidence
+    objects: dict[str, int]
+
+
 def evaluate(
     detector: Detector,
     labels: Mapping[int, int],
@@ -44,27 +58,49 @@ def evaluate(
     network: Network,
     points: Mapping[int, int] | None = None,
 ) -> dict[str, float]:
-    """Measure a detector on held-out images.
-
-    Args:
-        detector: what is measured.
-        labels: the detector's class index → index in the network's classes; other classes are not suggested.
-        images: held-out images.
-        truths: the objects on them, in the same order.
-        network: what the truth was read for.
-        points: the network's keypoint index → the detector's; None: the same.
+    """The metrics of a detector on held-out images; `measured` says more about the same.
 
     Returns:
         Each in [0, 1]. Of objects `mAP50`, `mAP50-95`, `precision`, `recall` (at the best F1) and `mAP50/<label>`
         for each label that occurs. Of choices `accuracy` and `accuracy/<label>`.
     """
-    found = [
-        [_translated(each, labels, points) for each in detector.detect([image], LOWEST)[0] if each.cls in labels]
-        for image in images
-    ]
-    if network.task == "classify":
-        return _accuracy(found, truths, network)
-    return _average_precision(found, truths, network.classes, SIMILARITY[network.task])
+    return measured(detector, labels, images, truths, network, points).metrics
+
+
+def measured(
+    detector: Detector | None,
+    labels: Mapping[int, int],
+    images: Sequence[Image],
+    truths: Sequence[Sequence[Detection]],
+    network: Network,
+    points: Mapping[int, int] | None = None,
+) -> Measured:
+    """Measure a detector on held-out images.
+
+    Args:
+        detector: what is measured; None finds nothing.
+        labels: the detector's class index → index in the network's classes; other classes are not suggested.
+        images: held-out images.
+        truths: the objects on them, in the same order.
+        network: what the truth was read for.
+        points: the network's keypoint index → the detector's; None: the same.
+    """
+    objects = dict(Counter(network.classes[each.cls] for there in truths for each in there))
+    found: list[list[Detection]] = [[] for _ in images]
+    if detector is not None:
+        found = [
+            [_translated(each, labels, points) for each in detector.detect([image], LOWEST)[0] if each.cls in labels]
+            for image in images
+        ]
+    if network.task != "classify":
+        seen = _seen(found, truths, SIMILARITY[network.task])
+        return Measured(_average_precision(seen, network.classes), seen, objects)
+    right = [_right(scored, truth, network) for scored, truth in zip(found, truths, strict=True)]
+    asked = np.array([sum(map(len, each.values())) for each in right], np.int64)
+    if detector is None:  # where several choices go together, silence would be right about most
+        return Measured(nothing(network.task), Answers(np.zeros_like(asked), asked), objects)
+    answers = Answers(np.array([sum(map(sum, each.values())) for each in right], np.int64), asked)
+    return Measured(_accuracy(right, network.classes), answers, objects)
 
 
 def nothing(task: Task) -> dict[str, float]:
@@ -161,22 +197,28 @@ SIMILARITY: Mapping[Task, Similarity] = {
 }
 
 
-def _average_precision(
-    found: Sequence[Sequence[Detection]],
-    truths: Sequence[Sequence[Detection]],
-    classes: Sequence[str],
-    similarity: Similarity,
-) -> dict[str, float]:
+def _seen(
+    found: Sequence[Sequence[Detection]], truths: Sequence[Sequence[Detection]], similarity: Similarity
+) -> Objects:
+    hits = [match(objects, truth, similarity) for objects, truth in zip(found, truths, strict=True)]
+    return Objects(
+        images=len(truths),
+        image=np.repeat(np.arange(len(found)), [len(objects) for objects in found]),
+        hits=np.concatenate([np.zeros((0, len(THRESHOLDS)), bool), *hits]),
+        scores=np.array([each.score for objects in found for each in objects], np.float64),
+        classes=np.array([each.cls for objects in found for each in objects], np.int64),
+        truth_image=np.repeat(np.arange(len(truths)), [len(objects) for objects in truths]),
+        truths=np.array([each.cls for objects in truths for each in objects], np.int64),
+    )
+
+
+def _average_precision(seen: Objects, classes: Sequence[str]) -> dict[str, float]:
     from ultralytics.utils.metrics import ap_per_class
 
-    scores = np.array([each.score for objects in found for each in objects])
-    predicted = np.array([each.cls for objects in found for each in objects])
-    true = np.array([each.cls for objects in truths for each in objects])
-    if not len(true) or not len(scores):
+    if not len(seen.truths) or not len(seen.scores):
         return nothing("detect")
-    hits = np.concatenate([match(objects, truth, similarity) for objects, truth in zip(found, truths, strict=True)])
-    measured = ap_per_class(hits, scores, predicted, true)
-    precision, recall, average, present = measured[2], measured[3], measured[5], measured[6]
+    measures = ap_per_class(seen.hits, seen.scores, seen.classes, seen.truths)
+    precision, recall, average, present = measures[2], measures[3], measures[5], measures[6]
     return {
         "mAP50": float(average[:, 0].mean()),
         "mAP50-95": float(average.mean()),
@@ -186,28 +228,31 @@ def _average_precision(
     }
 
 
-def _accuracy(
-    found: Sequence[Sequence[Detection]], truths: Sequence[Sequence[Detection]], network: Network
-) -> dict[str, float]:
-    """Share of right answers: of images with one choice, of each class on each image where several go together."""
+def _right(scored: Sequence[Detection], truth: Sequence[Detection], network: Network) -> dict[int, list[bool]]:
+    """Class → whether the answers about one image are right: one for each choice, or for each class where several
+    go together."""
+    chosen = {each.cls for each in truth}
+    sums: dict[int, float] = defaultdict(float)
+    for each in scored:
+        sums[each.cls] = max(sums[each.cls], each.score) if network.multiple else sums[each.cls] + each.score
+    if network.multiple:
+        return {cls: [(sums[cls] >= 0.5) == (cls in chosen)] for cls in range(len(network.classes))}
+    best = max(sums, key=lambda index: sums[index]) if sums else None
+    return {cls: [cls == best] for cls in chosen}
+
+
+def _accuracy(images: Sequence[Mapping[int, Sequence[bool]]], classes: Sequence[str]) -> dict[str, float]:
+    """Share of right answers, over all and for each class."""
     right: dict[int, list[bool]] = defaultdict(list)
-    for scored, truth in zip(found, truths, strict=True):
-        chosen = {each.cls for each in truth}
-        sums: dict[int, float] = defaultdict(float)
-        for each in scored:
-            sums[each.cls] = max(sums[each.cls], each.score) if network.multiple else sums[each.cls] + each.score
-        if network.multiple:
-            for cls in range(len(network.classes)):
-                right[cls].append((sums[cls] >= 0.5) == (cls in chosen))
-        else:
-            for cls in chosen:
-                right[cls].append(bool(sums) and max(sums, key=lambda index: sums[index]) == cls)
-    answers = [each for each_class in right.values() for each in each_class]
-    if not answers:
+    for image in images:
+        for cls, answers in image.items():
+            right[cls] += answers
+    every = [each for each_class in right.values() for each in each_class]
+    if not every:
         return nothing("classify")
     return {
-        "accuracy": float(np.mean(answers)),
-        **{f"accuracy/{network.classes[cls]}": float(np.mean(each)) for cls, each in sorted(right.items())},
+        "accuracy": float(np.mean(every)),
+        **{f"accuracy/{classes[cls]}": float(np.mean(each)) for cls, each in sorted(right.items())},
     }
 
 

@@ -7,7 +7,10 @@ several on one task ground truth wins, then the newest.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +18,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from backend.fit.triggers import Progress
+from backend.fit.triggers import KEPT, Progress, by_itself
+from backend.labels.schema import PATH_SEPARATOR
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store import Store
 from backend.tables import jobs as jobs_table
 from backend.tables import ledger as table
 from backend.tables import projects
+
+RECENT_JOBS = 500
+"""Trainings of a project that are looked at, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,21 @@ def content_hash(data: Mapping[str, Any], result: Sequence[Mapping[str, Any]]) -
     regions = [{key: value for key, value in region.items() if key != "id"} for region in result]
     text = json.dumps([data, regions], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def label_counts(results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    """How often annotations use each label: regions of any control, choices, and the paths of a taxonomy."""
+    counted: Counter[str] = Counter()
+    for result in results:
+        for region in result:
+            value = region.get("value")
+            labels = value.get(region.get("type")) if isinstance(value, Mapping) else None
+            for label in labels if isinstance(labels, list) else ():
+                if isinstance(label, str):
+                    counted[label] += 1
+                elif isinstance(label, list) and label and all(isinstance(part, str) for part in label):
+                    counted[PATH_SEPARATOR.join(label)] += 1
+    return dict(counted)
 
 
 class Ledger:
@@ -95,18 +117,33 @@ class Ledger:
                     count().filter(table.c.content.is_distinct_from(table.c.seen)),
                 ).where(table.c.uid == uid)
             ).one()
-            ended = db.execute(
-                sa.select(jobs_table.c.status, jobs_table.c.finished_at)
-                .where(jobs_table.c.uid == uid, jobs_table.c.finished_at.is_not(None))
-                .order_by(jobs_table.c.finished_at.desc())
-                .limit(20)
+            jobs = db.execute(
+                sa.select(jobs_table)
+                .where(jobs_table.c.uid == uid)
+                .order_by(jobs_table.c.created_at.desc())
+                .limit(RECENT_JOBS)
             ).all()
-        failures = 0
-        for row in ended:
-            if row.status != "failed":
-                break
-            failures += 1
-        return Progress(labelled, new, seen, failures, ended[0].finished_at if failures else 0.0)
+            objects: dict[str, int] = {}
+            if not any(job.version for job in jobs):
+                results = db.scalars(
+                    sa.select(table.c.result).where(table.c.uid == uid, table.c.annotation_id.is_not(None))
+                )
+                objects = label_counts(results)
+        ended = sorted((job for job in jobs if job.finished_at is not None), key=_end, reverse=True)
+        failed = list(itertools.takewhile(lambda job: job.status == "failed", ended))
+        done = (job for job in ended if job.status == "done")
+        alone = [job for job in jobs if by_itself(job.reason)]
+        return Progress(
+            labelled,
+            new,
+            seen,
+            failures=len(failed),
+            failed_at=failed[0].finished_at if failed else 0.0,
+            rejected=sum(1 for _ in itertools.takewhile(lambda job: KEPT in job.message, done)),
+            objects=objects,
+            began=tuple(job.created_at for job in alone),
+            ended_at=max((job.finished_at for job in alone if job.finished_at is not None), default=-math.inf),
+        )
 
     def mark_seen(self, uid: str, contents: Mapping[int, str]) -> None:
         """Remember what a finished training was taught: task id → content."""
@@ -114,6 +151,10 @@ class Ledger:
             db.execute(table.update().where(table.c.uid == uid).values(seen=None))
             for task_id, content in contents.items():
                 db.execute(table.update().where(table.c.uid == uid, table.c.task_id == task_id).values(seen=content))
+
+
+def _end(job: Any) -> float:
+    return float(job.finished_at)
 
 
 def _row(task: TaskRecord) -> dict[str, Any]:

@@ -20,7 +20,8 @@ def split_key(reference: str) -> str:
 def is_held_out(key: str, share: float) -> bool:
     """True for about `share` of all keys, and for one key always the same.
 
-    A pure function of the key, so an image never changes sides when others come or go.
+    The key is that of the image's group (see `backend.fit.duplicates`), which never changes, so an image never
+    changes sides when others come or go.
     """
     digest = hashlib.sha256(key.encode()).digest()
     return int.from_bytes(digest[:8]) < share * 2**64

@@ -252,11 +252,18 @@ def _fit_into(trainer: Any, seconds: float) -> None:
 
 
 def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
-    """Metrics of one candidate and of the model in service (None without one) on the hold-out."""
+    """One candidate and the model in service on the hold-out.
+
+    Returns:
+        `candidate` and `champion` (None without one): their metrics; `difference`: between them, as an interval (None
+        without a champion or a hold-out); `objects`: label → its true objects; `holdout`: number of images; `seconds`
+        and `epochs` of the training.
+    """
     import cv2
 
+    from backend.fit.bootstrap import difference
     from backend.fit.dataset import objects_of
-    from backend.fit.evaluate import evaluate, nothing
+    from backend.fit.evaluate import Measured, measured
     from backend.fit.ledger import Example
     from backend.labels.geometry import ImageSize
     from backend.predict.engine.torch import TorchDetector
@@ -277,7 +284,7 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     ]
     index = {label: position for position, label in enumerate(network.classes)}
 
-    def score(weights: str, size: int, known: Network) -> dict[str, float]:
+    def score(weights: str, size: int, known: Network) -> Measured:
         detector = TorchDetector(
             Path(weights),
             names=known.classes if known.own else None,
@@ -288,21 +295,26 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
             max_regions=spec.max_regions,
         )
         if detector.task != network.task and (network.task != "detect" or detector.task == "classify"):
-            return nothing(network.task)
+            return measured(None, {}, images, truths, network)
         found = _labels(detector.names, todo, spec, own=known.own)
         labels = {cls: index[label] for cls, label in found.items()}
         points = None
         if known.own and known.points:
             theirs = {point.label: point.index for point in known.points}
             points = {point.index: theirs[point.label] for point in network.points if point.label in theirs}
-        return evaluate(detector, labels, images, truths, network, points) if labels else nothing(network.task)
+        return measured(detector if labels else None, labels, images, truths, network, points)
 
     best = str(folder / "run" / "weights" / "best.pt")
     opponent = network_from(todo.opponent_network) if todo.opponent else None
     progress = json.loads((folder / "progress.json").read_text())
+    candidate = score(best, todo.image_size, network)
+    champion = None if opponent is None else score(todo.opponent, todo.opponent_size, opponent)
+    interval = difference(candidate.evidence, champion.evidence, seed=0) if champion is not None and images else None
     return {
-        "candidate": score(best, todo.image_size, network),
-        "champion": None if opponent is None else score(todo.opponent, todo.opponent_size, opponent),
+        "candidate": candidate.metrics,
+        "champion": None if champion is None else champion.metrics,
+        "difference": None if interval is None else asdict(interval),
+        "objects": candidate.objects,
         "holdout": len(held_out),
         "seconds": _seconds(folder),
         "epochs": progress["epoch"],

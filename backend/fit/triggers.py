@@ -3,22 +3,63 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from backend.settings import Settings
 
 GROWTH = 0.2
 """Share of what is known that must be new before the next training."""
+
+PATIENCE = 1.5
+MOST_PATIENCE = 4.0
+"""By how much each candidate in a row that was not better raises what must be new, and all of them at most."""
+
+ENOUGH = 3
+"""Times the minimum of labelled tasks after which the first training waits for rare labels no more."""
 
 FIRST_RETRY = 60.0
 LAST_RETRY = 3600.0
 """Seconds to wait after one failed training and, doubling each time, at most."""
 
+HOUR = 3600.0
+
+KEPT = "kept, not promoted"
+"""In the message of a finished training whose version does not serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What starts a training by itself.
+
+    `min_new_annotations` are the fewest; `min_per_class` the objects of each label in use before the first training;
+    `cooldown` the seconds after one that began by itself; `max_trainings_per_hour` the most of those.
+    """
+
+    min_new_annotations: int
+    min_per_class: int = 0
+    cooldown: float = 0.0
+    max_trainings_per_hour: int = 1_000_000
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        return cls(
+            settings.min_new_annotations,
+            settings.min_per_class,
+            settings.cooldown,
+            settings.max_trainings_per_hour,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A project's ledger in numbers.
+    """A project's ledger and trainings in numbers; times are epoch seconds.
 
     `labelled` tasks have an annotation that teaches; `new` tasks have another one, or none any more, since the
     last finished training, which saw `seen`. `failures` trainings in a row failed, the last one at `failed_at`.
+    `rejected` versions in a row were not better than the one in service. `objects` counts the objects of each label
+    that is in use, as long as there is no version; then it is empty. `began` are the times, newest first, at which
+    trainings began by themselves, and the last such one ended at `ended_at`.
     """
 
     labelled: int
@@ -26,6 +67,10 @@ class Progress:
     seen: int
     failures: int = 0
     failed_at: float = 0.0
+    rejected: int = 0
+    objects: Mapping[str, int] = field(default_factory=dict)
+    began: tuple[float, ...] = ()
+    ended_at: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +79,19 @@ class Trigger:
     reason: str
 
 
-def annotations_needed(seen: int, minimum: int) -> int:
-    """New annotations that start a training: `minimum` at first, later 20 % more, at least `minimum`."""
-    return max(minimum, math.ceil(GROWTH * seen))
+def by_itself(reason: str) -> bool:
+    """Whether a job with this reason was started by the trigger, and not asked for by a person."""
+    return not reason.startswith("asked for ")
+
+
+def annotations_needed(seen: int, minimum: int, rejected: int = 0) -> int:
+    """New annotations that start a training: `minimum` at first, later 20 % more, at least `minimum`.
+
+    Each of the last versions in a row that was `rejected` makes it half as many again, all of them at most four
+    times as many: as much news as before made nothing better.
+    """
+    usual = max(minimum, math.ceil(GROWTH * seen))
+    return math.ceil(usual * min(MOST_PATIENCE, PATIENCE ** min(rejected, 16)))
 
 
 def retry_at(progress: Progress) -> float:
@@ -46,13 +101,33 @@ def retry_at(progress: Progress) -> float:
     return progress.failed_at + min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(progress.failures - 1, 16))
 
 
-def should_train(progress: Progress, minimum: int, now: float) -> Trigger:
-    """Whether to train now, and the reason in words that a person reads in `yoloop doctor`."""
-    needed = annotations_needed(progress.seen, minimum)
+def should_train(progress: Progress, rules: Rules, now: float) -> Trigger:
+    """Whether to train now, and the reason in words that a person reads in `yoloop status`."""
+    needed = annotations_needed(progress.seen, rules.min_new_annotations, progress.rejected)
+    after = ""
+    if progress.rejected:
+        versions = "version was" if progress.rejected == 1 else f"{progress.rejected} versions were"
+        after = f" (more than usual, as the last {versions} not better)"
     if not progress.labelled:
         return Trigger(False, "no submitted annotation yet")
     if progress.new < needed:
-        return Trigger(False, f"{progress.new} of {needed} new annotations")
+        return Trigger(False, f"{progress.new} of {needed} new annotations{after}")
+    if (rare := _rare(progress, rules)) is not None:
+        return Trigger(False, f"label '{rare}' has {progress.objects[rare]} of {rules.min_per_class} objects")
     if now < (at := retry_at(progress)):
         return Trigger(False, f"the last training failed; next try in {at - now:.0f} s")
-    return Trigger(True, f"{progress.new} new annotations")
+    if now < (at := progress.ended_at + rules.cooldown):
+        return Trigger(False, f"the last training has just ended; next one in {at - now:.0f} s")
+    recent = [began for began in progress.began if began > now - HOUR]
+    if len(recent) >= (most := rules.max_trainings_per_hour):
+        wait = sorted(recent, reverse=True)[most - 1] + HOUR - now
+        return Trigger(False, f"{len(recent)} trainings began within an hour; next one in {wait:.0f} s")
+    return Trigger(True, f"{progress.new} new annotations{after}")
+
+
+def _rare(progress: Progress, rules: Rules) -> str | None:
+    """The rarest label that the first training waits for."""
+    if progress.labelled >= ENOUGH * rules.min_new_annotations:
+        return None
+    few = (label for label, count in sorted(progress.objects.items()) if count < rules.min_per_class)
+    return min(few, key=lambda label: progress.objects[label], default=None)

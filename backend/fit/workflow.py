@@ -24,15 +24,17 @@ from backend.fit.process import run_training
 from backend.fit.recipe import image_size
 from backend.fit.sync import sync
 from backend.fit.train import NetworkSpec, Spec
+from backend.fit.triggers import KEPT
 from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import TAG, Part, dump, network_from, parts_of
 from backend.predict.base_model import find_base_model, yaml_for
+from backend.predict.sampling import strategy_of
 from backend.predict.served import own_suggestions
 from backend.services import Services
 from backend.store import Project
-from model_registry import RegistryError, Version, decide, decide_together
+from model_registry import Decision, RegistryError, Version, decide, decide_together
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +45,18 @@ class Training:
     Args:
         services: the worker's.
         step: runs a function so that its outcome survives a crash: `step(name, function)`.
+        read: brings the ledger in step with Label Studio; a replay, whose ledger is written by hand, reads nothing.
     """
 
-    def __init__(self, services: Services, step: Callable[[str, Callable[[], Any]], Any]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        step: Callable[[str, Callable[[], Any]], Any],
+        read: Callable[..., object] = sync,
+    ) -> None:
         self._services = services
         self._step = step
+        self._read = read
 
     def run(self, job_id: str) -> str:
         """Train, judge and promote. Returns the job's final status; it never raises what a job can be told."""
@@ -79,7 +88,7 @@ class Training:
     def _prepare(self, job: Job) -> dict[str, str]:
         """Sync, write the dataset and the training's spec. Returns task id → content of what will be learned."""
         self._tell(job, "reading Label Studio")
-        sync(self._services, job.uid, time.time(), deletions=True)
+        self._read(self._services, job.uid, time.time(), deletions=True)
         project = self._services.store.project(job.uid)
         assert project is not None
         schema = parse_label_config(project.label_config).require()
@@ -196,7 +205,9 @@ class Training:
                 "parent": spec.parent_version,
                 "classes": json.dumps(list(dict.fromkeys(name for part in parts for name in part.network.classes))),
                 "fingerprint": fingerprint(
-                    own_suggestions(schema, parts, pinned), self._services.settings.score_threshold
+                    own_suggestions(schema, parts, pinned),
+                    self._services.settings.score_threshold,
+                    strategy_of(schema, self._services.settings.sampling),
                 ),
                 "train_images": str(sum(each.train_images for each in spec.networks)),
                 "holdout_images": str(sum(each["holdout"] for each in result["networks"])),
@@ -230,9 +241,11 @@ class Training:
         registry = self._services.registry
         version = registry.version(job.uid, number)
         spec = Spec.load(self.folder(job.id))
-        decisions = {}
+        decisions: dict[str, tuple[Decision, bool]] = {}
         for each, measured in zip(spec.networks, result["networks"], strict=True):
             network, opponent = network_from(each.network), each.opponent_network
+            # A training that an earlier release began says neither of these.
+            difference, objects = measured.get("difference"), measured.get("objects")
             decisions[network.key] = (
                 decide(
                     measured["candidate"],
@@ -241,15 +254,22 @@ class Training:
                     same_classes=not (opponent and opponent["own"])
                     or (set(opponent["classes"]) == set(network.classes)),
                     metric=metric_of(network.task),
+                    interval=None if difference is None else (difference["low"], difference["high"]),
+                    objects=objects,
+                    max_class_drop=self._services.settings.max_class_drop,
                 ),
                 measured["champion"] is not None,
             )
         decision = decide_together(decisions)
+        alone = {
+            key: {"promote": each.promote, "rule": each.rule, **each.numbers} for key, (each, _) in decisions.items()
+        }
+        registry.note(job.uid, number, "gate", json.dumps({"promote": decision.promote, "networks": alone}))
         if decision.promote:
             registry.promote(job.uid, number, decision.reason)
         else:
             registry.reject(job.uid, number, decision.reason)
-        return f"{version.name} {'promoted' if decision.promote else 'kept, not promoted'}: {decision.reason}"
+        return f"{version.name} {'promoted' if decision.promote else KEPT}: {decision.reason}"
 
     def _finish(self, job: Job, learned: dict[str, str], number: int, message: str) -> None:
         self._services.ledger.mark_seen(job.uid, {int(task_id): content for task_id, content in learned.items()})

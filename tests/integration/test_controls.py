@@ -22,6 +22,7 @@ from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import TAG, Part, dump, parts_of
+from backend.predict.sampling import FLOOR
 from backend.predict.served import own_suggestions
 from backend.serving import Serving
 from model_registry import RegistryError, Version
@@ -159,8 +160,8 @@ def test_controls_on_one_image_share_its_pass(client: FlaskClient, passes: list[
     entry = answer(client, both)
     assert said(entry) == {"boxes": {"Disc": 0.9, "Triangle": 0.1}, "round": {"Disc": 0.9}}
     assert {region["type"] for region in entry["result"]} == {"rectanglelabels", "ellipselabels"}
-    # Once, at the lower of the thresholds.
-    assert [conf for _, conf in passes] == [0.05]
+    # Once, and deep enough to know what was nearly suggested.
+    assert [conf for _, conf in passes] == [FLOOR["detect"]]
 
 
 def test_a_control_can_be_left_alone(client: FlaskClient) -> None:

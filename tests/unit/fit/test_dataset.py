@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,24 @@ def sides(server: Server) -> tuple[list[str], list[str]]:
     return [server.url + path for path in paths if path not in judge], [server.url + path for path in judge]
 
 
+def photo(number: int, quality: int = 90) -> bytes:
+    """A JPEG of 100 × 50 pixels, unlike those of other numbers."""
+    coarse = np.random.default_rng(number).integers(0, 256, (5, 10, 3), dtype=np.uint8)
+    return encoded(Image.fromarray(coarse).resize((100, 50)), "JPEG", quality=quality)
+
+
+def sides_in(folder: Path) -> dict[int, str]:
+    """Task → side, as the manifest tells, which must be that of the files."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    told = {each["task"]: each["side"] for each in manifest["images"]}
+    files = {
+        int(path.stem.partition("-")[0]): path.parent.name
+        for path in (folder / "network-0" / "images").rglob("*-image-0.*")
+    }
+    assert files.items() <= told.items()
+    return told
+
+
 def only(dataset: Dataset) -> NetworkData:
     (found,) = dataset.networks
     return found
@@ -114,9 +133,8 @@ def test_the_hold_out_judges_and_never_teaches(
     services: Services, project: Project, server: Server, tmp_path: Path
 ) -> None:
     teach, judge = sides(server)
-    jpeg = encoded(Image.new("RGB", (100, 50)), "JPEG")
-    for url in teach + judge:
-        server.routes[url.removeprefix(server.url)] = answer(jpeg)
+    for number, url in enumerate(teach + judge):
+        server.routes[url.removeprefix(server.url)] = answer(photo(number))
     examples = [example(number, url, [box()]) for number, url in enumerate(teach + judge)]
     make(services, project, examples, tmp_path / "job")
     held_out = json.loads((tmp_path / "job" / "network-0" / "holdout.json").read_text())
@@ -223,3 +241,55 @@ def test_one_side_stands_in_for_an_empty_other(
         config = json.loads((folder / "data.yaml").read_text())
         assert len(list((folder / config["val"]).iterdir())) == 1
         assert len((tmp_path / "job" / "network-0" / "train.txt").read_text().splitlines()) == 1
+
+
+class TestNearDuplicates:
+    def test_they_are_on_the_side_of_the_first(
+        self, services: Services, project: Project, server: Server, tmp_path: Path
+    ) -> None:
+        teach, judge = sides(server)
+        # Task 0's image teaches by its name and task 5's judges; the others are copies whose names say otherwise.
+        urls = [teach[0], *judge[:4], judge[4], *teach[1:5]]
+        for number, url in enumerate(urls):
+            data = photo(0 if number < 5 else 1, quality=90 - 8 * number)
+            server.routes[url.removeprefix(server.url)] = answer(data)
+        examples = [example(number, url, [box()]) for number, url in enumerate(urls)]
+        make(services, project, examples[::-1], tmp_path / "job")
+        expected = {number: "train" if number < 5 else "holdout" for number in range(10)}
+        assert sides_in(tmp_path / "job") == expected
+        held_out = json.loads((tmp_path / "job" / "network-0" / "holdout.json").read_text())
+        assert sorted(Path(each["image"]).stem for each in held_out) == [f"{number}-image-0" for number in range(5, 10)]
+
+    def test_a_side_stays_when_others_come(
+        self, services: Services, project: Project, server: Server, tmp_path: Path
+    ) -> None:
+        teach, judge = sides(server)
+        for number, url in enumerate([teach[0], judge[0]]):
+            server.routes[url.removeprefix(server.url)] = answer(photo(0, quality=90 - 10 * number))
+        later = [example(7, judge[0], [box()])]
+        make(services, project, later, tmp_path / "first")
+        assert sides_in(tmp_path / "first") == {7: "holdout"}
+        # A task of a lower number: it would have been the first, and goes to the side that is taken.
+        make(services, project, [example(3, teach[0], [box()]), *later], tmp_path / "second")
+        assert sides_in(tmp_path / "second") == {3: "holdout", 7: "holdout"}
+        make(services, project, [example(3, teach[0], [box()])], tmp_path / "third")
+        assert sides_in(tmp_path / "third") == {3: "holdout"}
+
+    def test_an_image_that_is_not_read_keeps_its_side(
+        self, services: Services, project: Project, server: Server, tmp_path: Path
+    ) -> None:
+        teach, judge = sides(server)
+        urls = [teach[0], judge[0], *teach[1:9]]
+        for number, url in enumerate(urls):
+            data = photo(0, quality=90 - 10 * number) if number < 2 else photo(number)
+            server.routes[url.removeprefix(server.url)] = answer(data)
+        examples = [example(number, url, [box()]) for number, url in enumerate(urls)]
+        make(services, project, examples, tmp_path / "first")
+        assert sides_in(tmp_path / "first")[1] == "train"
+        server.routes[judge[0].removeprefix(server.url)] = answer(b"junk")
+        shutil.rmtree(services.settings.root / "cache")
+        fresh = Services(services.settings)
+        dataset = make(fresh, project, examples, tmp_path / "second")
+        fresh.close()
+        assert set(dataset.unreadable) == {1}
+        assert sides_in(tmp_path / "second") == dict.fromkeys(range(10), "train")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.fit.bootstrap import difference
 from backend.fit.evaluate import (
     THRESHOLDS,
     evaluate,
@@ -15,6 +16,7 @@ from backend.fit.evaluate import (
     keypoint_similarity,
     mask_iou,
     match,
+    measured,
     rotated_iou,
 )
 from backend.labels.geometry import Box, Detection, ImageSize, Mask, Point, RotatedBox
@@ -312,3 +314,57 @@ class TestChoices:
         network = Network("classify:c", "classify", ("Red", "Round", "Big"), multiple=True)
         metrics = measure([self.scored(0.9, 0.6, 0.2)], [true([A, A], [0, 2])], network=network)
         assert metrics["accuracy"] == pytest.approx(1 / 3)
+
+
+class TestEvidence:
+    """What a bootstrap draws from says the same as the metrics, and counts what they rest on."""
+
+    ONCE = np.ones((2, 1), np.float32)
+
+    def two(self) -> list[Image]:
+        return [np.full((1, 1, 3), number, np.uint8) for number in range(2)]
+
+    @settings(deadline=None, max_examples=50)
+    @given(images())
+    def test_of_objects(self, given: tuple[list[list[Detection]], list[list[Detection]]]) -> None:
+        found, truths = given
+        pictures = [np.full((1, 1, 3), number, np.uint8) for number in range(len(found))]
+        said = measured(Prepared(found), IDENTITY, pictures, truths, DETECT)
+        assert said.metrics == measure(found, truths)
+        once = np.ones((len(found), 1), np.float32)
+        assert said.evidence.metric(once)[0] == pytest.approx(said.metrics["mAP50-95"], abs=0.01)
+        alone = [
+            evaluate(Prepared(found), IDENTITY, [each], [truth], DETECT)
+            for each, truth in zip(pictures, truths, strict=True)
+        ]
+        weights = np.eye(len(found), dtype=np.float32)
+        assert said.evidence.metric(weights) == pytest.approx([each["mAP50-95"] for each in alone], abs=0.01)
+        assert sum(said.objects.values()) == sum(map(len, truths))
+        assert all(count > 0 for count in said.objects.values())
+
+    def test_of_choices(self) -> None:
+        network = Network("classify:c", "classify", ("Red", "Round", "Big"), multiple=True)
+        found = [[Detection(0, 0.9, A)], [Detection(0, 0.9, A), Detection(1, 0.8, A)]]
+        said = measured(Prepared(found), IDENTITY, self.two(), [true([A, A], [0, 2]), true([A, A], [0, 1])], network)
+        assert said.evidence.metric(self.ONCE)[0] == pytest.approx(said.metrics["accuracy"]) == pytest.approx(5 / 6)
+        assert said.evidence.metric(np.eye(2, dtype=np.float32)) == pytest.approx([2 / 3, 1])
+        assert said.objects == {"Red": 2, "Round": 1, "Big": 1}
+
+    @pytest.mark.parametrize(
+        ("network", "metric"),
+        [
+            (DETECT, "mAP50-95"),
+            (Network("classify:c", "classify", CLASSES), "accuracy"),
+            (Network("classify:c", "classify", CLASSES, multiple=True), "accuracy"),
+        ],
+    )
+    def test_without_a_detector_all_is_missed(self, network: Network, metric: str) -> None:
+        truths = [true([A], [0]), true([B], [1])]
+        said = measured(None, {}, self.two(), truths, network)
+        assert said.metrics[metric] == 0
+        assert said.evidence.metric(self.ONCE)[0] == 0
+        assert said.objects == {"Disc": 1, "Square": 1}
+        best = measured(
+            Prepared([[Detection(0, 0.9, A)], [Detection(1, 0.9, B)]]), IDENTITY, self.two(), truths, network
+        )
+        assert difference(best.evidence, said.evidence, seed=0).low > 0.9

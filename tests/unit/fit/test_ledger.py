@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.fit.jobs import Jobs
-from backend.fit.ledger import Example, Ledger, content_hash, teaching_annotation
+from backend.fit.ledger import Example, Ledger, content_hash, label_counts, teaching_annotation
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store import Store
 
@@ -213,6 +214,80 @@ class TestProgress:
         progress = ledger.progress(UID)
         assert (progress.failures, progress.failed_at) == (2, 4.0)
         assert ledger.progress(OTHER).failures == 0
+
+    def test_versions_in_a_row_that_were_not_better(self, ledger: Ledger, store: Store) -> None:
+        jobs = Jobs(store)
+        ended = [
+            ("done", "v1 kept, not promoted: bad"),
+            ("done", "v2 promoted: good"),
+            ("done", "v3 kept, not promoted: bad"),
+            ("failed", "The trainer ended."),
+            ("cancelled", "The training was cancelled."),
+            ("done", "v4 kept, not promoted: bad"),
+        ]
+        for now, (status, message) in enumerate(ended):
+            job, _ = jobs.request(UID, "why", float(now))
+            jobs.finish(job.id, status, message, now + 0.5, message.partition(" ")[0])
+        assert ledger.progress(UID).rejected == 2
+        assert ledger.progress(OTHER).rejected == 0
+
+    def test_trainings_that_began_by_themselves(self, ledger: Ledger, store: Store) -> None:
+        assert ledger.progress(UID).ended_at == float("-inf")
+        jobs = Jobs(store)
+        reasons = ["10 new annotations", "asked for in Label Studio", "20 new annotations", "asked for at the command"]
+        for number, reason in enumerate(reasons):
+            job, _ = jobs.request(UID, reason, 100.0 * number)
+            jobs.finish(job.id, "done", "", 100.0 * number + 50)
+        jobs.request(UID, "30 new annotations", 400.0)
+        progress = ledger.progress(UID)
+        assert progress.began == (400.0, 200.0, 0.0)
+        assert progress.ended_at == 250.0
+
+    def test_labels_are_counted_until_there_is_a_version(self, ledger: Ledger, store: Store) -> None:
+        square = region(2, value={"x": 1, "rectanglelabels": ["Square"]})
+        ledger.update(UID, [task(1, annotation(10, result=[region(1), region(1), square])), task(2)], 5.0)
+        assert ledger.progress(UID).objects == {"Disc": 2, "Square": 1}
+        ledger.update(UID, [task(2, annotation(20)), task(3, annotation(30, skipped=True))], 6.0)
+        assert ledger.progress(UID).objects == {"Disc": 3, "Square": 1}
+        ledger.update(UID, [task(1)], 7.0)
+        assert ledger.progress(UID).objects == {"Disc": 1}
+        jobs = Jobs(store)
+        job, _ = jobs.request(UID, "why", 1.0)
+        jobs.finish(job.id, "failed", "", 2.0)
+        assert ledger.progress(UID).objects == {"Disc": 1}
+        job, _ = jobs.request(UID, "why", 3.0)
+        jobs.finish(job.id, "done", "", 4.0, "v1")
+        assert ledger.progress(UID).objects == {}
+
+
+@pytest.mark.parametrize(
+    ("region", "counted"),
+    [
+        ({"type": "rectanglelabels", "value": {"x": 1, "rectanglelabels": ["A", "B"]}}, {"A": 1, "B": 1}),
+        ({"type": "polygonlabels", "value": {"points": [[1, 2]], "polygonlabels": ["A"]}}, {"A": 1}),
+        ({"type": "brushlabels", "value": {"rle": [1, 2], "brushlabels": ["A"]}}, {"A": 1}),
+        ({"type": "labels", "value": {"labels": ["A"]}}, {"A": 1}),
+        ({"type": "choices", "value": {"choices": ["A"]}}, {"A": 1}),
+        ({"type": "taxonomy", "value": {"taxonomy": [["Land", "Meadow"], ["Sea"]]}}, {"Land / Meadow": 1, "Sea": 1}),
+        ({"type": "rectangle", "value": {"x": 1}}, {}),
+        ({"type": "textarea", "value": {"text": ["A"]}}, {}),
+        ({"type": "rating", "value": {"rating": 3}}, {}),
+        ({"type": "relation", "from_id": "a", "to_id": "b"}, {}),
+        ({"type": "choices", "value": {"choices": [None, 3, [], [1]]}}, {}),
+        ({}, {}),
+    ],
+)
+def test_labels_of_every_control_are_counted(region: dict[str, Any], counted: dict[str, int]) -> None:
+    assert label_counts([[region], []]) == counted
+    assert label_counts([[region, region], [region]]) == {label: 3 * count for label, count in counted.items()}
+
+
+def test_ten_thousand_tasks_are_counted_soon(ledger: Ledger) -> None:
+    regions = [region(number) for number in range(5)]
+    ledger.update(UID, [task(number, annotation(number, result=regions)) for number in range(10_000)], 5.0)
+    began = time.process_time()
+    assert ledger.progress(UID).objects == {"Disc": 50_000}
+    assert time.process_time() - began < 2
 
 
 def test_the_ledger_needs_no_sdk() -> None:

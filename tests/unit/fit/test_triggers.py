@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.fit.triggers import Progress, annotations_needed, retry_at, should_train
+from backend.fit.triggers import Progress, Rules, annotations_needed, by_itself, retry_at, should_train
+from backend.settings import Settings
 
 COUNT = st.integers(0, 100_000)
+SECOND = st.integers(0, 10_000)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def test_a_fifth_more_and_at_least_the_minimum(seen: int, minimum: int, needed: 
     ],
 )
 def test_when_to_train(progress: Progress, train: bool, reason: str) -> None:
-    trigger = should_train(progress, 10, now=1000.0)
+    trigger = should_train(progress, Rules(10), now=1000.0)
     assert (trigger.train, trigger.reason) == (train, reason)
 
 
@@ -42,9 +44,111 @@ def test_failures_wait_longer_each_time_up_to_an_hour() -> None:
     assert retry_at(Progress(1, 1, 0, 10**6, 0.0)) == 3600
 
 
-@given(labelled=COUNT, new=COUNT, seen=COUNT, minimum=st.integers(1, 1000))
-def test_more_news_never_stops_a_training(labelled: int, new: int, seen: int, minimum: int) -> None:
-    before = should_train(Progress(labelled, new, seen), minimum, 0.0)
-    after = should_train(Progress(labelled, new + 1, seen), minimum, 0.0)
+@pytest.mark.parametrize(("rejected", "needed"), [(0, 20), (1, 30), (2, 45), (3, 68), (4, 80), (5, 80), (10**6, 80)])
+def test_versions_that_were_not_better_ask_for_more_news(rejected: int, needed: int) -> None:
+    assert annotations_needed(100, 10, rejected) == needed
+    trigger = should_train(Progress(200, needed - 1, 100, rejected=rejected), Rules(10), 0.0)
+    assert not trigger.train
+    assert trigger.reason.startswith(f"{needed - 1} of {needed} new annotations")
+    assert should_train(Progress(200, needed, 100, rejected=rejected), Rules(10), 0.0).train
+
+
+def test_it_says_why_it_asks_for_more() -> None:
+    one = should_train(Progress(50, 12, 10, rejected=1), Rules(10), 0.0)
+    assert one.reason == "12 of 15 new annotations (more than usual, as the last version was not better)"
+    several = should_train(Progress(50, 30, 10, rejected=2), Rules(10), 0.0)
+    assert several.train
+    assert several.reason == "30 new annotations (more than usual, as the last 2 versions were not better)"
+
+
+class TestRareLabels:
+    RULES = Rules(10, min_per_class=3)
+
+    @pytest.mark.parametrize(
+        ("objects", "reason"),
+        [
+            ({"Car": 1}, "label 'Car' has 1 of 3 objects"),
+            ({"Bus": 9, "Car": 2, "Dog": 1}, "label 'Dog' has 1 of 3 objects"),
+            ({"Car": 1, "Bus": 1}, "label 'Bus' has 1 of 3 objects"),
+        ],
+    )
+    def test_the_first_training_waits_for_them(self, objects: dict[str, int], reason: str) -> None:
+        trigger = should_train(Progress(12, 12, 0, objects=objects), self.RULES, 0.0)
+        assert (trigger.train, trigger.reason) == (False, reason)
+
+    def test_but_not_for_ever(self) -> None:
+        assert not should_train(Progress(29, 29, 0, objects={"Car": 1}), self.RULES, 0.0).train
+        assert should_train(Progress(30, 30, 0, objects={"Car": 1}), self.RULES, 0.0).train
+
+    def test_enough_is_enough(self) -> None:
+        assert should_train(Progress(10, 10, 0, objects={"Car": 3, "Bus": 4}), self.RULES, 0.0).train
+        assert should_train(Progress(10, 10, 0, objects={"Car": 1}), Rules(10, min_per_class=0), 0.0).train
+
+    def test_too_few_annotations_are_told_first(self) -> None:
+        assert should_train(Progress(4, 4, 0, objects={"Car": 1}), self.RULES, 0.0).reason == "4 of 10 new annotations"
+
+
+def test_a_training_has_some_time_to_itself() -> None:
+    rules, progress = Rules(10, cooldown=30.0), Progress(50, 20, 10, ended_at=990.0)
+    waits = should_train(progress, rules, 1000.0)
+    assert (waits.train, waits.reason) == (False, "the last training has just ended; next one in 20 s")
+    assert should_train(progress, rules, 1020.0).train
+
+
+def test_so_many_trainings_an_hour() -> None:
+    rules = Rules(10, max_trainings_per_hour=3)
+    progress = Progress(50, 20, 10, began=(4000.0, 2000.0, 1000.0, 500.0))
+    waits = should_train(progress, rules, 4100.0)
+    assert (waits.train, waits.reason) == (False, "3 trainings began within an hour; next one in 500 s")
+    assert not should_train(progress, rules, 4599.0).train
+    assert should_train(progress, rules, 4600.0).train
+    assert should_train(Progress(50, 20, 10, began=(4000.0, 2000.0)), rules, 4001.0).train
+
+
+@pytest.mark.parametrize(
+    ("reason", "alone"),
+    [
+        ("asked for in Label Studio", False),
+        ("asked for at the command line", False),
+        ("10 new annotations", True),
+        ("15 new annotations (more than usual, as the last version was not better)", True),
+    ],
+)
+def test_who_started_it(reason: str, alone: bool) -> None:
+    assert by_itself(reason) is alone
+
+
+def test_rules_are_the_settings() -> None:
+    settings = Settings(min_new_annotations=7, min_per_class=2, cooldown=5, max_trainings_per_hour=4)
+    assert Rules.of(settings) == Rules(7, 2, 5.0, 4)
+
+
+@given(
+    labelled=COUNT,
+    new=COUNT,
+    seen=COUNT,
+    rejected=st.integers(0, 30),
+    minimum=st.integers(1, 1000),
+    per_class=st.integers(0, 5),
+    objects=st.dictionaries(st.sampled_from("ABC"), st.integers(1, 6)),
+)
+def test_more_news_never_stops_a_training(
+    labelled: int, new: int, seen: int, rejected: int, minimum: int, per_class: int, objects: dict[str, int]
+) -> None:
+    rules = Rules(minimum, min_per_class=per_class)
+    before = should_train(Progress(labelled, new, seen, rejected=rejected, objects=objects), rules, 0.0)
+    after = should_train(Progress(labelled + 1, new + 1, seen, rejected=rejected, objects=objects), rules, 0.0)
     assert after.train or not before.train
-    assert before.train == (labelled > 0 and new >= annotations_needed(seen, minimum))
+    enough = labelled >= 3 * minimum or all(count >= per_class for count in objects.values())
+    assert before.train == (labelled > 0 and new >= annotations_needed(seen, minimum, rejected) and enough)
+
+
+@given(began=st.lists(SECOND, max_size=20), most=st.integers(1, 5), now=SECOND)
+def test_the_time_it_names_is_when_it_goes_on(began: list[int], most: int, now: int) -> None:
+    began = sorted((each for each in began if each <= now), reverse=True)
+    rules, progress = Rules(1, max_trainings_per_hour=most), Progress(1, 1, 0, began=tuple(began))
+    inside = [each for each in began if each > now - 3600]
+    trigger = should_train(progress, rules, now)
+    assert trigger.train == (len(inside) < most)
+    if not trigger.train:
+        assert should_train(progress, rules, inside[most - 1] + 3600).train

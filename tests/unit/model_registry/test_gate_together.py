@@ -31,5 +31,5 @@ def test_several_reasons_name_their_models() -> None:
 def test_choices_are_judged_by_accuracy() -> None:
     decision = decide({"accuracy": 0.7}, {"accuracy": 0.8}, holdout=10, metric="accuracy")
     assert not decision.promote
-    assert "accuracy 0.700 is worse than 0.800" in decision.reason
+    assert "accuracy 0.700 against 0.800" in decision.reason
     assert not decide({"accuracy": 0.0}, None, holdout=10, metric="accuracy").promote

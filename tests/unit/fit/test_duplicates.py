@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from shapes import draw_pictures
+
+from backend.fit.duplicates import LARGEST, MEAN, MOST, Duplicates, Known, are_near, group_all, thumbnail
+from backend.store import Store
+
+Pixels = NDArray[np.uint8]
+UID = "1.100"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Pixels]:
+    drawn = draw_pictures(tmp_path_factory.mktemp("pictures"), 40)
+    return [np.asarray(cv2.imread(str(each.path)), np.uint8) for each in drawn]
+
+
+def as_jpeg(image: Pixels, quality: int) -> Pixels:
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+
+
+def brighter(image: Pixels, levels: int) -> Pixels:
+    return np.clip(image.astype(int) + levels, 0, 255).astype(np.uint8)
+
+
+def moved(image: Pixels, across: int, down: int) -> Pixels:
+    return np.pad(image, ((down, 0), (across, 0), (0, 0)), mode="edge")[: image.shape[0], : image.shape[1]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: image,
+        lambda image: as_jpeg(image, 20),
+        lambda image: as_jpeg(image, 80),
+        lambda image: cv2.resize(image, None, fx=0.5, fy=0.5),
+        lambda image: brighter(image, 8),
+        lambda image: brighter(image, -8),
+        lambda image: moved(image, 1, 0),
+        lambda image: moved(image, 0, 1),
+        lambda image: as_jpeg(brighter(cv2.resize(image, None, fx=0.5, fy=0.5), 8), 50),
+    ],
+)
+def test_a_changed_copy_is_near(pictures: list[Pixels], change: Callable[[Pixels], Pixels]) -> None:
+    assert all(are_near(thumbnail(image), thumbnail(change(image))) for image in pictures)
+
+
+def test_other_pictures_are_not(pictures: list[Pixels]) -> None:
+    thumbnails = [thumbnail(image) for image in pictures]
+    assert not any(are_near(one, other) for n, one in enumerate(thumbnails) for other in thumbnails[:n])
+
+
+def test_a_large_new_object_makes_another_picture(pictures: list[Pixels]) -> None:
+    changed = pictures[0].copy()
+    cv2.rectangle(changed, (40, 40), (80, 80), (0, 0, 255), -1)
+    assert not are_near(thumbnail(pictures[0]), thumbnail(changed))
+
+
+def test_images_of_any_size_have_a_thumbnail() -> None:
+    for height, width in ((1, 1), (5, 300), (16, 16), (2000, 31)):
+        image = np.full((height, width, 3), 77, np.uint8)
+        assert thumbnail(image) == bytes([77]) * 256
+
+
+cells = st.integers(0, 255)
+
+
+@given(level=st.integers(40, 200), change=st.integers(-40, 40), index=st.integers(0, 255))
+def test_one_cell_may_differ_by_less_than_sixteen_levels(level: int, change: int, index: int) -> None:
+    one = bytes([level]) * 256
+    other = bytearray(one)
+    other[index] += change
+    apart = abs(change) * 255 / 256  # a 256th goes into the mean brightness
+    assert are_near(one, bytes(other)) == (apart < LARGEST) == are_near(bytes(other), one)
+
+
+@given(change=st.integers(0, 20))
+def test_all_cells_may_differ_by_four_levels_on_average(change: int) -> None:
+    one = bytes([100]) * 256
+    other = bytes([100 + change * (number % 2) for number in range(256)])
+    assert are_near(one, other) == (change / 2 < MEAN)
+
+
+def noise(seed: int) -> NDArray[np.uint8]:
+    """A thumbnail unlike those of other seeds."""
+    return np.random.default_rng(seed).integers(0, 256, 256, dtype=np.uint8)
+
+
+def near(seed: int, copy: int) -> bytes:
+    """Nearly the same thumbnail for every `copy`."""
+    change = np.random.default_rng((seed, copy)).integers(-2, 3, 256)
+    return np.clip(noise(seed).astype(int) + change, 0, 255).astype(np.uint8).tobytes()
+
+
+thumbnails = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50)), min_size=1, max_size=60, unique=True).map(
+    lambda given: {f"{seed}-{copy}": near(seed, copy) for seed, copy in given}
+)
+
+
+@given(thumbnails)
+def test_groups_are_the_near_ones_twenty_at_a_time(images: dict[str, bytes]) -> None:
+    groups = group_all([], images)
+    assert list(groups) == list(images)
+    for group in set(groups.values()):
+        mine = [key for key in images if groups[key] == group]
+        assert mine[0] == group
+        assert len(mine) <= MOST
+        assert len({key.partition("-")[0] for key in mine}) == 1
+    for seed in range(5):
+        mine = [key for key in images if key.startswith(f"{seed}-")]
+        assert len({groups[key] for key in mine}) == -(-len(mine) // MOST)
+
+
+@given(images=thumbnails, cut=st.integers(0, 60))
+def test_what_comes_later_changes_nothing(images: dict[str, bytes], cut: int) -> None:
+    keys = list(images)
+    first = group_all([], {key: images[key] for key in keys[:cut]})
+    known = [Known(images[key], group) for key, group in first.items()]
+    later = group_all(known, {key: images[key] for key in keys[cut:]})
+    assert first | later == group_all([], images)
+
+
+def test_the_nearest_one_decides() -> None:
+    base = noise(1).astype(int).clip(20, 220)
+    checks = np.indices((16, 16)).sum(axis=0).ravel() % 2
+    far, close, new = ((base + checks * step).astype(np.uint8).tobytes() for step in (6, 1, 0))
+    assert group_all([Known(far, "far"), Known(close, "close")], {"new": new}) == {"new": "close"}
+    assert group_all([Known(close, "close"), Known(far, "far")], {"new": new}) == {"new": "close"}
+    full = [Known(close, "close")] * MOST
+    assert group_all([*full, Known(far, "far")], {"new": new}) == {"new": "far"}
+    assert group_all(full, {"new": new}) == {"new": "new"}
+
+
+class TestStored:
+    def test_an_assignment_stays(self, store: Store) -> None:
+        duplicates = Duplicates(store)
+        assert duplicates.groups(UID, {"a": near(1, 0)}) == {"a": "a"}
+        assert duplicates.groups(UID, {"b": near(1, 1), "c": near(2, 0)}) == {"a": "a", "b": "a", "c": "c"}
+        # Another image under a known key; a near one before the first of its group.
+        assert Duplicates(store).groups(UID, {"0": near(2, 9), "b": near(2, 5)}) == {
+            "a": "a",
+            "b": "a",
+            "c": "c",
+            "0": "c",
+        }
+
+    def test_projects_do_not_share_groups(self, store: Store) -> None:
+        duplicates = Duplicates(store)
+        duplicates.groups(UID, {"a": near(1, 0)})
+        assert duplicates.groups("2.200", {"b": near(1, 1)}) == {"b": "b"}
+        assert duplicates.groups(UID, {}) == {"a": "a"}
+
+    @settings(deadline=None, max_examples=15)
+    @given(images=thumbnails, sizes=st.lists(st.integers(1, 20), min_size=1, max_size=6))
+    def test_batches_are_as_good_as_all_at_once(self, images: dict[str, bytes], sizes: list[int]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(f"sqlite:///{folder}/duplicates.db")
+            duplicates, keys = Duplicates(store), list(images)
+            before: dict[str, str] = {}
+            while keys:
+                batch, keys = keys[: sizes[0]], keys[sizes[0] :]
+                sizes = [*sizes[1:], sizes[0]]
+                after = duplicates.groups(UID, {key: images[key] for key in batch})
+                assert after.items() >= before.items()
+                before = after
+            store.close()
+        assert before == group_all([], images)
+
+
+def test_ten_thousand_known_images_cost_milliseconds() -> None:
+    random = np.random.default_rng(0)
+    known = [Known(random.integers(0, 256, 256, dtype=np.uint8).tobytes(), str(number)) for number in range(10_000)]
+    new = {f"new {number}": near(number, 0) for number in range(100)}
+    began = time.process_time()
+    group_all(known, new)
+    assert time.process_time() - began < 100 * 0.02

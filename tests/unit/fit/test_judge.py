@@ -1,0 +1,131 @@
+"""From the trainer's numbers to the version in service and the record of why, on a real registry."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.fit.jobs import Job
+from backend.fit.train import NetworkSpec, Spec
+from backend.fit.triggers import KEPT
+from backend.fit.workflow import Training
+from backend.labels.networks import Network
+from backend.services import Services
+from backend.settings import Settings
+
+UID = "1.100"
+DETECT = Network("detect", "detect", ("Car", "Bus"), ("label",))
+WEATHER = Network("classify:weather", "classify", ("Day", "Night"), ("weather",))
+
+
+@pytest.fixture
+def services(tmp_path: Path, empty_registry: Path) -> Iterator[Services]:
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copyfile(empty_registry, home / "mlflow.db")
+    made = Services(Settings(home=home, max_class_drop=0.2))
+    yield made
+    made.close()
+
+
+def detected(new: float, old: float, **fields: Any) -> dict[str, Any]:
+    scores = [{"mAP50-95": value, "mAP50": value, "mAP50/Car": value} for value in (new, old)]
+    return {"candidate": scores[0], "champion": scores[1], "holdout": 20, "seconds": 1.0, "epochs": 2, **fields}
+
+
+def interval(low: float, high: float) -> dict[str, float]:
+    return {"mean": (low + high) / 2, "low": low, "high": high, "rounds": 1000}
+
+
+def judge(services: Services, *measured: tuple[Network, dict[str, Any]]) -> tuple[str, dict[str, str]]:
+    """A candidate of these models against a champion; the message, and the candidate's tags."""
+    weights = services.settings.root / "best.pt"
+    weights.write_bytes(b"weights")
+    made = services.registry.register(UID, "key", {"weights.pt": weights}, metrics={}, params={}, tags={"parent": ""})
+    training = Training(services, lambda _, function: function())
+    job = Job("job", UID, "running", "why", 0.0, 0.0, None, None, None, "", "", False)
+    training.folder(job.id).mkdir(parents=True)
+    networks = [
+        NetworkSpec(asdict(network), "", "", "", 1, 64, "opponent.pt", asdict(network), 64) for network, _ in measured
+    ]
+    Spec("", "", networks, "", 1.0, 1, "cpu", 50).save(training.folder(job.id))
+    result = {"networks": [each for _, each in measured]}
+    message = training._judge(job, made.number, result)
+    tags = dict(services.registry.version(UID, made.number).tags)
+    # A worker that was killed right after judges again: nothing changes.
+    assert training._judge(job, made.number, result) == message
+    assert dict(services.registry.version(UID, made.number).tags) == tags
+    return message, tags
+
+
+def test_the_decision_is_kept_with_its_numbers(services: Services) -> None:
+    message, tags = judge(services, (DETECT, detected(0.812, 0.795, difference=interval(-0.004, 0.041))))
+    assert message == (
+        "v1 promoted: mAP50-95 0.812 against 0.795 on 20 held-out images; difference +0.017, between -0.004 and +0.041."
+    )
+    assert json.loads(tags["gate"]) == {
+        "promote": True,
+        "networks": {
+            "detect": {
+                "promote": True,
+                "rule": "not worse",
+                "metric": "mAP50-95",
+                "candidate": 0.812,
+                "champion": 0.795,
+                "difference": pytest.approx(0.017),
+                "interval": [-0.004, 0.041],
+                "holdout": 20,
+            }
+        },
+    }
+    assert services.registry.champion_number(UID) == 1
+
+
+def test_worse_beyond_chance_does_not_serve(services: Services) -> None:
+    message, tags = judge(services, (DETECT, detected(0.77, 0.795, difference=interval(-0.04, -0.01))))
+    assert message.startswith(f"v1 {KEPT}: ")
+    assert json.loads(tags["gate"])["networks"]["detect"]["rule"] == "worse beyond chance"
+    assert services.registry.champion_number(UID) is None
+
+
+def test_the_setting_says_how_much_a_label_may_lose(services: Services) -> None:
+    old = {"mAP50-95": 0.5, "mAP50": 0.5, "mAP50/Car": 0.5, "mAP50/Bus": 0.8}
+    new = {**old, "mAP50-95": 0.52, "mAP50/Car": 0.35, "mAP50/Bus": 0.55}
+    found = detected(0, 0, candidate=new, champion=old, objects={"Car": 9, "Bus": 9}, difference=interval(-0.1, 0.1))
+    message, tags = judge(services, (DETECT, found))
+    assert "Label 'Bus' fell from 0.800 to 0.550" in message
+    assert json.loads(tags["gate"])["networks"]["detect"]["label"] == "Bus"
+
+
+@pytest.mark.parametrize(("new", "promote"), [(0.79, True), (0.7, False)])
+def test_what_an_earlier_release_measured_is_judged_too(services: Services, new: float, promote: bool) -> None:
+    message, tags = judge(services, (DETECT, detected(new, 0.795)))
+    assert message.startswith("v1 promoted: ") == promote
+    assert json.loads(tags["gate"])["promote"] is promote
+    assert "interval" not in json.loads(tags["gate"])["networks"]["detect"]
+
+
+def test_each_of_several_models_is_told(services: Services) -> None:
+    choices = {"candidate": {"accuracy": 0.9}, "champion": {"accuracy": 0.5}, "holdout": 20, "seconds": 1, "epochs": 1}
+    worse = detected(0.5, 0.8, difference=interval(-0.4, -0.2))
+    message, tags = judge(services, (DETECT, worse), (WEATHER, {**choices, "difference": interval(0.2, 0.5)}))
+    assert KEPT in message
+    told = json.loads(tags["gate"])
+    assert told["promote"] is False
+    assert {key: each["promote"] for key, each in told["networks"].items()} == {
+        "detect": False,
+        "classify:weather": True,
+    }
+
+
+def test_the_first_record_of_a_decision_stays(services: Services) -> None:
+    _, tags = judge(services, (DETECT, detected(0.8, 0.7, difference=interval(0.05, 0.2))))
+    services.registry.note(UID, 1, "gate", "another")
+    services.registry.note(UID, 1, "new", "text")
+    assert dict(services.registry.version(UID, 1).tags) == {**tags, "new": "text"}

@@ -1,0 +1,83 @@
+"""What the trainer's process says about a candidate and the version in service, with real models of known answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from tiny import SIZE, tiny_yolo
+
+from backend.fit.train import NetworkSpec, Spec, measure
+from backend.labels.networks import Network
+
+CONFIG = """
+<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">
+  <Label value="Disc"/><Label value="Square"/></RectangleLabels></View>
+"""
+NETWORK = Network("detect", "detect", ("Disc", "Square"), ("label",))
+IMAGES = 12
+
+
+def cell(label: str, row: int, column: int) -> dict[str, Any]:
+    """A region where `tiny_yolo`'s coarsest grid finds one: a stride of 32 pixels around a cell's centre."""
+    x, y = (100 * (32 * index + 16 - 32) / SIZE for index in (column, row))
+    value = {"x": x, "y": y, "width": 100.0, "height": 100.0, "rotation": 0, "rectanglelabels": [label]}
+    return {"from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value}
+
+
+def spec_of(
+    folder: Path, candidate: Mapping[int, tuple[int, float]], opponent: Mapping[int, tuple[int, float]] | None
+) -> Spec:
+    network = folder / "network-0"
+    weights = tiny_yolo(network / "run" / "weights" / "best.pt", NETWORK.classes, candidate)
+    (network / "trained.json").write_text(json.dumps({"seconds": 3.0}))
+    (network / "progress.json").write_text(json.dumps({"epoch": 4}))
+    held_out = []
+    for number in range(IMAGES):
+        path = network / f"{number}.png"
+        cv2.imwrite(str(path), np.full((SIZE, SIZE, 3), 10 * number, np.uint8))
+        held_out.append({"image": str(path), "result": [cell("Disc", 0, 0)], "page": 0, "data_key": "image"})
+    (network / "holdout.json").write_text(json.dumps(held_out))
+    todo = NetworkSpec(asdict(NETWORK), str(network), "", "", 1, SIZE)
+    if opponent is not None:
+        other = tiny_yolo(folder / "opponent.pt", NETWORK.classes, opponent)
+        todo = NetworkSpec(asdict(NETWORK), str(network), "", "", 1, SIZE, str(other), asdict(NETWORK), SIZE)
+    assert weights.exists()
+    return Spec(str(folder), CONFIG, [todo], "", 1.0, 1, "cpu", 50)
+
+
+def test_two_of_the_same_do_not_differ(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, {2: (0, 0.8)}, {2: (0, 0.8)})
+    found = measure(spec, spec.networks[0])
+    assert found["candidate"] == found["champion"]
+    assert found["candidate"]["mAP50"] > 0
+    assert found["difference"] == {"mean": 0, "low": 0, "high": 0, "rounds": 1000}
+    assert found["objects"] == {"Disc": IMAGES}
+    assert (found["holdout"], found["epochs"], found["seconds"]) == (IMAGES, 4, 3.0)
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_one_that_finds_the_wrong_label_is_worse(tmp_path: Path, better: bool) -> None:
+    right, wrong = {2: (0, 0.8)}, {2: (1, 0.8)}
+    spec = spec_of(tmp_path, right if better else wrong, wrong if better else right)
+    found = measure(spec, spec.networks[0])
+    low, high = found["difference"]["low"], found["difference"]["high"]
+    assert (low > 0) if better else (high < 0)
+    # All scores are the same, so that the order within them is open, and the area under the curve a little too.
+    difference = found["candidate"]["mAP50-95"] - found["champion"]["mAP50-95"]
+    assert low - 0.05 < difference < high + 0.05
+    assert found["objects"] == {"Disc": IMAGES}
+
+
+def test_without_an_opponent_there_is_no_difference(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, {2: (0, 0.8)}, None)
+    found = measure(spec, spec.networks[0])
+    assert found["champion"] is None
+    assert found["difference"] is None
