@@ -8,6 +8,7 @@ none when its settings stop it, and leaves old ones behind: here it gets its sec
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -29,6 +30,9 @@ EVENTS = frozenset(
         "PROJECT_UPDATED",
     }
 )
+
+UNCERTAINTY = "Uncertainty sampling"
+_SMART = re.compile(r"""\ssmart\s*=\s*["']true["']""", re.IGNORECASE)
 
 # Label Studio's words, what they mean, and the one thing to change.
 _REFUSALS = (
@@ -94,14 +98,19 @@ def connect(
     secret: str,
     basic_auth: tuple[str, str] | None,
     title: str = "yoloop",
+    active_learning: bool = False,
 ) -> Report:
     """Make `url` the project's yoloop. Other people's backends and webhooks are not touched.
+
+    A config with smart tools (`smart="true"`) is connected for interactive mode.
 
     Args:
         url: yoloop's address as Label Studio reaches it.
         secret: value of the header that lets events in.
         basic_auth: what Label Studio sends with its other requests; None: a backend keeps what it has.
         title: names a new backend, and tells ours from others'. A kept backend keeps its title.
+        active_learning: let Label Studio open the least sure task next. Its backend is then titled with the version
+            in service, see `backend.refresh.title`.
 
     Raises:
         LabelStudioError: Label Studio cannot be reached, or refuses.
@@ -116,6 +125,7 @@ def connect(
         Step(f"The token belongs to {client.whoami()}.", False),
     ]
     project = client.project(project_id)
+    interactive = _SMART.search(project.label_config) is not None
     classes = parse_label_config(project.label_config).require().classes
     steps.append(Step(f'Project {project_id} "{project.title}" labels {_listed(classes)}.', False))
     hooks = client.webhooks(project_id)
@@ -123,9 +133,9 @@ def connect(
     mine = our_backends(rows, hooks, url, title)
     try:
         if mine:
-            kept = _keep_backend(client, project, mine, url, basic_auth, steps)
+            kept = _keep_backend(client, project, mine, url, basic_auth, interactive, steps)
         else:
-            kept = _add_backend(client, project_id, rows, url, title, basic_auth)
+            kept = _add_backend(client, project_id, rows, url, title, basic_auth, interactive)
             steps.append(Step(f"The ML backend {public_url(url)} is added.", True))
             hooks = client.webhooks(project_id)
         try:
@@ -135,6 +145,8 @@ def connect(
             if not mine:
                 _take_back(client, [kept])
             raise
+        if active_learning:
+            _order_by_score(client, project, kept.id, steps)
     except LabelStudioError as error:
         raise _explained(error, url) from None
     return Report(project, kept.id, hook, tuple(steps))
@@ -163,15 +175,16 @@ def _keep_backend(
     mine: Sequence[BackendInfo],
     url: str,
     basic_auth: tuple[str, str] | None,
+    interactive: bool,
     steps: list[Step],
 ) -> BackendInfo:
     kept, *extra = mine
-    right = _same(kept.url, url) and kept.connected
+    right = _same(kept.url, url) and kept.connected and (kept.is_interactive or not interactive)
     if basic_auth is not None:
         right = right and kept.basic_auth_user == basic_auth[0]
     if not right:
         # Sent for a broken connection too: Label Studio then calls the backend and says what is wrong.
-        client.update_backend(kept.id, project.id, url, kept.title, basic_auth)
+        client.update_backend(kept.id, project.id, url, kept.title, basic_auth, interactive=interactive)
     steps.append(Step(f"The ML backend is {public_url(url)}.", not right))
     for row in extra:
         client.delete_backend(row.id)
@@ -190,16 +203,33 @@ def _add_backend(
     url: str,
     title: str,
     basic_auth: tuple[str, str] | None,
+    interactive: bool,
 ) -> BackendInfo:
     known = {row.id for row in rows}
     try:
-        return client.create_backend(project_id, url, title, basic_auth)
+        return client.create_backend(project_id, url, title, basic_auth, interactive=interactive)
     except LabelStudioError:
         # Label Studio stores the row before it refuses the webhook.
         with contextlib.suppress(LabelStudioError):
             left = client.backends(project_id)
             _take_back(client, [row for row in left if row.id not in known and _same(row.url, url)])
         raise
+
+
+def _order_by_score(client: LabelStudioClient, project: ProjectInfo, backend_id: int, steps: list[Step]) -> None:
+    """Let the label stream open the lowest score first, of predictions called like the version in service."""
+    ordered = project.sampling != UNCERTAINTY
+    if ordered:
+        client.set_sampling(project.id, UNCERTAINTY)
+    steps.append(Step("Label Studio opens the least sure task next.", ordered))
+    row = next(each for each in client.backends(project.id) if each.id == backend_id)
+    version = row.model_version
+    titled = bool(version) and (row.title != version or client.project(project.id).model_version != version)
+    if titled:
+        client.update_backend(row.id, project.id, row.url, version)
+        if client.project(project.id).model_version != version:
+            client.set_model_version(project.id, version)
+    steps.append(Step(f"The ML backend is called {version or row.title}, like its predictions.", titled))
 
 
 def _take_back(client: LabelStudioClient, rows: Iterable[BackendInfo]) -> None:

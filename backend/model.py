@@ -18,7 +18,7 @@ from backend.errors import BadRequest
 from backend.labels.convert import to_regions
 from backend.labels.geometry import Detection
 from backend.labels.mapping import fingerprint
-from backend.labels.schema import Control, parse_label_config
+from backend.labels.schema import Control, LabelSchema, parse_label_config
 from backend.metrics import Metrics
 from backend.predict.engine.pool import EnginePool
 from backend.predict.interactive import Prompt, prompted, prompts_of
@@ -77,6 +77,11 @@ class YoloBackend:
         if project is None or any(value and value != getattr(project, key) for key, value in seen.items()):
             self._services.store.save_project(self.project_id, **{key: value for key, value in seen.items() if value})
         return self.model_version
+
+    @property
+    def schema(self) -> LabelSchema:
+        """Raises LabelConfigError for a labelling config that cannot be read."""
+        return parse_label_config(self.label_config)
 
     @property
     def model_version(self) -> str:

@@ -74,6 +74,7 @@ def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, 
     permits = serving().predicting
     if not permits.acquire(blocking=False):
         raise Busy("Too many predictions are under way.", "Ask again in a few seconds.")
+    serving().mark()
     try:
         entries = made.predict(tasks, context=context)
     finally:

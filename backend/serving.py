@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 from backend.auth import webhook_secret
 from backend.metrics import Metrics
@@ -25,18 +27,36 @@ class Serving:
     secret: str
     predicting: threading.Semaphore
 
+    def mark(self) -> None:
+        """Leave a mark that somebody waits for suggestions just now: background work stands back from it."""
+        with contextlib.suppress(OSError):
+            activity(self.settings).touch()
+
     def close(self) -> None:
         self.engine.models.close()
         self.engine.pool.close()
         self.services.close()
 
 
-def make_serving(settings: Settings) -> Serving:
-    """Open the store and the registry and begin to load the models, in the background."""
+def activity(settings: Settings) -> Path:
+    """The file whose time tells when somebody last waited for suggestions."""
+    return settings.root / "serving.active"
+
+
+def make_serving(settings: Settings, only: str | None = None) -> Serving:
+    """Open the store and the registry and begin to load the models, in the background.
+
+    Args:
+        only: the project whose version is loaded; None: those of all projects.
+    """
     prepare(settings.root)
     services = Services(settings)
     services.registry.open()
-    models = Models(settings, services.registry, lambda: [project.uid for project in services.store.projects()])
+    models = Models(
+        settings,
+        services.registry,
+        lambda: [project.uid for project in services.store.projects() if only in (None, project.uid)],
+    )
     models.start()
     engine = Engine(models, EnginePool(settings.batch_size), Metrics(models.loaded, services.jobs.unfinished))
     # Some threads stay free for /health and /setup: while those fail, Label Studio hides stored predictions.

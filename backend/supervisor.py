@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from backend.fit.process import SUPERVISED
+from backend.background import SUPERVISED
 
 log = logging.getLogger(__name__)
 

@@ -123,11 +123,16 @@ refreshes = sa.Table(
     "refreshes",
     metadata,
     sa.Column("uid", sa.String, primary_key=True),
+    # What the suggestions depend on, see `refresh.state.key_of`.
+    sa.Column("key", sa.String, nullable=False),
     sa.Column("version", sa.String, nullable=False, server_default=""),
-    sa.Column("champion", sa.Integer),
+    # Tasks that the project had when it began, labelled ones too.
+    sa.Column("tasks", sa.Integer, nullable=False, server_default="0"),
     sa.Column("total", sa.Integer, nullable=False, server_default="0"),
     sa.Column("done", sa.Integer, nullable=False, server_default="0"),
     sa.Column("failed", sa.Integer, nullable=False, server_default="0"),
+    # Outdated predictions that are still too young to be removed.
+    sa.Column("outdated", sa.Integer, nullable=False, server_default="0"),
     sa.Column("started_at", sa.Float),
     sa.Column("finished_at", sa.Float),
     sa.Column("message", sa.Text, nullable=False, server_default=""),

@@ -1,4 +1,4 @@
-"""The worker: keeps the ledgers in step with Label Studio and runs the trainings.
+"""The worker: keeps the ledgers in step with Label Studio, runs the trainings, keeps suggestions fresh.
 
 One loop looks at the hints, the clock and the jobs; DBOS runs the trainings, one at a time, beside it.
 """
@@ -19,6 +19,7 @@ from backend.fit.sync import sync
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
 from backend.labels.schema import parse_label_config
+from backend.refresh.keeper import Keeper
 from backend.services import Services
 from backend.settings import Settings
 from backend.store import EVERY_PROJECT, Hint
@@ -43,6 +44,7 @@ class Worker:
         self._failures: dict[str, int] = {}
         self._failed_at: dict[str, float] = {}
         self._started: dict[str, float] = {}
+        self._keeper = Keeper(services)
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
@@ -51,10 +53,12 @@ class Worker:
         while not self._stop.is_set():
             try:
                 self.tick(time.time())
+                self._keeper.tick(time.time())
             except Exception:
                 log.exception("The worker's look around failed; it tries again")
                 self._stop.wait(5)
             self._stop.wait(TICK)
+        self._keeper.stop()
 
     def stop(self) -> None:
         self._stop.set()

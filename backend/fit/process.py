@@ -8,18 +8,15 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from backend.background import SUPERVISED, start
 from backend.errors import TrainingCancelled, TrainingError
 
 log = logging.getLogger(__name__)
-
-SUPERVISED = "YOLOOP_SUPERVISED"
-"""Set by `yoloop up` for what it starts: server and worker then share a session, in which niceness counts."""
 
 RESTARTS = 3
 """Times that a killed training is started again before it counts as failed."""
@@ -65,16 +62,8 @@ def _run_once(
     supervised = SUPERVISED in os.environ
     spec = _read(folder / "spec.json")
     (folder / "spec.json").write_text(json.dumps({**spec, "parent": os.getpid(), "own_session": not supervised}))
-    with (folder / "train.log").open("ab") as output:
-        # Its own process group, to end the whole tree at once; its own session only where it cannot share ours.
-        process = subprocess.Popen(
-            [sys.executable, "-m", "backend.fit.train", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=not supervised,
-            process_group=0 if supervised else None,
-        )
+    # Its own process group, to end the whole tree at once.
+    process = start("backend.fit.train", [str(folder)], folder / "train.log")
     try:
         seen = None
         while process.poll() is None:

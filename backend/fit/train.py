@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,14 +19,13 @@ from typing import Any
 
 from filelock import FileLock
 
+from backend.background import stand_back
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import network_from
 from backend.predict.engine.quiet import limit_threads, prepare
 
 log = logging.getLogger("backend.fit.train")  # it runs as __main__
-
-NICENESS = 19
 
 REPORTERS = ("mlflow", "tensorboard", "wandb", "clearml", "comet", "dvc", "neptune", "raytune", "hub", "sync")
 """ultralytics' own integrations, which would write beside the registry or call out."""
@@ -95,7 +93,7 @@ def main() -> None:
     configure("INFO", "trainer")
     folder = Path(sys.argv[1])
     spec = Spec.load(folder)
-    _be_quiet(spec)
+    stand_back(spec.parent, own_session=spec.own_session)
     with FileLock(folder / "lock"):  # a predecessor whose worker was killed may still be ending
         prepare(Path(spec.home))
         limit_threads(spec.threads)
@@ -329,27 +327,6 @@ def _seconds(folder: Path) -> float:
         except (OSError, ValueError, KeyError):
             continue
     return 0.0
-
-
-def _be_quiet(spec: Spec) -> None:
-    """Stand back behind the process that serves, and end with the one that started this.
-
-    Niceness counts only inside one session; in a session of its own the whole group is weighed down instead.
-    """
-    os.nice(NICENESS)
-    if spec.own_session:
-        try:
-            Path("/proc/self/autogroup").write_text(str(NICENESS))
-        except OSError:
-            log.debug("This system groups no processes by session")
-
-    def watch() -> None:
-        while os.getppid() == spec.parent:
-            time.sleep(0.5)
-        os._exit(3)
-
-    if spec.parent:
-        threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -247,10 +247,18 @@ class LabelStudioClient(LabelStudioApi):
         )
 
     def create_backend(
-        self, project_id: int, url: str, title: str, basic_auth: tuple[str, str] | None = None
+        self,
+        project_id: int,
+        url: str,
+        title: str,
+        basic_auth: tuple[str, str] | None = None,
+        *,
+        interactive: bool = False,
     ) -> BackendInfo:
         """Connect an ML backend; Label Studio calls it first, and refuses one that does not answer."""
         fields = {"project": project_id, "url": url, "title": title, **_auth(basic_auth)}
+        if interactive:
+            fields["is_interactive"] = True
         return self._call("add the ML backend", lambda sdk: read_backend(sdk.ml.create(**fields, request_options=ONCE)))
 
     def update_backend(
@@ -260,12 +268,16 @@ class LabelStudioClient(LabelStudioApi):
         url: str,
         title: str,
         basic_auth: tuple[str, str] | None = None,
+        *,
+        interactive: bool = False,
     ) -> BackendInfo:
-        """Change an ML backend; without `basic_auth` that stays as it is.
+        """Change an ML backend; without `basic_auth` and `interactive` those stay as they are.
 
         A title that `project.model_version` names moves along with it.
         """
         fields = {"project": project_id, "url": url, "title": title, **_auth(basic_auth)}
+        if interactive:
+            fields["is_interactive"] = True
         return self._call(
             "change the ML backend",
             lambda sdk: read_backend(sdk.ml.update(backend_id, **fields, request_options=ONCE)),

@@ -83,6 +83,7 @@ class BackendInfo:
     model_version: str
     basic_auth_user: str
     """Empty: Label Studio sends no basic auth. The password cannot be read."""
+    is_interactive: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def read_backend(row: Any) -> BackendInfo:
         error_message=str(row.error_message or ""),
         model_version=str(row.model_version or ""),
         basic_auth_user=str(row.basic_auth_user or "") if row.auth_method == "BASIC_AUTH" else "",
+        is_interactive=bool(row.is_interactive),
     )
 
 

@@ -1,0 +1,83 @@
+"""The worker's part: starts a refresh when one is due, one at a time, and ends it with the worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+
+from backend import background
+from backend.fit.process import end_group
+from backend.refresh.state import Refreshes, is_due, key_of
+from backend.services import Services
+
+log = logging.getLogger(__name__)
+
+LOOK = 1.0
+"""Seconds between looks at what serves."""
+
+FIRST_RETRY = 30.0
+LAST_RETRY = 600.0
+
+
+class Keeper:
+    """Keeps the suggestions of all projects fresh.
+
+    Args:
+        services: the worker's.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._refreshes = Refreshes(services.store)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._uid = ""
+        self._looked = 0.0
+        self._failures: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
+
+    def tick(self, now: float) -> None:
+        """Take note of a refresh that ended, and start the next that is due."""
+        if self._process is not None:
+            code = self._process.poll()
+            if code is None:
+                return
+            self._process = None
+            self._ended(code, now)
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
+        for project in self._services.store.projects():
+            if now < self._not_before.get(project.uid, 0.0):
+                continue
+            champion = self._services.registry.champion_number(project.uid)
+            key = key_of(project, champion, self._services.settings)
+            tasks = self._services.ledger.task_count(project.uid)
+            if is_due(self._refreshes.get(project.uid), key, champion, tasks, now, self._services.settings):
+                self._start(project.uid)
+                return
+
+    def stop(self) -> None:
+        """End a running refresh; the next worker goes on with it."""
+        if self._process is not None:
+            end_group(self._process)
+            self._process = None
+
+    def _start(self, uid: str) -> None:
+        logs = self._services.settings.root / "logs"
+        logs.mkdir(exist_ok=True)
+        self._uid = uid
+        self._process = background.start("backend.refresh.run", [uid, str(os.getpid())], logs / "refresh.log")
+
+    def _ended(self, code: int, now: float) -> None:
+        uid = self._uid
+        refresh = self._refreshes.get(uid)
+        if code == 0:
+            self._failures.pop(uid, None)
+            if refresh is not None and refresh.finished_at is not None:
+                log.info("Project %s: %d of %d tasks carry %s", uid, refresh.done, refresh.total, refresh.version)
+            return
+        failures = self._failures[uid] = self._failures.get(uid, 0) + 1
+        wait = min(LAST_RETRY, FIRST_RETRY * 2.0 ** (failures - 1))
+        self._not_before[uid] = now + wait
+        log.warning("Project %s: its suggestions were not refreshed (%d); next try in %.0f s", uid, code, wait)

@@ -1,0 +1,247 @@
+"""Suggests for every unlabelled task of a project, in bulk and behind everybody else's requests.
+
+`python -m backend.refresh.run UID` is the process that the worker starts after a promotion. Label Studio's stored
+predictions are the truth of what is done, so a run that was killed is simply begun again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from filelock import FileLock
+
+from backend.background import SUPERVISED, stand_back
+from backend.errors import LabelStudioError, NotFound, YoloopError
+from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.records import OpenTask
+from backend.model import YoloBackend
+from backend.refresh.plan import lacking, outdated
+from backend.refresh.state import Refreshes, key_of
+from backend.refresh.title import follow
+from backend.serving import Serving, activity, make_serving
+from backend.settings import Settings
+from backend.store import Project
+
+log = logging.getLogger("backend.refresh")  # it runs as __main__
+
+CHUNK = 16
+SMALL_CHUNK = 4
+"""Tasks between two looks at whether somebody waits, and while somebody does."""
+
+QUIET = 2.0
+PATIENCE = 30.0
+"""Seconds without a request before background work goes on, and most seconds that it waits in a row."""
+
+FIRST = 64
+"""Most useful tasks that carry the new version before Label Studio is told to order by it."""
+
+Told = Callable[[int, int, int], None]
+"""Called with the numbers of tasks that are done, failed, and to do in total."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What came of a run: the version, tasks that it suggested for, those that failed, outdated suggestions removed."""
+
+    version: str
+    done: int
+    failed: int
+    removed: int
+
+
+class OtherVersion(YoloopError):
+    """Another version went into service meanwhile: what is left is another run's work."""
+
+
+class Refresher:
+    """One project's run.
+
+    Args:
+        serving: with the project's version in memory, or about to be.
+        uid: the project.
+    """
+
+    def __init__(self, serving: Serving, uid: str) -> None:
+        project = serving.services.store.project(uid)
+        if project is None:
+            raise NotFound("No such project is known.", "Connect it first: yoloop connect --project N")
+        self._serving = serving
+        self._project: Project = project
+        self._client: LabelStudioClient = serving.services.client(project)
+        self._backend = YoloBackend(serving.services, serving.engine, uid, project.label_config)
+        self._refreshes = Refreshes(serving.services.store)
+        self._waited = 0.0
+
+    def run(
+        self,
+        told: Told = lambda done, failed, total: None,
+        view: int | None = None,
+        only: Collection[int] | None = None,
+    ) -> Refreshed:
+        """Suggest for every unlabelled task that lacks the version in service, then remove what is outdated.
+
+        Args:
+            view: number of a Data Manager tab; only tasks that it shows.
+            only: ids of tasks; None: all.
+
+        Raises LabelStudioError when Label Studio cannot be read or written, OtherVersion after a promotion meanwhile.
+        """
+        settings, uid = self._serving.settings, self._project.uid
+        whole = view is None and only is None
+        with FileLock(settings.root / f"refresh-{uid}.lock"):
+            champion = self._serving.services.registry.champion_number(uid)
+            key = key_of(self._project, champion, settings)
+            version = self._version(champion)
+            tasks = [task for page in self._client.open_tasks(self._project.id, view) for task in map(_light, page)]
+            todo = [task for task in lacking(tasks, version) if only is None or task.id in only]
+            if whole:
+                known = self._serving.services.ledger.task_count(uid)
+                self._refreshes.save(
+                    uid, key, version=version, tasks=known, total=len(tasks), done=len(tasks) - len(todo), failed=0,
+                    started_at=time.time(), finished_at=None, message="",
+                )  # fmt: skip
+            done, failed = self._suggest(todo, version, key if whole else None, len(tasks) - len(todo), told)
+            removed, left = self._clean(version, view)
+            if whole:
+                self._follow(version)
+                self._refreshes.save(uid, key, outdated=left, finished_at=time.time())
+        return Refreshed(version, done, failed, removed)
+
+    def _version(self, champion: int | None) -> str:
+        """The champion's version string as it is served, as soon as its models are in memory."""
+        deadline = time.monotonic() + self._serving.settings.predict_budget
+        while True:
+            served = self._serving.engine.models.ready(self._project.uid, self._backend.schema, deadline)
+            if served.ready and served.settled and served.name == f"v{champion or 0}":
+                return self._backend.model_version
+            if time.monotonic() > deadline or (served.name == "v0" and champion is None and served.settled):
+                raise YoloopError(served.why or "No model knows the labels.", "`yoloop doctor` says more.")
+            time.sleep(0.2)
+
+    def _suggest(
+        self, todo: Sequence[OpenTask], version: str, key: str | None, before: int, told: Told
+    ) -> tuple[int, int]:
+        """Predict and store; how many tasks got suggestions, and how many could not."""
+        done = failed = place = 0
+        followed = False
+        told(0, 0, len(todo))
+        while place < len(todo):
+            busy = self._stand_aside()
+            chunk = todo[place : place + (SMALL_CHUNK if busy else CHUNK)]
+            place += len(chunk)
+            made = self._predicted(chunk, version)
+            taken = self._stored(made)
+            done += taken
+            failed += len(chunk) - taken
+            told(done, failed, len(todo))
+            if key is not None:
+                self._refreshes.save(self._project.uid, key, done=before + done, failed=failed)
+                if not followed and place >= FIRST:
+                    followed = True
+                    self._follow(version)
+        return done, failed
+
+    def _stand_aside(self) -> bool:
+        """Wait while somebody waits for suggestions; whether that was so."""
+        began = time.monotonic()
+        while self._is_busy() and time.monotonic() - began < PATIENCE:
+            time.sleep(0.2)
+        return time.monotonic() - began >= 0.2
+
+    def _is_busy(self) -> bool:
+        try:
+            return time.time() - activity(self._serving.settings).stat().st_mtime < QUIET
+        except OSError:
+            return False
+
+    def _predicted(self, tasks: Sequence[OpenTask], version: str) -> list[dict[str, Any]]:
+        """Predictions as Label Studio imports them, of the tasks whose images could be read."""
+        entries = self._backend.predict([{"id": task.id, "data": task.data} for task in tasks])
+        if any(entry["model_version"] != version for entry in entries):
+            raise OtherVersion("Another version went into service.")
+        made = []
+        for task, entry in zip(tasks, entries, strict=True):
+            if "result" in entry:
+                made.append({"task": task.id, **entry})
+            else:
+                log.warning("Project %s: no suggestions for task %s: %s", self._project.uid, task.id, entry["error"])
+        return made
+
+    def _stored(self, predictions: Sequence[dict[str, Any]]) -> int:
+        """How many of the predictions Label Studio took; what one of them spoils for all is sent one by one."""
+        if not predictions:
+            return 0
+        try:
+            taken = self._client.import_predictions(self._project.id, predictions)
+        except LabelStudioError as error:
+            if error.code != 400:
+                raise
+            if len(predictions) == 1:  # most often its task was deleted meanwhile
+                log.warning("Project %s: %s", self._project.uid, error)
+                return 0
+            return sum(self._stored([each]) for each in predictions)
+        if taken < len(predictions):
+            log.warning(
+                "Project %s: Label Studio took %d of %d predictions", self._project.uid, taken, len(predictions)
+            )
+        return taken
+
+    def _clean(self, version: str, view: int | None) -> tuple[int, int]:
+        """Remove outdated predictions; how many went, and how many are still too young to go."""
+        settings = self._serving.settings
+        removed = left = 0
+        before = time.time() - 60 * settings.keep_minutes
+        for page in self._client.open_tasks(self._project.id, view):
+            for task in page:
+                for prediction, replaced_at in outdated(task, version, settings.keep_versions):
+                    if replaced_at.timestamp() > before:
+                        left += 1
+                        continue
+                    self._stand_aside()
+                    self._client.delete_prediction(prediction)
+                    removed += 1
+        return removed, left
+
+    def _follow(self, version: str) -> None:
+        if self._project.active_learning:
+            follow(self._client, self._project.id, version)
+
+
+def _light(task: OpenTask) -> OpenTask:
+    """The task without its predictions' regions, which would fill the memory."""
+    return replace(task, predictions=tuple(replace(each, result=[]) for each in task.predictions))
+
+
+def main() -> None:
+    from backend.logs import configure
+
+    uid, parent = sys.argv[1], int(sys.argv[2])
+    settings = Settings()
+    configure(settings.log_level, "refresh")
+    stand_back(parent, own_session=SUPERVISED not in os.environ)
+    serving = make_serving(settings, only=uid)
+    code = 0
+    try:
+        found = Refresher(serving, uid).run()
+        log.info(
+            "Project %s: %d tasks have suggestions of %s now, %d failed, %d outdated ones removed",
+            uid, found.done, found.version, found.failed, found.removed,
+        )  # fmt: skip
+    except OtherVersion:
+        log.info("Project %s: another version serves; its suggestions come next", uid)
+    except YoloopError as error:
+        log.warning("Project %s: suggestions could not be refreshed: %s", uid, error)
+        code = 1
+    serving.services.close()
+    logging.shutdown()
+    os._exit(code)  # threads that load or look for versions would hold the process
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.labelstudio.records import OpenTask, PredictionRecord
+from backend.refresh.plan import is_ours, lacking, outdated
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def prediction(number: int, version: str, score: float | None = 0.5, minute: int | None = None) -> PredictionRecord:
+    made = START + timedelta(minutes=number if minute is None else minute)
+    return PredictionRecord(number, version, score, [], made)
+
+
+def task(number: int, *predictions: PredictionRecord, touched: bool = False) -> OpenTask:
+    return OpenTask(number, {}, predictions, touched)
+
+
+@pytest.mark.parametrize("version", ["v0", "v12", "v3-1a2b3c"])
+def test_ours(version: str) -> None:
+    assert is_ours(version)
+
+
+@pytest.mark.parametrize("version", ["", "v", "v3-", "v3-XYZ", "gpt-v3", "v3 ", "yolo"])
+def test_others(version: str) -> None:
+    assert not is_ours(version)
+
+
+def test_the_least_sure_come_first_and_the_unseen_last() -> None:
+    tasks = [
+        task(1),
+        task(2, prediction(1, "v1", 0.9)),
+        task(3, prediction(2, "v1", 0.2)),
+        task(4, prediction(3, "v2", 0.1)),
+        task(5, prediction(4, "v1", 0.1), prediction(5, "v1", 0.95)),
+        task(6, prediction(6, "others", 0.0)),
+        task(7, prediction(7, "v1", None)),
+    ]
+    assert [each.id for each in lacking(tasks, "v2")] == [3, 2, 5, 1, 6, 7]
+
+
+def test_what_the_new_version_replaces() -> None:
+    old = task(1, prediction(1, "v1"), prediction(2, "v2"), prediction(3, "v3"))
+    assert outdated(old, "v3", keep=2) == [(1, START + timedelta(minutes=3))]
+    assert [number for number, _ in outdated(old, "v3", keep=1)] == [2, 1]
+    assert outdated(old, "v3", keep=3) == []
+
+
+def test_nothing_goes_before_the_new_one_is_there() -> None:
+    assert outdated(task(1, prediction(1, "v1"), prediction(2, "v2")), "v3", keep=1) == []
+
+
+def test_what_somebody_began_is_left_alone() -> None:
+    assert outdated(task(1, prediction(1, "v1"), prediction(2, "v2"), touched=True), "v2", keep=1) == []
+
+
+def test_twins_go_and_the_newest_stays() -> None:
+    twins = task(1, prediction(1, "v2"), prediction(2, "v2"), prediction(3, "v2"))
+    assert [number for number, _ in outdated(twins, "v2", keep=2)] == [1, 2]
+    assert {at for _, at in outdated(twins, "v2", keep=2)} == {START + timedelta(minutes=3)}
+
+
+def test_after_a_rollback_the_version_in_service_stays() -> None:
+    rolled = task(1, prediction(1, "v1"), prediction(2, "v2"))
+    assert [number for number, _ in outdated(rolled, "v1", keep=1)] == [2]
+
+
+VERSIONS = st.sampled_from(["v1", "v2", "v3-aaaaaa", "mine", "yolo"])
+
+
+@given(st.lists(st.tuples(VERSIONS, st.integers(0, 9)), max_size=8), VERSIONS, st.integers(1, 3))
+def test_never_the_newest_of_the_version_in_service_and_never_others(
+    rows: list[tuple[str, int]], version: str, keep: int
+) -> None:
+    predictions = [prediction(number, name, minute=minute) for number, (name, minute) in enumerate(rows)]
+    gone = {number for number, _ in outdated(task(1, *predictions), version, keep)}
+    left = [each for each in predictions if each.id not in gone]
+    assert all(is_ours(each.version) for each in predictions if each.id in gone)
+    assert {each.version for each in predictions if not is_ours(each.version)} <= {each.version for each in left}
+    served = [each for each in predictions if each.version == version]
+    if served:
+        assert max(served, key=lambda each: (each.created_at, each.id)).id not in gone
+        ours = [each.version for each in left if is_ours(each.version)]
+        if is_ours(version):
+            assert len(ours) == len(set(ours)) <= keep
+    else:
+        assert not gone
