@@ -1,0 +1,148 @@
+"""All held-out images of a project with what is to be found on them, and what the served version scores there.
+
+Training measures a candidate on what was annotated by then (`backend/fit/train.py`); this is the same measure on one
+set of images for all versions, so that a learning curve rises because the model is better.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.dialects.sqlite import insert
+
+from backend.errors import ImageError, YoloopError
+from backend.fit.dataset import FETCH_DEADLINE, Picture, objects_of, pictures_of, plan_of
+from backend.fit.duplicates import Duplicates, thumbnail
+from backend.fit.evaluate import evaluate, metric_of, nothing
+from backend.fit.ledger import Example
+from backend.fit.splits import is_held_out
+from backend.labels.geometry import Detection, ImageSize
+from backend.labels.networks import Network, Task
+from backend.labels.schema import Control, LabelSchema
+from backend.predict.served import Served
+from backend.services import Services
+from backend.store import Project, Store
+from backend.tables import thumbnails as table
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What one network is asked: the images, upright in BGR, and the true objects on each."""
+
+    network: Network
+    images: tuple[NDArray[np.uint8], ...]
+    truths: tuple[tuple[Detection, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """The questions for each network of a project; `images` counts the different images among them."""
+
+    parts: tuple[Questions, ...]
+    images: int
+
+    @classmethod
+    def of(
+        cls, services: Services, project: Project, schema: LabelSchema, examples: Sequence[Example], groups: Store
+    ) -> Exam:
+        """Read the held-out images. Raises YoloopError when none can be had or shows anything.
+
+        Args:
+            services: how the images are reached.
+            examples: everything that the project's runs will learn from.
+            groups: where the groups of near-duplicates are looked up, and kept for the runs to take over
+                (`copy_groups`): all must hold out the same images, in whatever order those come.
+        """
+        pictures = pictures_of(examples, schema)
+        source = services.source_of(project)
+        sources = [source(each.reference, each.example.task_id) for each in pictures]
+
+        def read(indexes: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+            deadline = time.monotonic() + FETCH_DEADLINE
+            for place, image in services.images.load_many([sources[index] for index in indexes], deadline):
+                if not isinstance(image, ImageError):
+                    yield indexes[place], image
+
+        # All are looked at for their group before the held-out ones are kept: together they may not fit.
+        thumbnails = {index: thumbnail(image) for index, image in read(range(len(pictures)))}
+        known = {pictures[index].key: thumbnails[index] for index in sorted(thumbnails)}
+        group_of = Duplicates(groups).groups(project.uid, known)
+        share = services.settings.holdout
+        images = dict(read([index for index in thumbnails if is_held_out(group_of[pictures[index].key], share)]))
+        parts: list[Questions] = []
+        asked: set[int] = set()
+        for network, controls in plan_of(schema, examples):
+            truths = {index: _truth(pictures[index], image, network, controls) for index, image in images.items()}
+            ours = {index: tuple(truth) for index, truth in sorted(truths.items()) if truth is not None}
+            if any(ours.values()):
+                parts.append(Questions(network, tuple(images[index] for index in ours), tuple(ours.values())))
+                asked.update(ours)
+        if not parts:
+            raise YoloopError(
+                f"None of the {len(examples)} annotated tasks is held out, can be read and shows an object.",
+                "Annotate more.",
+            )
+        return cls(tuple(parts), len(asked))
+
+    @property
+    def metric(self) -> str:
+        names = list(dict.fromkeys(metric_of(each.network.task) for each in self.parts))
+        return names[0] if len(names) == 1 else f"mean of {' and '.join(names)}"
+
+    def score(self, served: Served) -> float:
+        """The mean over the networks of what the served models score; a network without a model scores 0."""
+        scores = [_metrics(served, each)[metric_of(each.network.task)] for each in self.parts]
+        return sum(scores) / len(scores)
+
+
+def copy_groups(source: Store, target: Store, uid: str) -> None:
+    """Let a home know the groups of a project's near-duplicates that another one knows."""
+    with source.engine.connect() as db:
+        rows = db.execute(table.select().where(table.c.uid == uid).order_by(sa.literal_column("rowid"))).all()
+    if rows:
+        with target.write() as db:
+            db.execute(insert(table).on_conflict_do_nothing(), [dict(row._mapping) for row in rows])
+
+
+def _truth(
+    picture: Picture, image: NDArray[np.uint8], network: Network, controls: Sequence[Control]
+) -> list[Detection] | None:
+    """The true objects on an image; None where the network is not asked about it."""
+    mine = [control for control in controls if control.data_key == picture.data_key]
+    if not mine:
+        return None
+    found = objects_of(picture.example, mine, network, ImageSize(image.shape[1], image.shape[0]), picture.page)
+    unanswered = network.task == "classify" and not network.multiple and not found
+    return None if unanswered else found
+
+
+def _metrics(served: Served, asked: Questions) -> dict[str, float]:
+    network = asked.network
+    mine = [each for each in served.suggests if each.control.name in network.controls]
+    loaded = next((each.loaded for each in mine if each.loaded.detector is not None), None)
+    if loaded is None or loaded.detector is None or not _comparable(loaded.detector.task, network.task):
+        return nothing(network.task)
+    index = {label: position for position, label in enumerate(network.classes)}
+    labels = {
+        cls: index[label]
+        for each in mine
+        if each.loaded is loaded
+        for cls, label in each.labels.items()
+        if label in index
+    }
+    points = None
+    if loaded.network.own and loaded.network.points:
+        theirs = {point.label: point.index for point in loaded.network.points}
+        points = {point.index: theirs[point.label] for point in network.points if point.label in theirs}
+    if not labels:
+        return nothing(network.task)
+    return evaluate(loaded.detector, labels, asked.images, asked.truths, network, points)
+
+
+def _comparable(detector: Task, network: Task) -> bool:
+    return detector == network or (network == "detect" and detector != "classify")
