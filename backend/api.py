@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, request
 
-from backend.errors import LabelConfigError, NotFound
+from backend.errors import BadRequest, LabelConfigError, NotFound
+from backend.labels.region import number
 from backend.labels.schema import parse_label_config
-from backend.protocol import project_uid, serving
+from backend.protocol import body_of, project_uid, serving
 from backend.report import mappings
 from backend.store import Project
 
@@ -40,6 +44,58 @@ def _reported(project: Project) -> dict[str, Any]:
         "notes": list(schema.notes),
         "controls": [asdict(each) for each in mappings(schema, served)],
     }
+
+
+@blueprint.get("/advice")
+def advice() -> dict[str, Any]:
+    """What became of a project's suggestions, and from which score on they can be trusted: see `yoloop advice`."""
+    from backend.suggestions.report import report as known
+
+    services = serving().services
+    return known(services, services.store.find(_number(request.args.get("project")))).as_json()
+
+
+@blueprint.post("/accept")
+def accept() -> dict[str, Any]:
+    """Accept sure suggestions, or take a run back: see `yoloop accept`.
+
+    Takes `{"project", "min_score", "labels": {label: score}, "complete_only", "dry_run"}` or `{"project", "undo"}`.
+    """
+    from backend.suggestions import accept as accepting
+
+    body = body_of(empty=True)
+    services = serving().services
+    project = services.store.find(_number(body.get("project")))
+    run = body.get("undo")
+    if isinstance(run, str) and run:
+        return accepting.undo(services, project, run).as_json()
+    labels = body.get("labels") or {}
+    if not isinstance(labels, Mapping):
+        raise BadRequest("The field 'labels' must be an object.", 'It holds scores, such as {"Car": 0.9}.')
+    accepted = accepting.accept(
+        services,
+        project,
+        run=uuid.uuid4().hex[:8],
+        now=time.time(),
+        min_score=_score("min_score", body.get("min_score", 0.8)),
+        labels={str(label): _score(str(label), score) for label, score in labels.items()},
+        complete_only=body.get("complete_only") is True,
+        dry_run=body.get("dry_run") is True,
+    )
+    return accepted.as_json()
+
+
+def _number(project: Any) -> int | None:
+    """A project's number, from itself or from its uid; None: the only one there is."""
+    uid = project_uid(str(project) if isinstance(project, int) else project)
+    return int(uid.partition(".")[0]) if uid else None
+
+
+def _score(name: str, value: Any) -> float:
+    found = number(value)
+    if found is None:
+        raise BadRequest(f"The score {name!r} must be a number.", "Scores lie between 0 and 1, such as 0.8.")
+    return found
 
 
 @blueprint.get("/metrics")

@@ -13,7 +13,9 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from backend.errors import NotFound, YoloopError
+from backend import cli_labelling
+from backend.cli_options import JsonOption, ProjectOption, open_services
+from backend.errors import YoloopError
 from backend.settings import Settings
 from model_registry import RegistryError
 
@@ -23,11 +25,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-ProjectOption = Annotated[
-    int | None,
-    typer.Option("--project", help="Label Studio's project number; may be left out when there is one."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -75,6 +72,9 @@ def worker() -> None:
 def connect(
     project: Annotated[int, typer.Option("--project", help="Label Studio's project number.")],
     url: Annotated[str, typer.Option(help="yoloop's address as Label Studio reaches it.")] = "",
+    active_learning: Annotated[
+        bool, typer.Option("--active-learning", help="Let Label Studio open the most useful task next.")
+    ] = False,
 ) -> None:
     """Connect a project: add the ML backend and its webhook in Label Studio, or mend them."""
     from backend.auth import webhook_secret
@@ -97,6 +97,7 @@ def connect(
         url or f"http://localhost:{settings.port}",
         secret=webhook_secret(settings.root),
         basic_auth=(settings.basic_auth_user, password) if settings.basic_auth_user else None,
+        active_learning=active_learning,
     )
     for step in report.steps:
         typer.echo(f"{'+' if step.changed else '='} {step.done}")
@@ -105,6 +106,8 @@ def connect(
     store.save_project(
         info.uid, url=address, api_key=key, title=info.title, label_config=info.label_config, sync_error=""
     )
+    if active_learning:
+        store.save_project(info.uid, active_learning=True)
     store.hint(info.uid, time.time())
     typer.echo("Connected. Every submitted annotation teaches from now on.")
 
@@ -112,7 +115,7 @@ def connect(
 @app.command()
 def train(project: ProjectOption = None) -> None:
     """Train a project now, whatever is new; the worker does it."""
-    with _services() as services:
+    with open_services() as services:
         uid = _uid(services, project)
         job, new = services.jobs.request(uid, "asked for at the command line", time.time())
         typer.echo(f"{'Asked for' if new else 'Joined'} job {job.id}. `yoloop status` shows how far it is.")
@@ -121,7 +124,7 @@ def train(project: ProjectOption = None) -> None:
 @app.command()
 def cancel(project: ProjectOption = None) -> None:
     """Stop the training that waits or runs."""
-    with _services() as services:
+    with open_services() as services:
         found = services.jobs.cancel(None if project is None else _uid(services, project))
         for job in found:
             typer.echo(f"Job {job.id} is being cancelled.")
@@ -132,7 +135,7 @@ def cancel(project: ProjectOption = None) -> None:
 @app.command()
 def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Show what every project has learned, and what the next training waits for."""
-    with _services() as services:
+    with open_services() as services:
         known = services.store.projects()
         if project is not None:
             known = [each for each in known if each.uid == _uid(services, project)]
@@ -144,7 +147,7 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
         typer.echo("No project is known yet. Connect one: yoloop connect --project N")
     for row in rows:
         typer.echo(f"Project {row['project']}  {row['title']}")
-        for name in ("serves", "annotations", "last sync", "training", "trouble"):
+        for name in ("serves", "annotations", "suggestions", "last sync", "training", "trouble"):
             if row[name]:
                 typer.echo(f"  {name:<12}{row[name]}")
 
@@ -152,7 +155,7 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def versions(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """List a project's versions, newest first."""
-    with _services() as services:
+    with open_services() as services:
         found = services.registry.versions(_uid(services, project))
     if as_json:
         rows = [
@@ -186,7 +189,7 @@ def promote(version: Annotated[str, typer.Argument(help="Such as v3.")], project
     number = version.removeprefix("v")
     if not number.isdecimal():
         raise YoloopError(f"{version!r} is not a version.", "Versions are called v1, v2 …: see `yoloop versions`.")
-    with _services() as services:
+    with open_services() as services:
         promoted = services.registry.promote(_uid(services, project), int(number), "promoted by hand")
     typer.echo(f"{promoted.name} serves within a second or two.")
 
@@ -194,7 +197,7 @@ def promote(version: Annotated[str, typer.Argument(help="Such as v3.")], project
 @app.command()
 def rollback(project: ProjectOption = None) -> None:
     """Put the version in service that served before."""
-    with _services() as services:
+    with open_services() as services:
         found = services.registry.rollback(_uid(services, project))
     typer.echo(f"{found.name if found else 'v0, the model before any training,'} serves within a second or two.")
 
@@ -204,7 +207,7 @@ def doctor() -> None:
     """Check weights, Label Studio and every project, and say what to do where something is wrong."""
     from backend.doctor import diagnose
 
-    with _services() as services:
+    with open_services() as services:
         findings = diagnose(services)
     for finding in findings:
         typer.echo(f"{'✓' if finding.well else '✗'} {finding.what}")
@@ -214,29 +217,17 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _services() -> Any:
-    """The services, closed at the end of the `with`."""
-    from contextlib import closing
-
-    from backend.services import Services
-
-    return closing(Services(Settings()))
+for _command in (cli_labelling.predict, cli_labelling.accept, cli_labelling.advice, cli_labelling.simulate):
+    app.command()(_command)
 
 
 def _uid(services: Any, number: int | None) -> str:
-    """The uid of the project of that number; without a number, of the only one there is."""
-    found = [each for each in services.store.projects() if number in (None, each.id)]
-    if len(found) == 1:
-        return str(found[0].uid)
-    if not found:
-        raise NotFound("No such project is known.", "Connect it first: yoloop connect --project N")
-    if number is None:
-        raise NotFound("There are several projects.", "Name one with --project N.")
-    # A reset Label Studio hands out a number again: the project synced last is the living one.
-    return str(max(found, key=lambda each: each.synced_at or 0.0).uid)
+    return str(services.store.find(number).uid)
 
 
 def _status(services: Any, project: Any) -> dict[str, Any]:
+    from backend.refresh.state import Refreshes
+
     progress = services.ledger.progress(project.uid)
     champion = services.registry.champion(project.uid)
     jobs = services.jobs.of_project(project.uid, limit=1)
@@ -253,6 +244,7 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
         "title": project.title,
         "serves": champion.name if champion else "v0, nothing is trained yet",
         "annotations": f"{progress.labelled} teach, {progress.new} of them new",
+        "suggestions": str(Refreshes(services.store).get(project.uid) or ""),
         "last sync": ago,
         "training": training,
         "trouble": project.sync_error,

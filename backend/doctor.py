@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from backend.connect import UNCERTAINTY
 from backend.errors import YoloopError
 from backend.labels.schema import parse_label_config
+from backend.labelstudio.records import ProjectInfo
 from backend.parts import parts_of
 from backend.predict.base_model import find_base_model
 from backend.predict.served import Served, trained, unloaded
+from backend.refresh.state import Refreshes
 from backend.report import mappings
 from backend.services import Services
 from backend.store import Project
@@ -51,6 +54,8 @@ def _project(services: Services, project: Project) -> Iterator[Finding]:
         if info.uid != project.uid:
             yield Finding(False, f"{name} was made anew in Label Studio.", "Run `yoloop connect --project N` for it.")
             return
+        if project.active_learning:
+            yield _order(services, project, info, name)
     except YoloopError as error:
         yield Finding(False, f"{name}: {error.message}", error.hint)
     try:
@@ -69,3 +74,15 @@ def _project(services: Services, project: Project) -> Iterator[Finding]:
     parts = parts_of(champion, services.settings.image_size)
     for mapping in mappings(schema, Served(champion.name, trained(schema, [unloaded(part) for part in parts]))):
         yield Finding(not mapping.unmapped_labels, f"{name}: {mapping}", mapping.remedy)
+
+
+def _order(services: Services, project: Project, info: ProjectInfo, name: str) -> Finding:
+    """Whether Label Studio opens the least sure task next."""
+    remedy = f"Run `yoloop connect --project {project.id} --active-learning`."
+    if info.sampling != UNCERTAINTY:
+        return Finding(False, f"{name}: tasks come by {info.sampling.lower()}, not the least sure first.", remedy)
+    refresh = Refreshes(services.store).get(project.uid)
+    if refresh is not None and refresh.finished_at is not None and info.model_version != refresh.version:
+        shown = info.model_version or "no version"
+        return Finding(False, f"{name}: Label Studio orders by {shown}, but {refresh.version} serves.", remedy)
+    return Finding(True, f"{name}: the least sure task comes next, by {info.model_version}.")

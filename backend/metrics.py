@@ -9,6 +9,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from backend.fit.jobs import Job
+from backend.refresh.state import Refresh
+from backend.suggestions.worth import Count
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 80)
 
@@ -19,9 +21,17 @@ class Metrics:
     Args:
         loaded: project → version in memory.
         unfinished: the jobs that wait or run.
+        outcomes: what became of suggestions.
+        refreshes: how far suggestions are refreshed.
     """
 
-    def __init__(self, loaded: Callable[[], dict[str, str]], unfinished: Callable[[], list[Job]]) -> None:
+    def __init__(
+        self,
+        loaded: Callable[[], dict[str, str]],
+        unfinished: Callable[[], list[Job]],
+        outcomes: Callable[[], Iterable[Count]] = tuple,
+        refreshes: Callable[[], Iterable[Refresh]] = tuple,
+    ) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter("yoloop_requests", "Answered requests", ["endpoint", "status"], registry=self._registry)
         self.seconds = Histogram(
@@ -42,6 +52,7 @@ class Metrics:
         )
         self.events = Counter("yoloop_events", "Webhook events", ["action"], registry=self._registry)
         self._registry.register(_State(loaded, unfinished))
+        self._registry.register(_Suggestions(outcomes, refreshes))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -64,3 +75,29 @@ class _State(Collector):
             jobs.add_metric([job.uid, job.status], 1)
             epoch.add_metric([job.uid], job.epoch or 0)
         return [served, jobs, epoch]
+
+
+class _Suggestions(Collector):
+    """Read at every scrape, too: the worker writes it, and it must survive this process."""
+
+    def __init__(self, outcomes: Callable[[], Iterable[Count]], refreshes: Callable[[], Iterable[Refresh]]) -> None:
+        self._outcomes = outcomes
+        self._refreshes = refreshes
+
+    def collect(self) -> Iterable[Metric]:
+        worth = GaugeMetricFamily(
+            "yoloop_suggestion_outcomes",
+            "What became of suggested regions in submitted annotations; missed ones were not suggested",
+            labels=["project", "version", "label", "outcome"],
+        )
+        for each in self._outcomes():
+            worth.add_metric([each.project, each.version, each.label, each.outcome], each.count)
+        fresh = GaugeMetricFamily(
+            "yoloop_fresh_tasks",
+            "Unlabelled tasks by whether they carry suggestions of the version in service: done, failed, total",
+            labels=["project", "version", "state"],
+        )
+        for refresh in self._refreshes():
+            for state in ("done", "failed", "total"):
+                fresh.add_metric([refresh.uid, refresh.version, state], getattr(refresh, state))
+        return [worth, fresh]

@@ -13,8 +13,10 @@ from backend.model import Engine
 from backend.predict.engine.pool import EnginePool
 from backend.predict.engine.quiet import prepare
 from backend.predict.models import Models
+from backend.refresh.state import Refreshes
 from backend.services import Services
 from backend.settings import Settings
+from backend.suggestions.worth import counts
 
 RESERVED_THREADS = 8
 
@@ -58,7 +60,10 @@ def make_serving(settings: Settings, only: str | None = None) -> Serving:
         lambda: [project.uid for project in services.store.projects() if only in (None, project.uid)],
     )
     models.start()
-    engine = Engine(models, EnginePool(settings.batch_size), Metrics(models.loaded, services.jobs.unfinished))
+    metrics = Metrics(
+        models.loaded, services.jobs.unfinished, lambda: counts(services.store), Refreshes(services.store).all
+    )
+    engine = Engine(models, EnginePool(settings.batch_size), metrics)
     # Some threads stay free for /health and /setup: while those fail, Label Studio hides stored predictions.
     free = max(1, settings.threads - RESERVED_THREADS)
     return Serving(settings, services, engine, webhook_secret(settings.root), threading.Semaphore(free))

@@ -1,7 +1,8 @@
 """Which annotation teaches for every task of a project, kept in step with Label Studio.
 
 Only submitted annotations teach. Skipped ones do not; an empty submitted one is a background image. Of
-several on one task ground truth wins, then the newest.
+several on one task ground truth wins, then the newest. What `yoloop accept` made does not teach until a person
+changes it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,9 @@ from backend.fit.triggers import KEPT, Progress, by_itself
 from backend.labels.schema import PATH_SEPARATOR
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store import Store
+from backend.tables import acceptances, projects
 from backend.tables import jobs as jobs_table
 from backend.tables import ledger as table
-from backend.tables import projects
 
 RECENT_JOBS = 500
 """Trainings of a project that are looked at, newest first."""
@@ -41,9 +42,15 @@ class Example:
     content: str
 
 
-def teaching_annotation(annotations: Iterable[AnnotationRecord]) -> AnnotationRecord | None:
-    """The annotation of a task that teaches: ground truth first, then the newest; never a skipped one."""
-    submitted = [each for each in annotations if not each.was_cancelled]
+def teaching_annotation(
+    annotations: Iterable[AnnotationRecord], left_out: Collection[int] = ()
+) -> AnnotationRecord | None:
+    """The annotation of a task that teaches: ground truth first, then the newest; never a skipped one.
+
+    Args:
+        left_out: ids of annotations that do not teach, see `accepted_unchanged`.
+    """
+    submitted = [each for each in annotations if not each.was_cancelled and each.id not in left_out]
     return max(submitted, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
 
 
@@ -52,6 +59,21 @@ def content_hash(data: Mapping[str, Any], result: Sequence[Mapping[str, Any]]) -
     regions = [{key: value for key, value in region.items() if key != "id"} for region in result]
     text = json.dumps([data, regions], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def accepted_unchanged(db: sa.Connection, uid: str, tasks: Iterable[TaskRecord]) -> frozenset[int]:
+    """Ids of the tasks' annotations that `yoloop accept` made and that nobody has changed since.
+
+    They say what a version thought of itself, so it must not learn from them.
+    """
+    there = {each.id: (task.id, each) for task in tasks for each in task.annotations}
+    made = acceptances.select().where(acceptances.c.uid == uid, acceptances.c.annotation_id.in_(there))
+    found = set[int]()
+    for row in db.execute(made) if there else ():
+        task_id, annotation = there[row.annotation_id]
+        if row.task_id == task_id and row.content == content_hash({}, annotation.result):
+            found.add(row.annotation_id)
+    return frozenset(found)
 
 
 def label_counts(results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, int]:
@@ -78,7 +100,8 @@ class Ledger:
     def update(self, uid: str, tasks: Sequence[TaskRecord], cursor: float) -> None:
         """Take in changed tasks and, in the same transaction, how far Label Studio was read."""
         with self._store.write() as db:
-            rows = [{"uid": uid, "task_id": task.id, **_row(task)} for task in tasks]
+            left_out = accepted_unchanged(db, uid, tasks)
+            rows = [{"uid": uid, "task_id": task.id, **_row(task, left_out)} for task in tasks]
             made = insert(table)
             changed = {name: made.excluded[name] for name in rows[0] if name not in ("uid", "task_id")} if rows else {}
             if rows:
@@ -157,8 +180,8 @@ def _end(job: Any) -> float:
     return float(job.finished_at)
 
 
-def _row(task: TaskRecord) -> dict[str, Any]:
-    teaches = teaching_annotation(task.annotations)
+def _row(task: TaskRecord, left_out: Collection[int]) -> dict[str, Any]:
+    teaches = teaching_annotation(task.annotations, left_out)
     return {
         "task_created_at": task.created_at.timestamp(),
         "data": task.data,

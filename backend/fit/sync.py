@@ -1,13 +1,22 @@
-"""Brings the ledger in step with Label Studio, reading only what changed since the last time."""
+"""Brings the ledger in step with Label Studio, reading only what changed since the last time.
+
+What became of suggestions is written down on the way: an annotation judges the one it was made from, then teaches.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from backend.errors import LabelStudioError
+from backend.errors import LabelConfigError, LabelStudioError
+from backend.labels.schema import parse_label_config
+from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.records import TaskRecord
 from backend.services import Services
+from backend.store import Project
+from backend.suggestions.record import record
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +41,34 @@ def sync(services: Services, uid: str, now: float, *, deletions: bool = False) -
 
     Raises LabelStudioError; then what was read so far is kept, and the next sync goes on from there.
     """
+    client, project = reach(services, uid)
+    changed = 0
+    for tasks in changes(services, client, project):
+        services.ledger.update(uid, tasks, max(task.updated_at for task in tasks).timestamp())
+        changed += len(tasks)
+    gone = 0
+    if deletions or client.count_tasks(project.id) != services.ledger.task_count(uid):
+        gone = services.ledger.keep_only(uid, client.task_ids(project.id))
+    services.store.save_project(uid, synced_at=now, sync_error="")
+    log.debug("Project %s: %d tasks changed, %d gone", uid, changed, gone)
+    return Synced(changed, gone)
+
+
+def changes(services: Services, client: LabelStudioClient, project: Project) -> Iterator[list[TaskRecord]]:
+    """Pages of the tasks that changed since the last sync, once it is written down what they say of suggestions."""
+    since = None if project.cursor is None else datetime.fromtimestamp(project.cursor - OVERLAP, UTC)
+    controls = _controls(project)
+    for tasks in client.changed_tasks(project.id, since):
+        if tasks:
+            record(services.store, project.uid, tasks, controls)
+            yield tasks
+
+
+def reach(services: Services, uid: str) -> tuple[LabelStudioClient, Project]:
+    """The way to a project's Label Studio, and the project with its config and title as they are there now.
+
+    Raises LabelStudioError, also when the project of that number is another one by now.
+    """
     project = services.store.project(uid)
     if project is None:
         raise LabelStudioError("The project is not known.", "Run `yoloop connect --project N`.")
@@ -44,15 +81,13 @@ def sync(services: Services, uid: str, now: float, *, deletions: bool = False) -
         )
     if (info.label_config, info.title) != (project.label_config, project.title):
         services.store.save_project(uid, label_config=info.label_config, title=info.title)
-    since = None if project.cursor is None else datetime.fromtimestamp(project.cursor - OVERLAP, UTC)
-    changed = 0
-    for tasks in client.changed_tasks(project.id, since):
-        if tasks:
-            services.ledger.update(uid, tasks, max(task.updated_at for task in tasks).timestamp())
-            changed += len(tasks)
-    gone = 0
-    if deletions or client.count_tasks(project.id) != services.ledger.task_count(uid):
-        gone = services.ledger.keep_only(uid, client.task_ids(project.id))
-    services.store.save_project(uid, synced_at=now, sync_error="")
-    log.debug("Project %s: %d tasks changed, %d gone", uid, changed, gone)
-    return Synced(changed, gone)
+    return client, replace(project, label_config=info.label_config, title=info.title)
+
+
+def _controls(project: Project) -> frozenset[str] | None:
+    """Names of the tags that yoloop suggests with; None when the config cannot be read."""
+    try:
+        controls = parse_label_config(project.label_config).controls
+    except LabelConfigError:
+        return None
+    return frozenset(each.from_name for one in controls for each in (one, one.box) if each is not None)

@@ -237,6 +237,7 @@ def main() -> None:
         log.info("Project %s: another version serves; its suggestions come next", uid)
     except YoloopError as error:
         log.warning("Project %s: suggestions could not be refreshed: %s", uid, error)
+        Refreshes(serving.services.store).note(uid, str(error))
         code = 1
     serving.services.close()
     logging.shutdown()

@@ -35,6 +35,12 @@ class Refresh:
     finished_at: float | None
     message: str
 
+    def __str__(self) -> str:
+        said = f"{self.done} of {self.total} unlabelled tasks carry {self.version}"
+        if self.failed:
+            said += f", {self.failed} failed"
+        return said if self.finished_at is not None or not self.message else f"{said}; {self.message}"
+
 
 def key_of(project: Project, champion: int | None, settings: Settings) -> str:
     """What a project's suggestions depend on: the version, the labelling config, and the settings that change them."""
@@ -72,9 +78,18 @@ class Refreshes:
             row = db.execute(table.select().where(table.c.uid == uid)).one_or_none()
         return None if row is None else Refresh(**row._mapping)
 
+    def all(self) -> list[Refresh]:
+        with self._store.engine.connect() as db:
+            return [Refresh(**row._mapping) for row in db.execute(table.select().order_by(table.c.uid))]
+
     def save(self, uid: str, key: str, **columns: Any) -> None:
         """Make or change a project's refresh; columns not named keep their value."""
         values = {"key": key, **columns}
         statement = insert(table).values(uid=uid, **values)
         with self._store.write() as db:
             db.execute(statement.on_conflict_do_update(index_elements=["uid"], set_=values))
+
+    def note(self, uid: str, message: str) -> None:
+        """Keep the reason why a refresh that has begun could not end."""
+        with self._store.write() as db:
+            db.execute(table.update().where(table.c.uid == uid).values(message=message))

@@ -81,3 +81,6 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     found = refreshes.get(UID)
     assert found is not None
     assert (found.key, found.finished_at, found.version) == ("2:abc", None, "v1")
+    refreshes.note(UID, "Label Studio cannot be reached.")
+    assert str(refreshes.get(UID)) == "50 of 50 unlabelled tasks carry v1; Label Studio cannot be reached."
+    assert str(replace(DONE, failed=2, message="old news")) == "50 of 50 unlabelled tasks carry v1, 2 failed"

@@ -1,0 +1,311 @@
+"""Turns sure suggestions into annotations in bulk, and takes them back.
+
+Only tasks that nobody has worked on are touched. A crash at any point makes no second annotation: a task that has
+one is not open any more, and an annotation whose row was not written is known by the note in its regions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from filelock import FileLock, Timeout
+from sqlalchemy.dialects.sqlite import insert
+
+from backend.errors import BadRequest, Busy, LabelStudioError, NotFound
+from backend.fit.ledger import content_hash
+from backend.fit.sync import changes, reach, sync
+from backend.labels.schema import parse_label_config
+from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.records import OpenTask, PredictionRecord
+from backend.refresh.plan import is_ours
+from backend.services import Services
+from backend.store import Project
+from backend.suggestions.precision import Precision
+from backend.suggestions.record import accepted_row
+from backend.suggestions.selection import Group, accepted, groups_of, run_of
+from backend.suggestions.worth import at_or_above
+from backend.tables import acceptances
+
+PAGE = 50
+"""Tasks read at once: few, so that what is known of them is young when they are accepted."""
+
+TOUCHED = "somebody began or skipped it"
+ANNOTATED = "somebody annotated it meanwhile"
+NO_SUGGESTION = "no suggestion of this version"
+NOT_SURE = "no suggestion is sure enough"
+DOUBTFUL = "a doubtful suggestion beside the sure ones"
+GONE = "the task or its suggestion was removed meanwhile"
+
+Told = Callable[[int, int], None]
+"""Called with the numbers of tasks that were looked at and that there are in total."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What a run accepted, or would have.
+
+    Attributes:
+        run: its name, which takes it back.
+        version: whose suggestions; empty: there are none.
+        skipped: reason → tasks that were left alone for it.
+        labels: label → accepted regions.
+        expected: of earlier suggestions with these labels, at or above their scores, how many were right.
+        expected_of: the version whose suggestions those are; empty: all versions together.
+    """
+
+    run: str
+    version: str
+    dry_run: bool
+    tasks: int
+    regions: int
+    skipped: Mapping[str, int]
+    labels: Mapping[str, int]
+    expected: Precision
+    expected_of: str
+
+    def __str__(self) -> str:
+        did = "Would accept" if self.dry_run else "Accepted"
+        lines = [
+            f"{did} {self.regions} regions on {self.tasks} tasks" + (f" ({self.version})." if self.version else ".")
+        ]
+        lines += [f"  {label}: {count}" for label, count in self.labels.items()]
+        lines += [f"Left alone: {count} tasks, {reason}." for reason, count in self.skipped.items()]
+        if self.tasks and self.expected.shown:
+            of = self.expected_of or "all versions together"
+            lines.append(f"Of such suggestions so far, by {of}: {self.expected}.")
+        elif self.tasks:
+            lines.append("Nobody has corrected such suggestions yet, so nothing is known of how many are right.")
+        if self.tasks and not self.dry_run:
+            lines.append(f"Take them back with `yoloop accept --undo {self.run}`.")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"expected": self.expected.as_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """Annotations that were removed, and those that a person has changed and that therefore stay."""
+
+    run: str
+    removed: int
+    kept: int
+
+    def __str__(self) -> str:
+        kept = f"; {self.kept} stay, because somebody changed them" if self.kept else ""
+        return f"Removed {self.removed} annotations of run {self.run}{kept}."
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def accept(
+    services: Services,
+    project: Project,
+    *,
+    run: str,
+    now: float,
+    min_score: float = 0.8,
+    labels: Mapping[str, float] | None = None,
+    complete_only: bool = False,
+    dry_run: bool = False,
+    version: str | None = None,
+    told: Told = lambda done, total: None,
+) -> Acceptance:
+    """Accept the suggestions of all open tasks that are sure enough.
+
+    Label Studio is read first, so that what became of earlier suggestions is known.
+
+    Args:
+        run: a name that no other run has, of letters and digits.
+        now: epoch seconds.
+        min_score: least score of a suggestion, in [0, 1].
+        labels: label → another least score.
+        complete_only: leave out tasks that have a suggestion below its least score, too.
+        dry_run: write nothing to Label Studio.
+        version: whose suggestions, as predictions carry it; None: the one of yoloop's that suggested last.
+
+    Raises BadRequest for scores and labels that cannot be, Busy while another run of the project goes on, and
+    LabelStudioError; then what was accepted so far stays and can be taken back.
+    """
+    scores = dict(labels or {})
+    _check_scores(min_score, scores)
+    with _alone(services, project.uid):
+        client, current = reach(services, project.uid)
+        _check_labels(current, scores)
+        sync(services, project.uid, now)
+        total, newest = _survey(client, project.id)
+        chosen = newest if version is None else version
+        skipped, counted = Counter[str](), Counter[str]()
+        least: dict[str, float] = {}
+        tasks = done = 0
+        for page in client.open_tasks(project.id, page_size=PAGE):
+            for task in page:
+                prediction = _prediction(task, chosen)
+                groups = groups_of(prediction.result, min_score, scores) if prediction else []
+                why = _reason(task, prediction, groups, complete_only)
+                sure = [group for group in groups if group.sure]
+                if not why and not dry_run and prediction is not None:
+                    why = _write(services, client, project, task, prediction, sure, run, now)
+                if why:
+                    skipped[why] += 1
+                else:
+                    tasks += 1
+                    counted.update(label for group in sure for label in group.objects)
+                    least |= {label: scores.get(label, min_score) for group in sure for label in group.labels}
+                done += 1
+                told(done, max(done, total))
+    expected = at_or_above(services.store, project.uid, least, chosen)
+    of = chosen
+    if not expected.shown:
+        expected, of = at_or_above(services.store, project.uid, least), ""
+    return Acceptance(
+        run, chosen, dry_run, tasks, counted.total(), dict(skipped), dict(sorted(counted.items())), expected, of
+    )
+
+
+def undo(services: Services, project: Project, run: str, told: Told = lambda done, total: None) -> Undone:
+    """Remove the annotations of a run, but those that a person has changed since. Safe to repeat and to interrupt.
+
+    Raises NotFound when there is no annotation of that run, and Busy while another run of the project goes on.
+    """
+    with _alone(services, project.uid):
+        client, current = reach(services, project.uid)
+        for _ in changes(services, client, current):
+            pass  # finds annotations whose rows were lost in a crash
+        mine = acceptances.select().where(acceptances.c.uid == project.uid, acceptances.c.run == run)
+        with services.store.engine.connect() as db:
+            rows = db.execute(mine.order_by(acceptances.c.annotation_id)).all()
+        removed = 0
+        kept = set[int]()
+        for number, row in enumerate(rows, start=1):
+            there = client.annotation(row.annotation_id)
+            if there is not None and content_hash({}, there.result) != row.content:
+                kept.add(row.annotation_id)
+            else:
+                if there is not None:
+                    client.delete_annotation(row.annotation_id)
+                    removed += 1
+                with services.store.write() as db:
+                    db.execute(
+                        acceptances.delete().where(
+                            acceptances.c.uid == project.uid, acceptances.c.annotation_id == row.annotation_id
+                        )
+                    )
+            told(number, len(rows))
+        if not rows:
+            kept = _changed_annotations(client, project.id, run)
+        if not rows and not kept:
+            raise NotFound(
+                f"There is no annotation of run {run!r}.",
+                "It may have been taken back already; Label Studio shows a run's name in a region's info panel.",
+            )
+    return Undone(run, removed, len(kept))
+
+
+def _check_scores(min_score: float, scores: Mapping[str, float]) -> None:
+    for what, score in {"The least score": min_score, **{f"The score of {k!r}": v for k, v in scores.items()}}.items():
+        if not (math.isfinite(score) and 0 <= score <= 1):
+            raise BadRequest(f"{what} is {score}, which no score can be.", "Scores lie between 0 and 1, such as 0.8.")
+
+
+def _check_labels(project: Project, scores: Mapping[str, float]) -> None:
+    schema = parse_label_config(project.label_config)
+    points = [point.label for control in schema.controls for point in control.points]
+    known = dict.fromkeys((*schema.classes, *points))
+    for label in scores:
+        if label not in known:
+            raise BadRequest(
+                f"The labelling config has no label {label!r} that is suggested.",
+                f"It has: {', '.join(known) or 'none'}.",
+            )
+
+
+@contextlib.contextmanager
+def _alone(services: Services, uid: str) -> Iterator[None]:
+    """One run of a project at a time: two would look at a task before either of them has written."""
+    lock = FileLock(services.settings.root / f"accept-{uid}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Busy(
+            "Suggestions of this project are being accepted or taken back.", "Try again when that is done."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _survey(client: LabelStudioClient, project_id: int) -> tuple[int, str]:
+    """How many tasks are open, and the version of the newest of yoloop's predictions on them; empty: none."""
+    total, newest = 0, None
+    for page in client.open_tasks(project_id):
+        total += len(page)
+        for each in (one for task in page for one in task.predictions if is_ours(one.version)):
+            if newest is None or (each.created_at, each.id) > (newest.created_at, newest.id):
+                newest = each
+    return total, newest.version if newest else ""
+
+
+def _prediction(task: OpenTask, version: str) -> PredictionRecord | None:
+    of_version = [each for each in task.predictions if version and each.version == version]
+    return max(of_version, key=lambda each: (each.created_at, each.id), default=None)
+
+
+def _reason(task: OpenTask, prediction: PredictionRecord | None, groups: list[Group], complete_only: bool) -> str:
+    """Why a task is left alone; empty: it is not."""
+    if task.touched:
+        return TOUCHED
+    if prediction is None:
+        return NO_SUGGESTION
+    if not any(group.sure for group in groups):
+        return NOT_SURE
+    return DOUBTFUL if complete_only and not all(group.sure for group in groups) else ""
+
+
+def _write(
+    services: Services,
+    client: LabelStudioClient,
+    project: Project,
+    task: OpenTask,
+    prediction: PredictionRecord,
+    sure: list[Group],
+    run: str,
+    now: float,
+) -> str:
+    """Make the annotation and its row. Returns why it was not made; empty: it was."""
+    result = [region for group in sure for region in accepted(group, run)]
+    try:
+        if client.annotation_count(project.id, task.id):
+            return ANNOTATED
+        made = client.create_annotation(
+            project.id, task.id, result, parent_prediction=prediction.id, last_action="prediction"
+        )
+    except LabelStudioError as error:
+        # A prediction that is gone is a 400, a task that is gone a 404.
+        if error.code == 404 or (error.code == 400 and "parent_prediction" in error.reason):
+            return GONE
+        raise
+    with services.store.write() as db:
+        row = accepted_row(project.uid, run, task.id, made, now)
+        db.execute(
+            insert(acceptances).values(row).on_conflict_do_update(index_elements=["uid", "annotation_id"], set_=row)
+        )
+    return ""
+
+
+def _changed_annotations(client: LabelStudioClient, project_id: int, run: str) -> set[int]:
+    """Annotations of a run that nothing is written down about; a change was made to them, or they would be known."""
+    return {
+        annotation.id
+        for page in client.changed_tasks(project_id, None)
+        for task in page
+        for annotation in task.annotations
+        if any(run_of([region]) == run for region in annotation.result)
+    }

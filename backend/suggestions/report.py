@@ -1,0 +1,59 @@
+"""What suggestions are worth, and from which score on they can be trusted, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from backend.services import Services
+from backend.store import Project
+from backend.suggestions.advice import Advice, advice
+from backend.suggestions.worth import Worth, worth
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Of one project; `uid` is Label Studio's."""
+
+    uid: str
+    worth: Worth
+    advice: tuple[Advice, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"project": self.uid, "advice": [each.as_json() for each in self.advice], **self.worth.as_json()}
+
+    def __str__(self) -> str:
+        if not self.worth.bins:
+            return "No suggestion was corrected or accepted by a person yet."
+        lines = [str(each) for each in self.advice]
+        lines += [
+            _counted(self.worth, *key) for key in sorted({(each.version, each.label) for each in self.worth.bins})
+        ]
+        seconds = self.worth.lead_time
+        for known, count, how in (
+            (seconds.with_suggestions, seconds.annotations_with, "with suggestions"),
+            (seconds.without, seconds.annotations_without, "without"),
+        ):
+            if known is not None:
+                lines.append(f"An annotation took {known:.1f} s {how} (median of {count}).")
+        return "\n".join(lines)
+
+
+def report(services: Services, project: Project, version: str | None = None) -> Report:
+    """What is known of a project's suggestions.
+
+    Args:
+        version: the one in service, as predictions carry it; None: the one that was shown last.
+    """
+    store, uid = services.store, project.uid
+    return Report(uid, worth(store, uid), tuple(advice(store, uid, version)))
+
+
+def _counted(found: Worth, version: str, label: str) -> str:
+    total = Counter[str]()
+    for each in found.bins:
+        if (each.version, each.label) == (version, label):
+            for fate in ("accepted", "moved", "relabelled", "deleted", "missed"):
+                total[fate] += getattr(each, fate)
+    return f"{version} {label}: " + ", ".join(f"{count} {fate}" for fate, count in total.items()) + "."

@@ -1,0 +1,95 @@
+"""yoloop's own addresses: what suggestions are worth, accepting them, and the metrics of both."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from integration.bodies import UID, config, setup
+
+from backend.app import create_app
+from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
+from backend.refresh.state import Refreshes
+from backend.serving import Serving
+from backend.suggestions.record import record
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def region(number: int, score: float, label: str = "Disc", left: float = 10.0) -> dict[str, Any]:
+    value = {"x": left, "y": 10.0, "width": 20.0, "height": 20.0, "rotation": 0, "rectanglelabels": [label]}
+    size = {"original_width": 100, "original_height": 100, "image_rotation": 0}
+    names = {"from_name": "label", "to_name": "image", "type": "rectanglelabels"}
+    return {"id": f"r{number}", "score": score, "value": value, **size, **names}
+
+
+def annotated(number: int, suggested: list[dict[str, Any]], drawn: list[dict[str, Any]]) -> TaskRecord:
+    at = START + timedelta(minutes=number)
+    prediction = PredictionRecord(number, "v1", 0.5, suggested, at)
+    annotation = AnnotationRecord(number, drawn, False, False, at, at, 1, 4.0 + number % 3, number)
+    return TaskRecord(number, at, at, {"image": f"{number}.jpg"}, (annotation,), (prediction,))
+
+
+@pytest.fixture
+def client(serving: Serving) -> FlaskClient:
+    """A project whose 80 sure suggestions were all right, and whose 20 doubtful ones were all deleted."""
+    client = create_app(serving=serving).test_client()
+    client.post("/setup", json=setup())
+    tasks = []
+    for number in range(80):
+        sure, doubtful = region(2 * number, 0.9), region(2 * number + 1, 0.3, left=50.0)
+        suggested = [sure, doubtful] if number < 20 else [sure]
+        tasks.append(annotated(number, suggested, [{**sure, "origin": "prediction"}]))
+    record(serving.services.store, UID, tasks)
+    return client
+
+
+def test_advice_names_the_score_that_can_be_trusted(client: FlaskClient) -> None:
+    answer = client.get("/advice", query_string={"project": UID})
+    assert answer.status_code == 200, answer.text
+    (disc,) = answer.get_json()["advice"]
+    assert disc["label"] == "Disc"
+    assert disc["threshold"] == pytest.approx(0.9)
+    assert (disc["right"], disc["shown"]) == (80, 80)
+    assert 0.95 <= disc["low"] < disc["high"] == 1
+    assert client.get("/advice").get_json() == answer.get_json(), "the only project need not be named"
+    assert client.get("/advice", query_string={"project": "7"}).get_json() == answer.get_json()
+
+
+def test_the_metrics_count_outcomes_and_fresh_tasks(serving: Serving, client: FlaskClient) -> None:
+    Refreshes(serving.services.store).save(UID, "1:a", version="v1", total=5, done=3, failed=1)
+    text = client.get("/metrics").text
+    name = f'yoloop_suggestion_outcomes{{label="Disc",outcome="%s",project="{UID}",version="v1"}}'
+    assert f"{name % 'accepted'} 80.0" in text
+    assert f"{name % 'deleted'} 20.0" in text
+    assert f'yoloop_fresh_tasks{{project="{UID}",state="done",version="v1"}} 3.0' in text
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"min_score": "high"}, "must be a number"),
+        ({"min_score": 1.5}, "which no score can be"),
+        ({"labels": ["Disc"]}, "must be an object"),
+        ({"labels": {"Disc": None}}, "must be a number"),
+        ({"project": "9.9"}, "No such project"),
+        ({"project": {"id": "x"}}, "project"),
+        ({}, "Label Studio"),
+    ],
+)
+def test_what_cannot_be_accepted_is_refused_in_words(client: FlaskClient, body: dict[str, Any], says: str) -> None:
+    answer = client.post("/accept", json=body)
+    assert 400 <= answer.status_code < 600
+    assert answer.status_code != 500
+    assert says in answer.get_json()["error"], answer.get_json()
+    assert "Traceback" not in answer.text
+
+
+def test_nothing_known_is_said(serving: Serving) -> None:
+    client = create_app(serving=serving).test_client()
+    assert client.get("/advice").status_code == 404
+    client.post("/setup", json=setup(config()))
+    found = client.get("/advice").get_json()
+    assert found["advice"] == []

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from backend.store import Store
+from backend.suggestions.advice import advice
+from backend.suggestions.precision import Precision
+from backend.suggestions.worth import WINDOW, Count, at_or_above, by_percent, counts, last_version, worth
+from backend.tables import outcomes, shown
+
+UID = "1.100"
+Row = tuple[str, str, float | None, float | None]
+
+
+def write(store: Store, number: int, version: str, *regions: Row, uid: str = UID, seconds: float | None = None) -> None:
+    """An annotation submitted at the time `number`; each region is label, outcome, score, overlap."""
+    said = {"uid": uid, "annotation_id": number, "task_id": number, "version": version}
+    names = ("label", "outcome", "score", "iou")
+    with store.write() as db:
+        db.execute(shown.insert().values(said | {"submitted_at": float(number), "lead_time": seconds}))
+        for index, each in enumerate(regions):
+            row = {"uid": uid, "annotation_id": number, "region_id": str(index), "control": "label"}
+            db.execute(outcomes.insert().values(row | dict(zip(names, each, strict=True))))
+
+
+def test_bins(store: Store) -> None:
+    write(
+        store,
+        1,
+        "v1",
+        ("Car", "accepted", 0.92, None),
+        ("Car", "moved", 0.9, 0.8),
+        ("Car", "moved", 1.0, 0.6),
+        ("Car", "deleted", 0.3, None),
+        ("Car", "relabelled", 0.39, None),
+        ("Car", "missed", None, None),
+        ("Plane", "accepted", 0.0, None),
+    )
+    write(store, 2, "v2", ("Car", "moved", 0.9, None))
+    write(store, 3, "v1", ("Car", "accepted", 0.9, None), uid="2.200")
+    found = {(each.version, each.label, each.low): each for each in worth(store, UID).bins}
+    assert set(found) == {
+        ("v1", "Car", None),
+        ("v1", "Car", 0.3),
+        ("v1", "Car", 0.9),
+        ("v1", "Plane", 0.0),
+        ("v2", "Car", 0.9),
+    }
+    high = found["v1", "Car", 0.9]
+    assert (high.high, high.accepted, high.moved, high.moved_iou) == (1.0, 1, 2, pytest.approx(0.7))
+    assert high.precision == Precision(2, 3)
+    low = found["v1", "Car", 0.3]
+    assert (low.deleted, low.relabelled, low.moved_iou, low.precision) == (1, 1, None, Precision(0, 2))
+    assert (found["v1", "Car", None].missed, found["v1", "Car", None].precision) == (1, Precision(0, 0))
+    assert found["v2", "Car", 0.9].precision == Precision(0, 1)
+
+
+def test_the_curve_goes_on_in_the_order_of_submission(store: Store) -> None:
+    for number in reversed(range(WINDOW + 5)):
+        fate = "accepted" if number >= WINDOW else "deleted"
+        write(store, number, "v1", ("Car", fate, 0.5, None), ("Car", "missed", None, None))
+    write(store, 100, "v1")
+    write(store, 200, "")
+    first, second = worth(store, UID).curve
+    assert (first.annotations, first.start, first.end) == (WINDOW, 0.0, WINDOW - 1.0)
+    assert (first.precision, first.recall) == (Precision(0, WINDOW), Precision(0, WINDOW))
+    assert (second.annotations, second.end) == (6, 100.0)
+    assert (second.precision, second.recall) == (Precision(5, 5), Precision(5, 10))
+
+
+def test_an_annotation_without_any_region_misses_nothing(store: Store) -> None:
+    write(store, 1, "v1")
+    (only,) = worth(store, UID).curve
+    assert (only.annotations, only.precision, only.recall) == (1, Precision(0, 0), Precision(0, 0))
+
+
+def test_lead_time(store: Store) -> None:
+    for number, (version, seconds) in enumerate(
+        [("v1", 2.0), ("v2", 4.0), ("v1", 9.0), ("", 20.0), ("", 10.0), ("", None)]
+    ):
+        write(store, number, version, seconds=seconds)
+    found = worth(store, UID).lead_time
+    assert (found.with_suggestions, found.annotations_with) == (4.0, 3)
+    assert (found.without, found.annotations_without) == (15.0, 2)
+
+
+def test_nothing_is_known_at_first(store: Store) -> None:
+    found = worth(store, UID)
+    assert (found.bins, found.curve, found.lead_time.with_suggestions) == ((), (), None)
+    assert (advice(store, UID), counts(store), last_version(store, UID)) == ([], [], "")
+
+
+def test_sure_ones_of_one_version_or_all(store: Store) -> None:
+    write(store, 1, "v1", ("Car", "accepted", 0.9, None), ("Car", "deleted", 0.8, None), ("Car", "accepted", 0.7, None))
+    write(store, 2, "v2-1a2b3c", ("Car", "accepted", 0.8, None), ("Plane", "moved", 0.5, 0.7))
+    write(store, 3, "somebody else's", ("Car", "deleted", 0.9, None))
+    assert at_or_above(store, UID, {"Car": 0.8}) == Precision(2, 3)
+    assert at_or_above(store, UID, {"Car": 0.8}, "v1") == Precision(1, 2)
+    assert at_or_above(store, UID, {"Car": 0.8, "Plane": 0.5}) == Precision(3, 4)
+    assert at_or_above(store, UID, {}) == at_or_above(store, UID, {"Car": 0.8}, "v9") == Precision(0, 0)
+    assert last_version(store, UID) == "v2-1a2b3c"
+    assert by_percent(store, UID, "v1") == {"Car": {90: Precision(1, 1), 80: Precision(0, 1), 70: Precision(1, 1)}}
+    assert by_percent(store, UID)["Car"][80] == Precision(1, 2)
+
+
+@pytest.mark.parametrize("percent", range(101))
+def test_a_score_falls_on_its_own_percent(store: Store, percent: int) -> None:
+    write(store, 1, "v1", ("Car", "accepted", percent / 100, None))
+    assert by_percent(store, UID) == {"Car": {percent: Precision(1, 1)}}
+    assert worth(store, UID).bins[0].low == min(percent // 10, 9) / 10
+
+
+def test_advice_takes_the_version_that_was_shown_last(store: Store) -> None:
+    for number in range(80):
+        write(store, number, "v1", ("Car", "accepted", 0.9, None))
+    (found,) = advice(store, UID)
+    assert (found.version, found.threshold) == ("v1", 0.9)
+    (found,) = advice(store, UID, "v2")
+    assert (found.version, found.threshold) == ("", 0.9)
+
+
+def test_counts_of_all_projects(store: Store) -> None:
+    write(store, 1, "v1", ("Car", "accepted", 0.9, None), ("Car", "accepted", 0.8, None), ("Car", "missed", None, None))
+    write(store, 1, "v2", ("Car", "deleted", 0.9, None), uid="2.200")
+    assert counts(store) == [
+        Count(UID, "v1", "Car", "accepted", 2),
+        Count(UID, "v1", "Car", "missed", 1),
+        Count("2.200", "v2", "Car", "deleted", 1),
+    ]
+
+
+def test_a_hundred_thousand_regions_are_counted_soon(store: Store) -> None:
+    many: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    fates: Sequence[str] = ("accepted", "moved", "relabelled", "deleted", "missed")
+    for number in range(10_000):
+        said = {"uid": UID, "annotation_id": number, "task_id": number}
+        annotations.append(said | {"version": f"v{number % 7}", "submitted_at": float(number), "lead_time": 1.0})
+        for index in range(10):
+            row = {"uid": UID, "annotation_id": number, "region_id": str(index), "control": "label"}
+            fate = fates[(number + index) % 5]
+            score = None if fate == "missed" else (number * 10 + index) % 1000 / 1000
+            many.append(row | {"label": f"label {index}", "outcome": fate, "score": score, "iou": 0.5})
+    with store.write() as db:
+        db.execute(shown.insert(), annotations)
+        db.execute(outcomes.insert(), many)
+    began = time.process_time()
+    found = worth(store, UID)
+    assert time.process_time() - began < 2
+    assert (
+        sum(each.accepted + each.moved + each.relabelled + each.deleted + each.missed for each in found.bins) == 100_000
+    )
+    assert sum(each.annotations for each in found.curve) == 10_000
+    began = time.process_time()
+    assert len(advice(store, UID)) == 10 and sum(each.count for each in counts(store)) == 100_000
+    assert time.process_time() - began < 2
+    json.dumps(found.as_json())
