@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -70,11 +71,13 @@ def predict() -> dict[str, Any]:
 
 
 def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    made = backend(project_uid(body.get("project")), text_of(body, "label_config"))
+    uid = project_uid(body.get("project"))
+    made = backend(uid, text_of(body, "label_config"))
     permits = serving().predicting
     if not permits.acquire(blocking=False):
         raise Busy("Too many predictions are under way.", "Ask again in a few seconds.")
-    serving().mark()
+    ids = (task.get("id") for task in tasks if isinstance(task, Mapping))
+    serving().activity.mark(uid, [each for each in ids if isinstance(each, int)], time.time())
     try:
         entries = made.predict(tasks, context=context)
     finally:

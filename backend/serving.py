@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
+from backend.activity import Activity
 from backend.auth import webhook_secret
 from backend.metrics import Metrics
 from backend.model import Engine
@@ -28,21 +27,12 @@ class Serving:
     engine: Engine
     secret: str
     predicting: threading.Semaphore
-
-    def mark(self) -> None:
-        """Leave a mark that somebody waits for suggestions just now: background work stands back from it."""
-        with contextlib.suppress(OSError):
-            activity(self.settings).touch()
+    activity: Activity
 
     def close(self) -> None:
         self.engine.models.close()
         self.engine.pool.close()
         self.services.close()
-
-
-def activity(settings: Settings) -> Path:
-    """The file whose time tells when somebody last waited for suggestions."""
-    return settings.root / "serving.active"
 
 
 def make_serving(settings: Settings, only: str | None = None) -> Serving:
@@ -66,4 +56,11 @@ def make_serving(settings: Settings, only: str | None = None) -> Serving:
     engine = Engine(models, EnginePool(settings.batch_size), metrics)
     # Some threads stay free for /health and /setup: while those fail, Label Studio hides stored predictions.
     free = max(1, settings.threads - RESERVED_THREADS)
-    return Serving(settings, services, engine, webhook_secret(settings.root), threading.Semaphore(free))
+    return Serving(
+        settings,
+        services,
+        engine,
+        webhook_secret(settings.root),
+        threading.Semaphore(free),
+        Activity(settings.root / "serving.active"),
+    )

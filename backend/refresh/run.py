@@ -7,6 +7,7 @@ predictions are the truth of what is done, so a run that was killed is simply be
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ from backend.model import YoloBackend
 from backend.refresh.plan import lacking, outdated
 from backend.refresh.state import Refreshes, key_of
 from backend.refresh.title import follow
-from backend.serving import Serving, activity, make_serving
+from backend.serving import Serving, make_serving
 from backend.settings import Settings
 from backend.store import Project
 
@@ -55,6 +56,20 @@ class Refreshed:
     removed: int
 
 
+@dataclass(slots=True)
+class _Count:
+    """A run's numbers: `before` tasks carried the version already. `key` is None for a run over some tasks only."""
+
+    version: str
+    key: str | None
+    before: int
+    total: int
+    told: Told
+    done: int = 0
+    failed: int = 0
+    followed: bool = False
+
+
 class OtherVersion(YoloopError):
     """Another version went into service meanwhile: what is left is another run's work."""
 
@@ -76,7 +91,6 @@ class Refresher:
         self._client: LabelStudioClient = serving.services.client(project)
         self._backend = YoloBackend(serving.services, serving.engine, uid, project.label_config)
         self._refreshes = Refreshes(serving.services.store)
-        self._waited = 0.0
 
     def run(
         self,
@@ -98,20 +112,27 @@ class Refresher:
             champion = self._serving.services.registry.champion_number(uid)
             key = key_of(self._project, champion, settings)
             version = self._version(champion)
-            tasks = [task for page in self._client.open_tasks(self._project.id, view) for task in map(_light, page)]
+            began = time.time()
+            tasks = self._open(view)
             todo = [task for task in lacking(tasks, version) if only is None or task.id in only]
+            count = _Count(version, key if whole else None, len(tasks) - len(todo), len(todo), told)
             if whole:
                 known = self._serving.services.ledger.task_count(uid)
                 self._refreshes.save(
-                    uid, key, version=version, tasks=known, total=len(tasks), done=len(tasks) - len(todo), failed=0,
-                    started_at=time.time(), finished_at=None, message="",
+                    uid, key, version=version, tasks=known, total=len(tasks), done=count.before, failed=0,
+                    started_at=began, finished_at=None, message="",
                 )  # fmt: skip
-            done, failed = self._suggest(todo, version, key if whole else None, len(tasks) - len(todo), told)
+            told(0, 0, count.total)
+            asked = self._suggest(todo, count, since=began)
+            if asked:  # Label Studio has stored them meanwhile, unless its request failed
+                forgotten = [task for task in lacking(self._open(view), version) if task.id in asked]
+                self._counted(count, done=len(asked) - len(forgotten))
+                self._suggest(forgotten, count, since=math.inf)
             removed, left = self._clean(version, view)
             if whole:
                 self._follow(version)
                 self._refreshes.save(uid, key, outdated=left, finished_at=time.time())
-        return Refreshed(version, done, failed, removed)
+        return Refreshed(version, count.done, count.failed, removed)
 
     def _version(self, champion: int | None) -> str:
         """The champion's version string as it is served, as soon as its models are in memory."""
@@ -124,41 +145,41 @@ class Refresher:
                 raise YoloopError(served.why or "No model knows the labels.", "`yoloop doctor` says more.")
             time.sleep(0.2)
 
-    def _suggest(
-        self, todo: Sequence[OpenTask], version: str, key: str | None, before: int, told: Told
-    ) -> tuple[int, int]:
-        """Predict and store; how many tasks got suggestions, and how many could not."""
-        done = failed = place = 0
-        followed = False
-        told(0, 0, len(todo))
+    def _open(self, view: int | None) -> list[OpenTask]:
+        return [_light(task) for page in self._client.open_tasks(self._project.id, view) for task in page]
+
+    def _suggest(self, todo: Sequence[OpenTask], count: _Count, since: float) -> set[int]:
+        """Predict and store. Returns the tasks left to Label Studio, as it asked for them itself since then."""
+        asked: set[int] = set()
+        place = 0
         while place < len(todo):
             busy = self._stand_aside()
             chunk = todo[place : place + (SMALL_CHUNK if busy else CHUNK)]
             place += len(chunk)
-            made = self._predicted(chunk, version)
-            taken = self._stored(made)
-            done += taken
-            failed += len(chunk) - taken
-            told(done, failed, len(todo))
-            if key is not None:
-                self._refreshes.save(self._project.uid, key, done=before + done, failed=failed)
-                if not followed and place >= FIRST:
-                    followed = True
-                    self._follow(version)
-        return done, failed
+            made = self._predicted(chunk, count.version)
+            # What Label Studio asks for it stores itself: a second prediction would be a twin.
+            live = self._serving.activity.asked(self._project.uid, since).intersection(task.id for task in chunk)
+            asked |= live
+            taken = self._stored([each for each in made if each["task"] not in live])
+            self._counted(count, done=taken, failed=len(chunk) - len(live) - taken)
+            if count.key is not None and not count.followed and place >= FIRST:
+                count.followed = True
+                self._follow(count.version)
+        return asked
+
+    def _counted(self, count: _Count, done: int, failed: int = 0) -> None:
+        count.done += done
+        count.failed += failed
+        count.told(count.done, count.failed, count.total)
+        if count.key is not None:
+            self._refreshes.save(self._project.uid, count.key, done=count.before + count.done, failed=count.failed)
 
     def _stand_aside(self) -> bool:
         """Wait while somebody waits for suggestions; whether that was so."""
         began = time.monotonic()
-        while self._is_busy() and time.monotonic() - began < PATIENCE:
+        while self._serving.activity.idle(time.time()) < QUIET and time.monotonic() - began < PATIENCE:
             time.sleep(0.2)
         return time.monotonic() - began >= 0.2
-
-    def _is_busy(self) -> bool:
-        try:
-            return time.time() - activity(self._serving.settings).stat().st_mtime < QUIET
-        except OSError:
-            return False
 
     def _predicted(self, tasks: Sequence[OpenTask], version: str) -> list[dict[str, Any]]:
         """Predictions as Label Studio imports them, of the tasks whose images could be read."""
