@@ -151,7 +151,10 @@ def accept(
                 why = _reason(task, prediction, groups, complete_only)
                 sure = [group for group in groups if group.sure]
                 if not why and not dry_run and prediction is not None:
-                    why = _write(services, client, project, task, prediction, sure, run, now)
+                    try:
+                        why = _write(services, client, project, task, prediction, sure, run, now)
+                    except LabelStudioError as error:
+                        raise _with_remedy(error, run) from None
                 if why:
                     skipped[why] += 1
                 else:
@@ -298,6 +301,12 @@ def _write(
             insert(acceptances).values(row).on_conflict_do_update(index_elements=["uid", "annotation_id"], set_=row)
         )
     return ""
+
+
+def _with_remedy(error: LabelStudioError, run: str) -> LabelStudioError:
+    """The same error, which also names the run: nobody else has told it yet."""
+    remedy = f"Run {run} ended early; `yoloop accept --undo {run}` takes back what it accepted."
+    return LabelStudioError(error.message, f"{error.hint} {remedy}".strip(), reason=error.reason, code=error.code)
 
 
 def _changed_annotations(client: LabelStudioClient, project_id: int, run: str) -> set[int]:

@@ -7,7 +7,8 @@ predictions that nobody looked at.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,15 +18,14 @@ from sqlalchemy.dialects.sqlite import insert
 from backend.fit.ledger import accepted_unchanged, content_hash, teaching_annotation
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
 from backend.store import Store
-from backend.suggestions.outcomes import outcomes
+from backend.suggestions.outcomes import Outcome, outcomes
 from backend.suggestions.selection import run_of
 from backend.tables import acceptances
 from backend.tables import outcomes as outcomes_table
 from backend.tables import shown as shown_table
 
 AT_ONCE = timedelta(seconds=1)
-"""An annotation that was changed no later than this after it was made was never changed: Label Studio writes both
-times one after the other."""
+"""Between the times of making and of changing an annotation, as Label Studio writes them, when nobody changed it."""
 
 
 def record(store: Store, uid: str, tasks: Sequence[TaskRecord], controls: Collection[str] | None = None) -> None:
@@ -40,17 +40,32 @@ def record(store: Store, uid: str, tasks: Sequence[TaskRecord], controls: Collec
     with store.write() as db:
         _adopt(db, uid, tasks)
         left_out = accepted_unchanged(db, uid, tasks)
-        for task in tasks:
-            annotation = teaching_annotation(task.annotations, left_out)
-            if annotation is None:
-                continue
-            prediction = shown_to(annotation, task.predictions)
-            if prediction is None:
-                _write(db, uid, task.id, annotation, "", [])
-            elif not nobody_looked(annotation, prediction):
-                found = outcomes(prediction.result, annotation.result, controls)
-                rows = {each.region_id: {name: getattr(each, name) for name in _COLUMNS} for each in found}
-                _write(db, uid, task.id, annotation, prediction.version, list(rows.values()))
+    # Comparing masks takes time, in which nobody else should have to wait for the database.
+    judged = [(task, each) for task in tasks if (each := _judged(task, left_out, controls)) is not None]
+    with store.write() as db:
+        for task, each in judged:
+            _write(db, uid, task.id, each)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A teaching annotation, the version whose suggestion it was made from (empty: none), and what became of that."""
+
+    annotation: AnnotationRecord
+    version: str
+    outcomes: Sequence[Outcome] = ()
+
+
+def _judged(task: TaskRecord, left_out: Collection[int], controls: Collection[str] | None) -> _Judged | None:
+    annotation = teaching_annotation(task.annotations, left_out)
+    if annotation is None:
+        return None
+    prediction = shown_to(annotation, task.predictions)
+    if prediction is None:
+        return _Judged(annotation, "")
+    if nobody_looked(annotation, prediction):
+        return None
+    return _Judged(annotation, prediction.version, outcomes(prediction.result, annotation.result, controls))
 
 
 def shown_to(annotation: AnnotationRecord, predictions: Sequence[PredictionRecord]) -> PredictionRecord | None:
@@ -72,19 +87,27 @@ def nobody_looked(annotation: AnnotationRecord, prediction: PredictionRecord) ->
     return content_hash({}, annotation.result) == content_hash({}, prediction.result)
 
 
-_COLUMNS = ("region_id", "control", "label", "outcome", "score", "iou")
-
-
 def _adopt(db: sa.Connection, uid: str, tasks: Sequence[TaskRecord]) -> None:
     """Take up again the annotations of an acceptance that ended before it could write them down."""
     for task in tasks:
         for each in task.annotations:
             run = run_of(each.result)
-            if run and each.updated_at - each.created_at <= AT_ONCE:
+            if run and each.updated_at - each.created_at <= AT_ONCE and _as_suggested(each, task.predictions):
                 row = accepted_row(uid, run, task.id, each, each.created_at.timestamp())
                 known = insert(acceptances).values(row)
                 stale = acceptances.c.task_id != task.id  # Label Studio gives ids of deleted annotations out again
                 db.execute(known.on_conflict_do_update(index_elements=["uid", "annotation_id"], set_=row, where=stale))
+
+
+def _as_suggested(annotation: AnnotationRecord, predictions: Sequence[PredictionRecord]) -> bool:
+    """Whether every region is one of the prediction's, but for what accepting it adds."""
+    prediction = shown_to(annotation, predictions)
+    suggested = [_plain(region) for region in prediction.result] if prediction else []
+    return all(_plain(region) in suggested for region in annotation.result)
+
+
+def _plain(region: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in region.items() if name not in ("origin", "meta")}
 
 
 def accepted_row(uid: str, run: str, task_id: int, annotation: AnnotationRecord, now: float) -> dict[str, Any]:
@@ -100,14 +123,8 @@ def accepted_row(uid: str, run: str, task_id: int, annotation: AnnotationRecord,
     }
 
 
-def _write(
-    db: sa.Connection,
-    uid: str,
-    task_id: int,
-    annotation: AnnotationRecord,
-    version: str,
-    rows: Sequence[Mapping[str, Any]],
-) -> None:
+def _write(db: sa.Connection, uid: str, task_id: int, judged: _Judged) -> None:
+    annotation, version = judged.annotation, judged.version
     here = {"uid": uid, "annotation_id": annotation.id}
     said = {
         "task_id": task_id,
@@ -120,14 +137,12 @@ def _write(
     if before is not None and same and before.version and not version:
         return
     db.execute(outcomes_table.delete().filter_by(**here))
-    db.execute(
-        insert(shown_table)
-        .values(here | said)
-        .on_conflict_do_update(index_elements=["uid", "annotation_id"], set_=said)
-    )
+    made = insert(shown_table).values(here | said)
+    db.execute(made.on_conflict_do_update(index_elements=["uid", "annotation_id"], set_=said))
+    rows = {each.region_id: here | asdict(each) for each in judged.outcomes}
     if rows:
-        db.execute(outcomes_table.insert(), [{**here, **row} for row in rows])
+        db.execute(outcomes_table.insert(), list(rows.values()))
 
 
-def _ids(result: Sequence[Mapping[str, Any]]) -> set[str]:
+def _ids(result: Iterable[Mapping[str, Any]]) -> set[str]:
     return {region["id"] for region in result if isinstance(region.get("id"), str)}

@@ -124,7 +124,7 @@ def labelled(label_studio: LabelStudioServer, new_project: Callable[..., int], t
 
 
 def test_what_was_announced_holds(labelled: Labelled) -> None:
-    labelled.suggest([labelled.regions(6) for _ in range(80)])
+    labelled.suggest([labelled.regions(6) for _ in range(120)])
     for task in labelled.read().values():
         labelled.submit(task)
     sync(labelled.services, labelled.uid, NOW)
@@ -132,8 +132,8 @@ def test_what_was_announced_holds(labelled: Labelled) -> None:
     known = worth(labelled.services.store, labelled.uid)
     fates = {fate: sum(getattr(each, fate) for each in known.bins) for fate in ("accepted", "moved", "missed")}
     assert fates["accepted"] == sum(labelled.right.values()) and fates["moved"] > 10 and fates["missed"] == 0
-    assert [each.annotations for each in known.curve] == [20] * 4
-    assert (known.lead_time.with_suggestions, known.lead_time.annotations_with) == (4.0, 80)
+    assert [each.annotations for each in known.curve] == [20] * 6
+    assert (known.lead_time.with_suggestions, known.lead_time.annotations_with) == (4.0, 120)
 
     (said,) = advice(labelled.services.store, labelled.uid)
     assert (said.label, said.version) == ("Car", VERSION) and said.threshold is not None
@@ -144,7 +144,7 @@ def test_what_was_announced_holds(labelled: Labelled) -> None:
     seen = set(labelled.right)
     labelled.suggest([labelled.regions(6) for _ in range(40)])
     planned = accept(labelled.services, labelled.project, run="look", now=NOW, dry_run=True)
-    assert len(labelled.annotations()) == 80
+    assert len(labelled.annotations()) == 120
     done = accept(labelled.services, labelled.project, run="first", now=NOW, version=VERSION)
     assert (planned.tasks, planned.regions, planned.expected) == (done.tasks, done.regions, done.expected)
 
@@ -162,7 +162,7 @@ def test_what_was_announced_holds(labelled: Labelled) -> None:
             assert each["meta"] == {"text": ["Accepted by yoloop at 0.8 or above, run first"]}
 
     sync(labelled.services, labelled.uid, NOW)
-    assert len(labelled.services.ledger.examples(labelled.uid)) == 80  # it does not learn from itself
+    assert len(labelled.services.ledger.examples(labelled.uid)) == 120  # it does not learn from itself
     assert worth(labelled.services.store, labelled.uid) == known  # nor judge itself by it
 
 

@@ -74,7 +74,7 @@ def project(label_studio_template: Path, tmp_path_factory: pytest.TempPathFactor
     settings = {
         "YOLOOP_SYNC_INTERVAL": "5",
         "YOLOOP_DEBOUNCE": "2",
-        "YOLOOP_TRAIN_MINUTES": "1.5",
+        "YOLOOP_TRAIN_MINUTES": "4",
         "YOLOOP_KEEP_VERSIONS": "1",
         "YOLOOP_KEEP_MINUTES": "0",
         # Versions are asked for here, so that none arrives in the middle of a count.

@@ -97,7 +97,7 @@ class Project:
         self.label_studio.api("GET", f"/api/tasks/{task}/?project={self.id}")
         version = self.setup()
         found = self.label_studio.api("GET", f"/api/predictions/?task={task}")
-        (prediction,) = [each for each in found if each["model_version"] == version]
+        prediction = [each for each in found if each["model_version"] == version][-1]
         return dict(prediction)
 
 

@@ -15,6 +15,7 @@ from backend.fit.jobs import Jobs
 from backend.fit.ledger import Example, Ledger, content_hash, label_counts, teaching_annotation
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store import Store
+from backend.tables import acceptances
 
 UID, OTHER = "1.100", "1.200"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -81,6 +82,46 @@ class TestWhichAnnotationTeaches:
         for order in itertools.permutations(annotations):
             found = teaching_annotation(order)
             assert (None if found is None else found.id) == expected
+
+    def test_one_that_is_left_out_teaches_nothing(self) -> None:
+        both = [annotation(1), annotation(2, minutes=9, truth=True)]
+        found = teaching_annotation(both, {2})
+        assert found is not None and found.id == 1
+        assert teaching_annotation(both, {1, 2}) is None
+
+
+class TestAcceptedUnseen:
+    """What `yoloop accept` made teaches from the moment that a person has changed it."""
+
+    @pytest.fixture
+    def accepted(self, store: Store) -> AnnotationRecord:
+        made = annotation(10)
+        row = {"uid": UID, "annotation_id": 10, "task_id": 1, "content": content_hash({}, made.result)}
+        with store.write() as db:
+            db.execute(acceptances.insert().values(row | {"run": "r", "regions": 1, "accepted_at": 1.0}))
+        return made
+
+    def test_unchanged_it_does_not_teach(self, ledger: Ledger, accepted: AnnotationRecord) -> None:
+        ledger.update(UID, [task(1, accepted), task(2, annotation(20))], 5.0)
+        assert taught(ledger) == {2: 20} and numbers(ledger) == (1, 1, 0)
+
+    def test_neither_when_other_fields_of_its_task_change(self, ledger: Ledger, accepted: AnnotationRecord) -> None:
+        ledger.update(UID, [task(1, accepted, image="/data/other.jpg")], 5.0)
+        assert taught(ledger) == {}
+
+    def test_changed_it_teaches(self, ledger: Ledger, accepted: AnnotationRecord) -> None:
+        ledger.update(UID, [task(1, accepted)], 5.0)
+        ledger.update(UID, [task(1, annotation(10, result=[region(3)]))], 6.0)
+        assert taught(ledger) == {1: 10}
+
+    def test_a_persons_older_one_teaches_beside_it(self, ledger: Ledger, accepted: AnnotationRecord) -> None:
+        ledger.update(UID, [task(1, annotation(9, minutes=-5), accepted)], 5.0)
+        assert taught(ledger) == {1: 9}
+
+    def test_the_same_number_elsewhere_is_another_annotation(self, ledger: Ledger, accepted: AnnotationRecord) -> None:
+        ledger.update(UID, [task(2, accepted)], 5.0)
+        ledger.update(OTHER, [task(1, accepted)], 5.0)
+        assert taught(ledger) == {2: 10} and taught(ledger, OTHER) == {1: 10}
 
 
 class TestContent:

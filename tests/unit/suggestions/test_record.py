@@ -178,6 +178,15 @@ class TestBulk:
         ledger.update(UID, tasks, 5.0)
         assert rows(store, acceptances) == [] and len(ledger.examples(UID)) == 1
 
+    def test_nor_one_that_was_changed_at_once(self, store: Store, ledger: Ledger) -> None:
+        (region,) = self.made().result
+        moved = replace(self.made(), result=[region | {"value": region["value"] | {"x": 9.0}}])
+        for predictions in ([prediction(3, box("a"))], []):
+            tasks = [task(1, [moved], predictions)]
+            record(store, UID, tasks)
+            ledger.update(UID, tasks, 5.0)
+            assert rows(store, acceptances) == [] and len(ledger.examples(UID)) == 1
+
     def test_label_studios_own_copies_judge_nothing(self, store: Store) -> None:
         seen = prediction(3, box("a"))
         copied = annotation(5, box("a"), parent=3, lead_time=None)
