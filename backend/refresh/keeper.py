@@ -31,31 +31,32 @@ class Keeper:
         self._services = services
         self._refreshes = Refreshes(services.store)
         self._process: subprocess.Popen[bytes] | None = None
-        self._uid = ""
+        self._uid = self._key = ""
         self._looked = 0.0
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
 
     def tick(self, now: float) -> None:
         """Take note of a refresh that ended, and start the next that is due."""
-        if self._process is not None:
-            code = self._process.poll()
-            if code is None:
-                return
+        if self._process is not None and (code := self._process.poll()) is not None:
             self._process = None
             self._ended(code, now)
         if now - self._looked < LOOK:
             return
         self._looked = now
         for project in self._services.store.projects():
-            if now < self._not_before.get(project.uid, 0.0):
-                continue
             champion = self._services.registry.champion_number(project.uid)
             key = key_of(project, champion, self._services.settings)
+            if self._process is not None:
+                if project.uid == self._uid and key != self._key:
+                    self.stop()  # its version serves no more
+                continue
             tasks = self._services.ledger.task_count(project.uid)
-            if is_due(self._refreshes.get(project.uid), key, champion, tasks, now, self._services.settings):
-                self._start(project.uid)
-                return
+            last = self._refreshes.get(project.uid)
+            if now >= self._not_before.get(project.uid, 0.0) and is_due(
+                last, key, champion, tasks, now, self._services.settings
+            ):
+                self._start(project.uid, key)
 
     def stop(self) -> None:
         """End a running refresh; the next worker goes on with it."""
@@ -63,10 +64,10 @@ class Keeper:
             end_group(self._process)
             self._process = None
 
-    def _start(self, uid: str) -> None:
+    def _start(self, uid: str, key: str) -> None:
         logs = self._services.settings.root / "logs"
         logs.mkdir(exist_ok=True)
-        self._uid = uid
+        self._uid, self._key = uid, key
         self._process = background.start("backend.refresh.run", [uid, str(os.getpid())], logs / "refresh.log")
 
     def _ended(self, code: int, now: float) -> None:

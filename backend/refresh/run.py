@@ -111,10 +111,10 @@ class Refresher:
         with FileLock(settings.root / f"refresh-{uid}.lock"):
             champion = self._serving.services.registry.champion_number(uid)
             key = key_of(self._project, champion, settings)
-            version = self._version(champion)
+            version, ready = self._version(champion)
             began = time.time()
             tasks = self._open(view)
-            todo = [task for task in lacking(tasks, version) if only is None or task.id in only]
+            todo = [task for task in lacking(tasks, version) if ready and (only is None or task.id in only)]
             count = _Count(version, key if whole else None, len(tasks) - len(todo), len(todo), told)
             if whole:
                 known = self._serving.services.ledger.task_count(uid)
@@ -134,14 +134,18 @@ class Refresher:
                 self._refreshes.save(uid, key, outdated=left, finished_at=time.time())
         return Refreshed(version, count.done, count.failed, removed)
 
-    def _version(self, champion: int | None) -> str:
-        """The champion's version string as it is served, as soon as its models are in memory."""
+    def _version(self, champion: int | None) -> tuple[str, bool]:
+        """The champion's version string as it is served, as soon as its models are in memory.
+
+        Before any training, and after a rollback to that time, there may be no model that suggests: False then.
+        """
         deadline = time.monotonic() + self._serving.settings.predict_budget
         while True:
             served = self._serving.engine.models.ready(self._project.uid, self._backend.schema, deadline)
-            if served.ready and served.settled and served.name == f"v{champion or 0}":
-                return self._backend.model_version
-            if time.monotonic() > deadline or (served.name == "v0" and champion is None and served.settled):
+            ready = served.ready and served.settled
+            if served.name == f"v{champion or 0}" and (ready or (champion is None and served.settled)):
+                return self._backend.model_version, ready
+            if time.monotonic() > deadline:
                 raise YoloopError(served.why or "No model knows the labels.", "`yoloop doctor` says more.")
             time.sleep(0.2)
 

@@ -183,6 +183,12 @@ def test_bulk_acceptance_keeps_its_promise(project: Project) -> None:
     assert set(project.tasks()) == before
 
 
+def test_a_rollback_brings_the_older_suggestions_back(project: Project) -> None:
+    project.yoloop.run("rollback")
+    _all_carry(project, "v1")
+    assert "unlabelled tasks carry v1" in project.yoloop.run("status")
+
+
 def _all_carry(project: Project, version: str) -> None:
     def carry() -> bool:
         found = project.versions()
