@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -10,9 +12,12 @@ from prometheus_client.registry import Collector
 
 from backend.fit.jobs import Job
 from backend.refresh.state import Refresh
-from backend.suggestions.worth import Count
+from backend.suggestions.report import Report
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 80)
+
+SUMMED = 30.0
+"""Seconds for which sums over all annotations are good."""
 
 
 class Metrics:
@@ -21,7 +26,7 @@ class Metrics:
     Args:
         loaded: project → version in memory.
         unfinished: the jobs that wait or run.
-        outcomes: what became of suggestions.
+        reports: what suggestions are worth, of each project.
         refreshes: how far suggestions are refreshed.
     """
 
@@ -29,8 +34,8 @@ class Metrics:
         self,
         loaded: Callable[[], dict[str, str]],
         unfinished: Callable[[], list[Job]],
-        outcomes: Callable[[], Iterable[Count]] = tuple,
-        refreshes: Callable[[], Iterable[Refresh]] = tuple,
+        reports: Callable[[], Sequence[Report]],
+        refreshes: Callable[[], Sequence[Refresh]],
     ) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter("yoloop_requests", "Answered requests", ["endpoint", "status"], registry=self._registry)
@@ -52,7 +57,7 @@ class Metrics:
         )
         self.events = Counter("yoloop_events", "Webhook events", ["action"], registry=self._registry)
         self._registry.register(_State(loaded, unfinished))
-        self._registry.register(_Suggestions(outcomes, refreshes))
+        self._registry.register(_Suggestions(reports, refreshes))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -78,20 +83,17 @@ class _State(Collector):
 
 
 class _Suggestions(Collector):
-    """Read at every scrape, too: the worker writes it, and it must survive this process."""
+    """Read at a scrape, too: the worker writes it, and it must survive this process.
 
-    def __init__(self, outcomes: Callable[[], Iterable[Count]], refreshes: Callable[[], Iterable[Refresh]]) -> None:
-        self._outcomes = outcomes
+    Sums over all annotations take a moment, so they are made at most every `SUMMED` seconds.
+    """
+
+    def __init__(self, reports: Callable[[], Sequence[Report]], refreshes: Callable[[], Sequence[Refresh]]) -> None:
+        self._reports = reports
         self._refreshes = refreshes
+        self._summed: tuple[float, list[Metric]] = -math.inf, []
 
     def collect(self) -> Iterable[Metric]:
-        worth = GaugeMetricFamily(
-            "yoloop_suggestion_outcomes",
-            "What became of suggested regions in submitted annotations; missed ones were not suggested",
-            labels=["project", "version", "label", "outcome"],
-        )
-        for each in self._outcomes():
-            worth.add_metric([each.project, each.version, each.label, each.outcome], each.count)
         fresh = GaugeMetricFamily(
             "yoloop_fresh_tasks",
             "Unlabelled tasks by whether they carry suggestions of the version in service: done, failed, total",
@@ -100,4 +102,37 @@ class _Suggestions(Collector):
         for refresh in self._refreshes():
             for state in ("done", "failed", "total"):
                 fresh.add_metric([refresh.uid, refresh.version, state], getattr(refresh, state))
-        return [worth, fresh]
+        at, found = self._summed
+        if time.monotonic() - at > SUMMED:
+            found = list(self._worth())
+            self._summed = time.monotonic(), found
+        return [fresh, *found]
+
+    def _worth(self) -> Iterable[Metric]:
+        outcomes = GaugeMetricFamily(
+            "yoloop_suggestion_outcomes",
+            "What became of suggested regions in submitted annotations, by their least score; missed ones have none",
+            labels=["project", "version", "label", "score", "outcome"],
+        )
+        trusted = GaugeMetricFamily(
+            "yoloop_trusted_score",
+            "Score from which 95 % of a label's suggestions are right",
+            labels=["project", "label"],
+        )
+        seconds = GaugeMetricFamily(
+            "yoloop_lead_time_seconds", "Median time of an annotation", labels=["project", "suggestions"]
+        )
+        for report in self._reports():
+            for each in report.worth.bins:
+                score = "" if each.low is None else f"{each.low:.1f}"
+                for what in ("accepted", "moved", "relabelled", "deleted", "missed"):
+                    if count := getattr(each, what):
+                        outcomes.add_metric([report.uid, each.version, each.label, score, what], count)
+            for known in report.advice:
+                if known.threshold is not None:
+                    trusted.add_metric([report.uid, known.label], known.threshold)
+            lead = report.worth.lead_time
+            for median, how in ((lead.with_suggestions, "with"), (lead.without, "without")):
+                if median is not None:
+                    seconds.add_metric([report.uid, how], median)
+        return [outcomes, trusted, seconds]

@@ -15,7 +15,7 @@ from backend.predict.models import Models
 from backend.refresh.state import Refreshes
 from backend.services import Services
 from backend.settings import Settings
-from backend.suggestions.worth import counts
+from backend.suggestions.report import report
 
 RESERVED_THREADS = 8
 
@@ -51,7 +51,10 @@ def make_serving(settings: Settings, only: str | None = None) -> Serving:
     )
     models.start()
     metrics = Metrics(
-        models.loaded, services.jobs.unfinished, lambda: counts(services.store), Refreshes(services.store).all
+        models.loaded,
+        services.jobs.unfinished,
+        lambda: [report(services, project) for project in services.store.projects()],
+        Refreshes(services.store).all,
     )
     engine = Engine(models, EnginePool(settings.batch_size), metrics)
     # Some threads stay free for /health and /setup: while those fail, Label Studio hides stored predictions.

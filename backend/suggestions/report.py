@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from backend.refresh.state import Refreshes
 from backend.services import Services
 from backend.store import Project
 from backend.suggestions.advice import Advice, advice
@@ -44,10 +45,13 @@ def report(services: Services, project: Project, version: str | None = None) -> 
     """What is known of a project's suggestions.
 
     Args:
-        version: the one in service, as predictions carry it; None: the one that was shown last.
+        version: whose suggestions the advice is about, as predictions carry it; None: the one in service, as far as
+            that is known, else the one that was shown last.
     """
     store, uid = services.store, project.uid
-    return Report(uid, worth(store, uid), tuple(advice(store, uid, version)))
+    refresh = Refreshes(store).get(uid)
+    served = refresh.version if refresh is not None and refresh.version else None
+    return Report(uid, worth(store, uid), tuple(advice(store, uid, version or served)))
 
 
 def _counted(found: Worth, version: str, label: str) -> str:

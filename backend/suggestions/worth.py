@@ -96,17 +96,6 @@ class Worth:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """How often suggestions of one version for one label had one outcome; `project` is its uid."""
-
-    project: str
-    version: str
-    label: str
-    outcome: str
-    count: int
-
-
 _RIGHT = sa.or_(
     outcomes.c.outcome == "accepted", sa.and_(outcomes.c.outcome == "moved", outcomes.c.iou >= RIGHT_IOU)
 ).is_(True)
@@ -119,14 +108,6 @@ def worth(store: Store, uid: str) -> Worth:
     """All that a project's annotations say about the suggestions they were made from."""
     with store.engine.connect() as db:
         return Worth(_bins(db, uid), _curve(db, uid), _lead_time(db, uid))
-
-
-def counts(store: Store) -> list[Count]:
-    """The outcomes of all projects, counted; one pass over the table."""
-    group = (outcomes.c.uid, shown.c.version, outcomes.c.label, outcomes.c.outcome)
-    query = sa.select(*group, _count()).join_from(outcomes, shown, _SAME).group_by(*group).order_by(*group)
-    with store.engine.connect() as db:
-        return [Count(*row) for row in db.execute(query)]
 
 
 def last_version(store: Store, uid: str) -> str:

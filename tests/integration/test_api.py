@@ -61,9 +61,11 @@ def test_advice_names_the_score_that_can_be_trusted(client: FlaskClient) -> None
 def test_the_metrics_count_outcomes_and_fresh_tasks(serving: Serving, client: FlaskClient) -> None:
     Refreshes(serving.services.store).save(UID, "1:a", version="v1", total=5, done=3, failed=1)
     text = client.get("/metrics").text
-    name = f'yoloop_suggestion_outcomes{{label="Disc",outcome="%s",project="{UID}",version="v1"}}'
-    assert f"{name % 'accepted'} 80.0" in text
-    assert f"{name % 'deleted'} 20.0" in text
+    name = f'yoloop_suggestion_outcomes{{label="Disc",outcome="%s",project="{UID}",score="%s",version="v1"}}'
+    assert f"{name % ('accepted', '0.9')} 80.0" in text
+    assert f"{name % ('deleted', '0.3')} 20.0" in text
+    assert f'yoloop_trusted_score{{label="Disc",project="{UID}"}} 0.9' in text
+    assert f'yoloop_lead_time_seconds{{project="{UID}",suggestions="with"}} 5.0' in text
     assert f'yoloop_fresh_tasks{{project="{UID}",state="done",version="v1"}} 3.0' in text
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -146,13 +144,6 @@ def test_the_order_of_the_sides_is_the_sign() -> None:
     one, other = objects(20, 0.8), objects(20, 0.7, seed=1)
     there, back = difference(one, other, seed=4), difference(other, one, seed=4)
     assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
-
-
-def test_five_hundred_images_take_seconds() -> None:
-    one, other = objects(500, 0.8, wrong=100), objects(500, 0.75, wrong=100, seed=1)
-    began = time.process_time()
-    difference(one, other, seed=0)
-    assert time.process_time() - began < 10
 
 
 def test_very_many_objects_get_fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 
 import cv2
@@ -176,12 +175,3 @@ class TestStored:
                 before = after
             store.close()
         assert before == group_all([], images)
-
-
-def test_ten_thousand_known_images_cost_milliseconds() -> None:
-    random = np.random.default_rng(0)
-    known = [Known(random.integers(0, 256, 256, dtype=np.uint8).tobytes(), str(number)) for number in range(10_000)]
-    new = {f"new {number}": near(number, 0) for number in range(100)}
-    began = time.process_time()
-    group_all(known, new)
-    assert time.process_time() - began < 100 * 0.02

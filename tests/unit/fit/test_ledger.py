@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -321,14 +320,6 @@ class TestProgress:
 def test_labels_of_every_control_are_counted(region: dict[str, Any], counted: dict[str, int]) -> None:
     assert label_counts([[region], []]) == counted
     assert label_counts([[region, region], [region]]) == {label: 3 * count for label, count in counted.items()}
-
-
-def test_ten_thousand_tasks_are_counted_soon(ledger: Ledger) -> None:
-    regions = [region(number) for number in range(5)]
-    ledger.update(UID, [task(number, annotation(number, result=regions)) for number in range(10_000)], 5.0)
-    began = time.process_time()
-    assert ledger.progress(UID).objects == {"Disc": 50_000}
-    assert time.process_time() - began < 2
 
 
 def test_the_ledger_needs_no_sdk() -> None:

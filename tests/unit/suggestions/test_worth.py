@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from backend.store import Store
 from backend.suggestions.advice import advice
 from backend.suggestions.precision import Precision
-from backend.suggestions.worth import WINDOW, Count, at_or_above, by_percent, counts, last_version, worth
+from backend.suggestions.worth import WINDOW, at_or_above, by_percent, last_version, worth
 from backend.tables import outcomes, shown
 
 UID = "1.100"
@@ -92,7 +91,7 @@ def test_lead_time(store: Store) -> None:
 def test_nothing_is_known_at_first(store: Store) -> None:
     found = worth(store, UID)
     assert (found.bins, found.curve, found.lead_time.with_suggestions) == ((), (), None)
-    assert (advice(store, UID), counts(store), last_version(store, UID)) == ([], [], "")
+    assert (advice(store, UID), last_version(store, UID)) == ([], "")
 
 
 def test_sure_ones_of_one_version_or_all(store: Store) -> None:
@@ -124,21 +123,11 @@ def test_advice_takes_the_version_that_was_shown_last(store: Store) -> None:
     assert (found.version, found.threshold) == ("", 0.9)
 
 
-def test_counts_of_all_projects(store: Store) -> None:
-    write(store, 1, "v1", ("Car", "accepted", 0.9, None), ("Car", "accepted", 0.8, None), ("Car", "missed", None, None))
-    write(store, 1, "v2", ("Car", "deleted", 0.9, None), uid="2.200")
-    assert counts(store) == [
-        Count(UID, "v1", "Car", "accepted", 2),
-        Count(UID, "v1", "Car", "missed", 1),
-        Count("2.200", "v2", "Car", "deleted", 1),
-    ]
-
-
-def test_a_hundred_thousand_regions_are_counted_soon(store: Store) -> None:
+def test_every_one_of_many_regions_is_counted(store: Store) -> None:
     many: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     fates: Sequence[str] = ("accepted", "moved", "relabelled", "deleted", "missed")
-    for number in range(10_000):
+    for number in range(1_000):
         said = {"uid": UID, "annotation_id": number, "task_id": number}
         annotations.append(said | {"version": f"v{number % 7}", "submitted_at": float(number), "lead_time": 1.0})
         for index in range(10):
@@ -149,14 +138,10 @@ def test_a_hundred_thousand_regions_are_counted_soon(store: Store) -> None:
     with store.write() as db:
         db.execute(shown.insert(), annotations)
         db.execute(outcomes.insert(), many)
-    began = time.process_time()
     found = worth(store, UID)
-    assert time.process_time() - began < 2
     assert (
-        sum(each.accepted + each.moved + each.relabelled + each.deleted + each.missed for each in found.bins) == 100_000
+        sum(each.accepted + each.moved + each.relabelled + each.deleted + each.missed for each in found.bins) == 10_000
     )
-    assert sum(each.annotations for each in found.curve) == 10_000
-    began = time.process_time()
-    assert len(advice(store, UID)) == 10 and sum(each.count for each in counts(store)) == 100_000
-    assert time.process_time() - began < 2
+    assert sum(each.annotations for each in found.curve) == 1_000
+    assert len(advice(store, UID)) == 10
     json.dumps(found.as_json())
