@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -136,7 +137,7 @@ class _Bar:
 
     def told(self, done: int, failed: int, total: int) -> None:
         if self._bar is None:
-            self._bar = typer.progressbar(length=total, label="Tasks", show_pos=True).__enter__()
+            self._bar = typer.progressbar(length=total, label="Tasks", show_pos=True, file=sys.stderr).__enter__()
         self._bar.update(done + failed - self._bar.pos)
 
 

@@ -189,7 +189,7 @@ class Refresher:
         """Predictions as Label Studio imports them, of the tasks whose images could be read."""
         entries = self._backend.predict([{"id": task.id, "data": task.data} for task in tasks])
         if any(entry["model_version"] != version for entry in entries):
-            raise OtherVersion("Another version went into service.")
+            raise OtherVersion("Another version went into service.", "Run it again to suggest with that one.")
         made = []
         for task, entry in zip(tasks, entries, strict=True):
             if "result" in entry:
