@@ -28,7 +28,7 @@ from backend.store import Project
 from backend.suggestions.precision import Precision
 from backend.suggestions.record import accepted_row
 from backend.suggestions.selection import Group, accepted, groups_of, run_of
-from backend.suggestions.worth import at_or_above
+from backend.suggestions.worth import expected
 from backend.tables import acceptances
 
 PAGE = 50
@@ -163,12 +163,9 @@ def accept(
                     least |= {label: scores.get(label, min_score) for group in sure for label in group.labels}
                 done += 1
                 told(done, max(done, total))
-    expected = at_or_above(services.store, project.uid, least, chosen)
-    of = chosen
-    if not expected.shown:
-        expected, of = at_or_above(services.store, project.uid, least), ""
+    known, of = expected(services.store, project.uid, least, chosen)
     return Acceptance(
-        run, chosen, dry_run, tasks, counted.total(), dict(skipped), dict(sorted(counted.items())), expected, of
+        run, chosen, dry_run, tasks, counted.total(), dict(skipped), dict(sorted(counted.items())), known, of
     )
 
 

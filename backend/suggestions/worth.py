@@ -20,6 +20,9 @@ WINDOW = 20
 
 BINS = 10
 
+ENOUGH = 20
+"""Suggestions of a version that say by themselves what to expect of more."""
+
 Percents = dict[int, Precision]
 """Suggestions by their score: whole percent, rounded down, → how many were right."""
 
@@ -154,6 +157,13 @@ def at_or_above(store: Store, uid: str, least: Mapping[str, float], version: str
     with store.engine.connect() as db:
         rows = [row for row in db.execute(query) if is_ours(row[0]) and version in (None, row[0])]
     return Precision(sum(row[1] for row in rows), sum(row[2] for row in rows))
+
+
+def expected(store: Store, uid: str, least: Mapping[str, float], version: str) -> tuple[Precision, str]:
+    """How many suggestions were right, of those with these labels and at least their label's score, and of which
+    version: `version`, or empty for all of yoloop's together where it has fewer than `ENOUGH`."""
+    own = at_or_above(store, uid, least, version)
+    return (own, version) if own.shown >= ENOUGH else (at_or_above(store, uid, least), "")
 
 
 def _bins(db: sa.Connection, uid: str) -> tuple[Bin, ...]:

@@ -9,7 +9,7 @@ import pytest
 from backend.store import Store
 from backend.suggestions.advice import advice
 from backend.suggestions.precision import Precision
-from backend.suggestions.worth import WINDOW, at_or_above, by_percent, last_version, worth
+from backend.suggestions.worth import ENOUGH, WINDOW, at_or_above, by_percent, expected, last_version, worth
 from backend.tables import outcomes, shown
 
 UID = "1.100"
@@ -105,6 +105,17 @@ def test_sure_ones_of_one_version_or_all(store: Store) -> None:
     assert last_version(store, UID) == "v2-1a2b3c"
     assert by_percent(store, UID, "v1") == {"Car": {90: Precision(1, 1), 80: Precision(0, 1), 70: Precision(1, 1)}}
     assert by_percent(store, UID)["Car"][80] == Precision(1, 2)
+
+
+def test_a_version_speaks_for_itself_once_it_has_enough(store: Store) -> None:
+    write(store, 0, "v1", *[("Car", "accepted", 0.9, None)] * 5)
+    for number in range(1, ENOUGH):
+        write(store, number, "v2", ("Car", "deleted", 0.9, None), ("Car", "accepted", 0.7, None))
+    assert expected(store, UID, {"Car": 0.8}, "v2") == (Precision(5, ENOUGH + 4), "")
+    write(store, ENOUGH, "v2", ("Car", "deleted", 0.8, None))
+    assert expected(store, UID, {"Car": 0.8}, "v2") == (Precision(0, ENOUGH), "v2")
+    assert expected(store, UID, {"Car": 0.8}, "") == (Precision(5, ENOUGH + 5), "")
+    assert expected(store, UID, {}, "v2") == (Precision(0, 0), "")
 
 
 @pytest.mark.parametrize("percent", range(101))
