@@ -233,11 +233,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--coco", type=Path, help="COCO file with the boxes of --images")
     parser.add_argument("--count", type=int, default=300, help="most images (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the images and their order")
-    parser.add_argument("--minutes", type=float, default=0.3, help="of one training, at most (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of one training, at most (%(default)s)")
     parser.add_argument(
-        "--first-minutes", type=float, default=2.0, help="the same until a version serves (%(default)s)"
+        "--first-minutes", type=float, default=5.0, help="the same until a version serves (%(default)s)"
     )
-    parser.add_argument("--image-size", type=int, default=160, help="pixels of the longer side (%(default)s)")
+    parser.add_argument("--image-size", type=int, default=96, help="pixels of the longer side (%(default)s)")
     parser.add_argument("--strategies", default=",".join(MODES), help="some of %(default)s; unaided is always there")
     parser.add_argument("--base", type=Path, help="weights of the model that never learns")
     parser.add_argument("--out", type=Path, default=ROOT / "bench", help="folder of labelling.json and labelling.png")

@@ -6,6 +6,7 @@ predictions are the truth of what is done, so a run that was killed is simply be
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -168,7 +169,9 @@ class Refresher:
             self._counted(count, done=taken, failed=len(chunk) - len(live) - taken)
             if count.key is not None and not count.followed and place >= FIRST:
                 count.followed = True
-                self._follow(count.version)
+                # The others must not wait for it; what is wrong there is said at the end.
+                with contextlib.suppress(LabelStudioError):
+                    self._follow(count.version)
         return asked
 
     def _counted(self, count: _Count, done: int, failed: int = 0) -> None:
