@@ -122,6 +122,7 @@ class YoloBackend:
             pool=self._engine.pool,
             deadline=deadline,
             embed=compares,
+            urgent=len(tasks) == 1 or prompts is not None,
         )
         of_task = {index: [look for look in looks if look.task == index] for index in range(len(tasks))}
         places = {index: self._places(mine, served) for index, mine in of_task.items() if index not in errors}

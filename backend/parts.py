@@ -18,13 +18,21 @@ TAG = "networks"
 class Part:
     """One model of a version: what it is, its file among the version's artifacts, its input in pixels.
 
-    `since` names the version that trained it, when this one took it over because nothing new taught it.
+    `since` names the version that trained it, when this one took it over because nothing new taught it. `openvino` is
+    the precision in which its export passed the check against torch; empty: there is none that may serve.
     """
 
     network: Network
     file: str = "weights.pt"
     image_size: int = 640
     since: str = ""
+    openvino: str = ""
+
+    @property
+    def exported(self) -> tuple[str, str]:
+        """The two files of the OpenVINO export: the network and its weights."""
+        stem = self.file.removesuffix(".pt")
+        return f"{stem}.xml", f"{stem}.bin"
 
 
 def dump(parts: Iterable[Part]) -> str:

@@ -107,10 +107,10 @@ class Registry:
                 shutil.copyfile(path, copy)
                 client.log_artifact(run.info.run_id, str(copy))
         client.set_terminated(run.info.run_id)
-        hashes = {name: _sha256(path) for name, path in artifacts.items() if name.endswith(".pt")}
+        hashes = {name: _sha256(path) for name, path in artifacts.items()}
         made = client.create_model_version(
             model,
-            source=f"runs:/{run.info.run_id}/{next(iter(hashes))}",
+            source=f"runs:/{run.info.run_id}/{next(name for name in artifacts if name.endswith('.pt'))}",
             run_id=run.info.run_id,
             tags={**tags, "key": key, HASHES: json.dumps(hashes)},
         )
@@ -203,7 +203,7 @@ class Registry:
         return self.version(model, stack[-1])
 
     def fetch(self, version: Version, name: str = "weights.pt") -> Path:
-        """A local copy of one of a version's artifacts. Weights are checked against their hash."""
+        """A local copy of one of a version's artifacts, checked against its hash."""
         target = self._folder / "local" / version.model / str(version.number) / name
         expected = version.hashes.get(name, "")
         if target.exists() and (not expected or _sha256(target) == expected):

@@ -44,7 +44,7 @@ class Version:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each file of weights, by its name; versions of 0.1 have one file and one hash."""
+        """SHA-256 of each artifact by its name; before 0.4 of the weights only, and in 0.1 there is one file."""
         text = self.tags.get(HASHES)
         found: dict[str, str] = json.loads(text) if text else {"weights.pt": self.tags.get("sha256", "")}
         return found

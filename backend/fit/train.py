@@ -12,10 +12,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -25,7 +25,16 @@ from backend.labels.schema import parse_label_config
 from backend.parts import network_from
 from backend.predict.engine.quiet import limit_threads, prepare
 
+if TYPE_CHECKING:
+    from backend.fit.evaluate import Measured
+
 log = logging.getLogger("backend.fit.train")  # it runs as __main__
+
+PRECISIONS = ("auto", "f32")
+"""In which an export is tried: what the processor is fastest at, then as exact as torch."""
+
+COMPARED = 50
+"""Images on which an export is compared with torch, box by box."""
 
 REPORTERS = ("mlflow", "tensorboard", "wandb", "clearml", "comet", "dvc", "neptune", "raytune", "hub", "sync")
 """ultralytics' own integrations, which would write beside the registry or call out."""
@@ -57,7 +66,8 @@ class Spec:
     """One training.
 
     `parent_version` names the version whose weights it starts from; empty for the base model or none.
-    `minutes` are shared by the networks. `own_session`: the process was given a session of its own.
+    `minutes` are shared by the networks. `engine` is what will serve: `torch`, or `openvino` where an export of the
+    networks for boxes passes its check. `own_session`: the process was given a session of its own.
     """
 
     home: str
@@ -68,6 +78,7 @@ class Spec:
     threads: int
     device: str
     max_regions: int
+    engine: str = "torch"
     own_session: bool = False
     parent: int = field(default=0)
 
@@ -255,13 +266,13 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     Returns:
         `candidate` and `champion` (None without one): their metrics; `difference`: between them, as an interval (None
         without a champion or a hold-out); `objects`: label → its true objects; `holdout`: number of images; `seconds`
-        and `epochs` of the training.
+        and `epochs` of the training; `openvino`: the precision in which an export may serve, or ''.
     """
     import cv2
 
     from backend.fit.bootstrap import difference
     from backend.fit.dataset import objects_of
-    from backend.fit.evaluate import Measured, measured
+    from backend.fit.evaluate import measured
     from backend.fit.ledger import Example
     from backend.labels.geometry import ImageSize
     from backend.predict.engine.torch import TorchDetector
@@ -306,6 +317,7 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     opponent = network_from(todo.opponent_network) if todo.opponent else None
     progress = json.loads((folder / "progress.json").read_text())
     candidate = score(best, todo.image_size, network)
+    precision = _exported(spec, todo, Path(best), images, truths, candidate) if spec.engine == "openvino" else ""
     champion = None if opponent is None else score(todo.opponent, todo.opponent_size, opponent)
     interval = difference(candidate.evidence, champion.evidence, seed=0) if champion is not None and images else None
     return {
@@ -316,7 +328,48 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
         "holdout": len(held_out),
         "seconds": _seconds(folder),
         "epochs": progress["epoch"],
+        "openvino": precision,
     }
+
+
+def _exported(
+    spec: Spec, todo: NetworkSpec, best: Path, images: Sequence[Any], truths: Sequence[Any], measured_torch: Measured
+) -> str:
+    """Export a network for boxes beside its checkpoint; the precision in which it finds what torch finds, or ''.
+
+    Nothing that goes wrong here may cost a training: torch can serve all that it trained.
+    """
+    import cv2
+
+    from backend.fit.evaluate import measured
+    from backend.fit.parity import compare
+    from backend.predict.engine.openvino import OpenVinoDetector, export
+    from backend.predict.engine.torch import TorchDetector
+
+    network = network_from(todo.network)
+    if network.task != "detect":
+        return ""
+    options: dict[str, Any] = {"names": network.classes, "image_size": todo.image_size, "max_regions": spec.max_regions}
+    try:
+        path = best.with_suffix(".xml")
+        export(best, path)
+        torch = TorchDetector(best, whole=True, device="cpu", **options)
+        looked_at = list(images[:COMPARED])
+        if not looked_at:
+            teaching = (Path(todo.folder) / "train.txt").read_text().splitlines()
+            looked_at = [cv2.imread(each) for each in teaching[:COMPARED]]
+        labels = {index: index for index in range(len(network.classes))}
+        for precision in PRECISIONS:
+            detector = OpenVinoDetector(path, precision=precision, threads=spec.threads, **options)
+            theirs = (measured_torch, measured(detector, labels, images, truths, network)) if images else None
+            parity = compare(torch, detector, looked_at, todo.image_size, theirs)
+            log.info("OpenVINO (%s) against torch: %s", precision, parity)
+            if parity.same:
+                return precision
+        log.warning("%s: torch serves it, for its export finds other boxes", network.key)
+    except Exception:
+        log.exception("%s: torch serves it, for it could not be exported", network.key)
+    return ""
 
 
 def _seconds(folder: Path) -> float:

@@ -30,6 +30,7 @@ from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import TAG, Part, dump, network_from, parts_of
 from backend.predict.base_model import find_base_model, yaml_for
+from backend.predict.engine.choice import serving_engine
 from backend.predict.sampling import strategy_of
 from backend.predict.served import own_suggestions
 from backend.services import Services
@@ -114,6 +115,7 @@ class Training:
             threads=settings.train_threads or _cores(),
             device=settings.device,
             max_regions=settings.max_regions,
+            engine=serving_engine(settings.engine, settings.device),
         )
 
     def _network_spec(self, data: NetworkData, champion: Version | None) -> NetworkSpec:
@@ -167,7 +169,7 @@ class Training:
         """Store the candidate with its lineage; repeated, it finds the version it stored."""
         folder = self.folder(job.id)
         spec = Spec.load(folder)
-        parts, files = self._parts(job, spec)
+        parts, files = self._parts(job, spec, result)
         schema = parse_label_config(spec.label_config)
         trained = [network_from(each.network) for each in spec.networks]
 
@@ -216,14 +218,19 @@ class Training:
         )
         return version.number
 
-    def _parts(self, job: Job, spec: Spec) -> tuple[list[Part], dict[str, Path]]:
+    def _parts(self, job: Job, spec: Spec, result: dict[str, Any]) -> tuple[list[Part], dict[str, Path]]:
         """The version's models and their files: those just trained, and those of its parent that nothing taught."""
         parts: list[Part] = []
         files: dict[str, Path] = {}
-        for number, each in enumerate(spec.networks):
+        for number, (each, measured) in enumerate(zip(spec.networks, result["networks"], strict=True)):
             run, tail = Path(each.folder) / "run", f"-{number}" if number else ""
-            parts.append(Part(network_from(each.network), f"weights{tail}.pt", each.image_size))
-            files[f"weights{tail}.pt"] = run / "weights" / "best.pt"
+            # A training that an earlier release began says nothing of an export.
+            precision = measured.get("openvino", "")
+            part = Part(network_from(each.network), f"weights{tail}.pt", each.image_size, openvino=precision)
+            parts.append(part)
+            files[part.file] = run / "weights" / "best.pt"
+            if precision:
+                files |= {name: run / "weights" / f"best{Path(name).suffix}" for name in part.exported}
             files[f"results{tail}.csv"] = run / "results.csv"
             files[f"args{tail}.yaml"] = run / "args.yaml"
         wanted = {network.key for network, _ in plan_of(parse_label_config(spec.label_config), [])}
@@ -232,9 +239,14 @@ class Training:
         for part in () if parent is None else parts_of(parent, self._services.settings.image_size):
             key = part.network.key
             if parent is not None and key in wanted and key not in {each.network.key for each in parts}:
-                name = f"weights-{len(parts)}.pt"
-                parts.append(replace(part, file=name, since=part.since or parent.name))
-                files[name] = registry.fetch(parent, part.file)
+                kept = replace(part, file=f"weights-{len(parts)}.pt", since=part.since or parent.name)
+                parts.append(kept)
+                files[kept.file] = registry.fetch(parent, part.file)
+                if part.openvino:
+                    files |= {
+                        name: registry.fetch(parent, old)
+                        for name, old in zip(kept.exported, part.exported, strict=True)
+                    }
         return parts, files
 
     def _judge(self, job: Job, number: int, result: dict[str, Any]) -> str:

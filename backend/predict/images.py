@@ -55,6 +55,7 @@ class Images:
         self._max_pixels = max_pixels
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
+        self._urgent = ThreadPoolExecutor(workers, thread_name_prefix="urgent-images")
         self._lock = threading.Lock()
         self._coming: dict[str, Future[Path]] = {}
 
@@ -127,7 +128,9 @@ class Images:
                 raise
         raise ImageUnavailable(f"{address.name} left the cache before it was read.", "Raise YOLOOP_CACHE_GB.")
 
-    def load_many(self, sources: Iterable[Source], deadline: float) -> Iterator[tuple[int, Pixels | ImageError]]:
+    def load_many(
+        self, sources: Iterable[Source], deadline: float, *, urgent: bool = False
+    ) -> Iterator[tuple[int, Pixels | ImageError]]:
         """Yields (index, image or its error) for every source, each as soon as it is there.
 
         Those not there at the deadline are given up, as ImageUnavailable. Only a few decoded images wait
@@ -135,6 +138,7 @@ class Images:
 
         Args:
             deadline: on the clock of `time.monotonic`.
+            urgent: do not queue behind the images of other requests.
         """
         groups: dict[str, tuple[Source, str, list[int]]] = {}
         for index, source in enumerate(sources):
@@ -151,7 +155,7 @@ class Images:
             while waiting or running:
                 while waiting and len(running) < 2 * self._workers and time.monotonic() < deadline:
                     source, name, indexes = waiting.pop()
-                    running[self._submit(source)] = (name, indexes)
+                    running[self._submit(source, urgent)] = (name, indexes)
                 done, _ = wait(running, max(0.0, deadline - time.monotonic()), FIRST_COMPLETED)
                 if not done:
                     break
@@ -172,12 +176,13 @@ class Images:
 
     def close(self) -> None:
         """Stops taking work; what is under way ends by itself."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._urgent):
+            pool.shutdown(wait=False, cancel_futures=True)
         self._downloads.close()
 
-    def _submit(self, source: Source) -> Future[Pixels | ImageError]:
+    def _submit(self, source: Source, urgent: bool) -> Future[Pixels | ImageError]:
         try:
-            return self._pool.submit(self._attempt, source)
+            return (self._urgent if urgent else self._pool).submit(self._attempt, source)
         except RuntimeError:  # closed meanwhile
             stopped: Future[Pixels | ImageError] = Future()
             stopped.cancel()

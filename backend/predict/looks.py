@@ -76,23 +76,26 @@ def run(
     pool: EnginePool,
     deadline: float,
     embed: bool = False,
+    urgent: bool = False,
 ) -> None:
     """Fetch, decode and run all images; what fails is noted in `errors` by task.
 
     Args:
         deadline: as `time.monotonic()` tells; what is not done then has failed.
         embed: fill the vectors, too.
+        urgent: a person waits, so these images pass those of other requests.
     """
-    for index, image in images.load_many([source(look.reference, look.task_id) for look in looks], deadline):
+    sources = [source(look.reference, look.task_id) for look in looks]
+    for index, image in images.load_many(sources, deadline, urgent=urgent):
         look = looks[index]
         if isinstance(image, ImageError):
             errors.setdefault(look.task, image)
             continue
         look.size = ImageSize(width=image.shape[1], height=image.shape[0])
         for detector, conf in _wanted(served, look.data_key, threshold):
-            look.found[id(detector)] = pool.submit(detector, image, conf)
+            look.found[id(detector)] = pool.submit(detector, image, conf, urgent=urgent)
             if embed and look.vector is None:
-                look.vector = pool.embed(detector, image)
+                look.vector = pool.embed(detector, image, urgent=urgent)
     for look in looks:
         for future in (*look.found.values(), *(() if look.vector is None else (look.vector,))):
             try:

@@ -13,14 +13,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from backend.labels.networks import SERVES, Network, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
-from backend.parts import Part, parts_of
+from backend.parts import parts_of
 from backend.predict.base_model import base_name, find_base_model, get_base_model
-from backend.predict.engine.base import Detector
-from backend.predict.engine.torch import TorchDetector, rehearse
+from backend.predict.engine.choice import load_part, load_weights
+from backend.predict.engine.torch import rehearse
 from backend.predict.served import Loaded, Served, Suggests, suggests, trained, unloaded
 from backend.settings import Settings
 from model_registry import Registry, RegistryError, Version
@@ -204,7 +203,7 @@ class Models:
     def _load(self, uid: str, number: int) -> _State:
         version = self._registry.version(uid, number)
         models = [
-            replace(unloaded(part), detector=self._detector(self._registry.fetch(version, part.file), part))
+            replace(unloaded(part), detector=load_part(self._settings, self._registry, version, part))
             for part in parts_of(version, self._settings.image_size)
         ]
         return replace(self._described(version), models=tuple(models), why="")
@@ -263,27 +262,12 @@ class Models:
             wanted.missing = True
             return replace(wanted.loaded, why=found.why)
         try:
-            detector = self._detector(found.path, None)
+            detector = load_weights(self._settings, found.path, None)
         except Exception:
             log.exception("The base model %s could not be loaded", found.path.name)
             return replace(wanted.loaded, why=f"The base model {found.path.name} could not be loaded.")
         network = replace(wanted.loaded.network, task=detector.task)
         return Loaded(network, detector.names, found.path.name, detector)
-
-    def _detector(self, weights: Path, part: Part | None) -> Detector:
-        network = part.network if part else None
-        detector = TorchDetector(
-            weights,
-            names=network.classes if network else None,
-            multiple=bool(network and network.multiple),
-            whole=network is not None,
-            device=self._settings.device,
-            image_size=part.image_size if part else self._settings.image_size,
-            max_regions=self._settings.max_regions,
-            batch_size=self._settings.batch_size,
-        )
-        detector.warm()
-        return detector
 
     def _watch(self) -> None:
         while True:

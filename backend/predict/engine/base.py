@@ -18,11 +18,13 @@ Image = NDArray[np.uint8]
 class Detector(Protocol):
     """A model in memory. Used by one thread at a time: `pool.EnginePool` sees to that.
 
-    `names` maps the model's class index to its class name; `task` is what it does.
+    `names` maps the model's class index to its class name; `task` is what it does; `batch` is the most images that it
+    gains by taking in one pass, 1 where it gains nothing.
     """
 
     names: Mapping[int, str]
     task: Task
+    batch: int
 
     def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
         """Objects of each image, in the order of `images`, those of one by descending score.

@@ -8,9 +8,9 @@ a batch, in one pass.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -39,37 +39,56 @@ class _Item:
 class EnginePool:
     """The device's owner.
 
+    What a person waits for runs first: `urgent` images pass all others, and of those only what is in the device at
+    that moment is waited for.
+
     Args:
         batch_size: most images in one pass.
-        waiting: most decoded images that wait; `submit` blocks beyond, which bounds the memory.
+        waiting: most decoded images that wait, of urgent ones and of others; `submit` blocks beyond, which bounds the
+            memory.
     """
 
     def __init__(self, batch_size: int = 8, waiting: int = 64) -> None:
         self._batch_size = batch_size
-        self._queue: queue.Queue[_Item | None] = queue.Queue(maxsize=waiting)
+        self._waiting = waiting
+        self._urgent: deque[_Item] = deque()
+        self._others: deque[_Item] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, detector: Detector, image: Image, conf: float) -> Future[list[Detection]]:
+    def submit(self, detector: Detector, image: Image, conf: float, *, urgent: bool = False) -> Future[list[Detection]]:
         """Hand in one image; the future gets its objects with a score of at least `conf`, best first."""
         item = _Item(detector, image, conf)
-        self._queue.put(item)
+        self._put(item, urgent)
         return item.answer
 
-    def embed(self, detector: Detector, image: Image) -> Future[NDArray[np.float32]]:
+    def embed(self, detector: Detector, image: Image, *, urgent: bool = False) -> Future[NDArray[np.float32]]:
         """Hand in one image; the future gets what the model makes of it as a whole: see `Detector.embed`."""
-        item = _Item(detector, image, 0.0, vector=Future())
-        self._queue.put(item)
-        assert item.vector is not None
-        return item.vector
+        vector: Future[NDArray[np.float32]] = Future()
+        self._put(_Item(detector, image, 0.0, vector=vector), urgent)
+        return vector
 
     def close(self) -> None:
-        self._queue.put(None)
+        """Ends once all that waits is answered; what comes later is cancelled."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self._thread.join(timeout=10)
 
+    def _put(self, item: _Item, urgent: bool) -> None:
+        lane = self._urgent if urgent else self._others
+        with self._changed:
+            self._changed.wait_for(lambda: len(lane) < self._waiting or self._closed)
+            if not self._closed:
+                lane.append(item)
+                self._changed.notify_all()
+                return
+        (item.vector or item.answer).cancel()
+
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            batch, stop = self._gather(item)
+        while batch := self._gather():
             by_detector: dict[int, list[_Item]] = {}
             for each in batch:
                 if each.vector is not None:
@@ -79,21 +98,26 @@ class EnginePool:
                     by_detector.setdefault(id(each.detector), []).append(each)
             for items in by_detector.values():
                 self._detect(items)
-            if stop:
-                return
 
-    def _gather(self, first: _Item) -> tuple[list[_Item], bool]:
-        batch = [first]
-        until = time.monotonic() + PATIENCE
-        while len(batch) < self._batch_size:
-            try:
-                item = self._queue.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-            if item is None:
-                return batch, True
-            batch.append(item)
-        return batch, False
+    def _gather(self) -> list[_Item]:
+        """What runs next: urgent images, else others; more of the same are waited for only if their model gains by it.
+
+        Empty when the pool was closed and nothing waits.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._urgent or self._others or self._closed)
+            lane = self._urgent or self._others
+            if not lane:
+                return []
+            batch = [lane.popleft()]
+            most = min(self._batch_size, batch[0].detector.batch)
+            until = time.monotonic() + PATIENCE
+            while len(batch) < most:
+                if not lane and not self._changed.wait_for(lambda: bool(lane), until - time.monotonic()):
+                    break
+                batch.append(lane.popleft())
+            self._changed.notify_all()
+            return batch
 
     def _embed(self, item: _Item, vector: Future[NDArray[np.float32]]) -> None:
         if not vector.set_running_or_notify_cancel():

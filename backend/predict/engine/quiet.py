@@ -1,17 +1,18 @@
-"""ultralytics as a well-behaved guest: no network, no settings outside the home folder, no printing.
+"""ultralytics and OpenVINO as well-behaved guests: no network, no settings outside the home folder, no printing.
 
-It reads its environment when it is first imported, so `prepare()` comes before every such import.
+ultralytics reads its environment when it is first imported, so `prepare()` comes before every such import.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 
 def prepare(home: Path) -> None:
-    """Set ultralytics' environment. Safe to repeat.
+    """Set ultralytics' environment and keep OpenVINO from reporting what it converts. Safe to repeat.
 
     Args:
         home: the project's home folder; ultralytics' own settings and fonts go below it.
@@ -23,6 +24,8 @@ def prepare(home: Path) -> None:
     os.environ["YOLO_VERBOSE"] = "0"
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenVINO does without its telemetry package when it cannot be imported; left alone it reports unasked.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     _provide_font(config / "Ultralytics")
 
 

@@ -31,8 +31,13 @@ def predictor(task: Task, *, multiple: bool) -> type[Any] | None:
     return _sigmoid_predictor() if task == "classify" and multiple else None
 
 
+def objects(rows: NDArray[np.float64]) -> list[Detection]:
+    """Rows of left, top, right, bottom in pixels, score and class as objects."""
+    return [_object(row) for row in rows]
+
+
 def _detect(result: Any) -> list[Detection]:
-    return [_object(row) for row in _numbers(result.boxes.data)]
+    return objects(_numbers(result.boxes.data))
 
 
 def _object(row: NDArray[np.float64]) -> Detection:

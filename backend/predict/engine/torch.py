@@ -29,7 +29,7 @@ class TorchDetector:
         device: `auto`, `cpu`, `cuda`, `cuda:0` …
         image_size: longer side of the network's input, in pixels.
         max_regions: most objects of one image.
-        batch_size: most images in one pass.
+        batch_size: most images in one pass of a GPU; a CPU takes one after the other.
     """
 
     def __init__(
@@ -48,13 +48,15 @@ class TorchDetector:
 
         self._model = YOLO(str(weights))
         self.task: Task = self._model.task
-        self._batch_size = batch_size
+        chosen = choose_device(device)
+        # On a CPU a batch gains little, and a person would wait for all of it.
+        self.batch = 1 if chosen == "cpu" else batch_size
         self._image_size = image_size
         self._whole = whole and self.task == "classify"
         self._predictor = predictor(self.task, multiple=multiple)
         self._arguments: dict[str, Any] = {
             "imgsz": image_size,
-            "device": choose_device(device),
+            "device": chosen,
             "max_det": max_regions,
             "verbose": False,
             "save": False,
@@ -70,8 +72,8 @@ class TorchDetector:
             by_shape[image.shape].append(index)
         found: list[list[Detection]] = [[] for _ in images]
         for indexes in by_shape.values():
-            for start in range(0, len(indexes), self._batch_size):
-                batch = indexes[start : start + self._batch_size]
+            for start in range(0, len(indexes), self.batch):
+                batch = indexes[start : start + self.batch]
                 inputs = [self._input(images[index]) for index in batch]
                 results = self._model.predict(inputs, conf=conf, predictor=self._predictor, **self._arguments)
                 for index, result in zip(batch, results, strict=True):

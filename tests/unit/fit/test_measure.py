@@ -32,7 +32,10 @@ def cell(label: str, row: int, column: int) -> dict[str, Any]:
 
 
 def spec_of(
-    folder: Path, candidate: Mapping[int, tuple[int, float]], opponent: Mapping[int, tuple[int, float]] | None
+    folder: Path,
+    candidate: Mapping[int, tuple[int, float]],
+    opponent: Mapping[int, tuple[int, float]] | None,
+    engine: str = "torch",
 ) -> Spec:
     network = folder / "network-0"
     weights = tiny_yolo(network / "run" / "weights" / "best.pt", NETWORK.classes, candidate)
@@ -49,7 +52,7 @@ def spec_of(
         other = tiny_yolo(folder / "opponent.pt", NETWORK.classes, opponent)
         todo = NetworkSpec(asdict(NETWORK), str(network), "", "", 1, SIZE, str(other), asdict(NETWORK), SIZE)
     assert weights.exists()
-    return Spec(str(folder), CONFIG, [todo], "", 1.0, 1, "cpu", 50)
+    return Spec(str(folder), CONFIG, [todo], "", 1.0, 1, "cpu", 50, engine)
 
 
 def test_two_of_the_same_do_not_differ(tmp_path: Path) -> None:
@@ -81,3 +84,44 @@ def test_without_an_opponent_there_is_no_difference(tmp_path: Path) -> None:
     found = measure(spec, spec.networks[0])
     assert found["champion"] is None
     assert found["difference"] is None
+
+
+class TestExport:
+    def test_one_that_finds_the_same_may_serve(self, tmp_path: Path) -> None:
+        spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
+        assert measure(spec, spec.networks[0])["openvino"] in ("auto", "f32")
+        written = {path.name for path in (tmp_path / "network-0" / "run" / "weights").iterdir()}
+        assert written == {"best.pt", "best.xml", "best.bin"}
+
+    def test_without_held_out_images_the_others_are_looked_at(self, tmp_path: Path) -> None:
+        spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
+        network = tmp_path / "network-0"
+        (network / "train.txt").write_text("\n".join(str(path) for path in sorted(network.glob("*.png"))))
+        (network / "holdout.json").write_text("[]")
+        assert measure(spec, spec.networks[0])["openvino"] in ("auto", "f32")
+
+    def test_one_that_finds_other_boxes_may_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        from backend.predict.engine import openvino
+
+        right = openvino.export
+        other = tiny_yolo(tmp_path / "other.pt", NETWORK.classes, {1: (0, 0.8)})
+        monkeypatch.setattr(openvino, "export", lambda _, path: right(other, path))
+        spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
+        assert measure(spec, spec.networks[0])["openvino"] == ""
+        assert "torch serves it, for its export finds other boxes" in caplog.text
+
+    def test_one_that_fails_costs_no_training(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        from backend.predict.engine import openvino
+
+        def full(weights: Path, path: Path) -> None:
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(openvino, "export", full)
+        spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
+        found = measure(spec, spec.networks[0])
+        assert found["openvino"] == "" and found["candidate"]["mAP50"] > 0
+        assert "could not be exported" in caplog.text

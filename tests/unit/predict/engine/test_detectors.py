@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tiny import CELLS, SIZE, tiny_yolo
 
+from backend.labels.geometry import Detection
 from backend.predict.engine.base import Detector, Image
+from backend.predict.engine.openvino import IOU, OpenVinoDetector, export, letterbox, suppress
 from backend.predict.engine.pool import EnginePool
 from backend.predict.engine.torch import TorchDetector, choose_device
 
@@ -106,6 +109,100 @@ class TestTorch(DetectorContract):
     def test_devices(self) -> None:
         assert choose_device("cuda:3") == "cuda:3"
         assert choose_device("auto") in ("cpu", "cuda:0")
+
+
+class TestOpenVino(DetectorContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def detector(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Detector]:
+        folder = tmp_path_factory.mktemp("openvino")
+        export(weights(folder), folder / "tiny.xml")
+        yield OpenVinoDetector(folder / "tiny.xml", precision="f32", image_size=SIZE)
+
+    def test_no_more_regions_than_asked_for(self, tmp_path: Path) -> None:
+        export(weights(tmp_path), tmp_path / "tiny.xml")
+        detector = OpenVinoDetector(tmp_path / "tiny.xml", names=("a", "b", "c"), image_size=SIZE, max_regions=5)
+        assert len(detector.detect([picture(SIZE, SIZE)], 0.05)[0]) == 5
+        assert detector.names == {0: "a", 1: "b", 2: "c"}
+
+
+def test_what_is_not_for_boxes_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="classify"):
+        export(Path("yolo11n-cls.yaml"), tmp_path / "network.xml")
+
+
+def test_both_engines_find_the_same(tmp_path: Path) -> None:
+    checkpoint = weights(tmp_path)
+    export(checkpoint, tmp_path / "tiny.xml")
+    torch = TorchDetector(checkpoint, device="cpu", image_size=SIZE)
+    openvino = OpenVinoDetector(tmp_path / "tiny.xml", precision="f32", image_size=SIZE)
+    for shape in ((SIZE, SIZE), (90, 320), (333, 77), (161, 479), (20, 30)):
+        (one,), (other,) = torch.detect([picture(*shape)], 0.05), openvino.detect([picture(*shape)], 0.05)
+        assert [(each.cls, round(each.score, 4)) for each in one] == [
+            (each.cls, round(each.score, 4)) for each in other
+        ]
+        assert sorted(map(corners, one)) == pytest.approx(np.array(sorted(map(corners, other))), abs=1e-2)
+
+
+def test_a_network_without_suppression(tmp_path: Path) -> None:
+    lively("yolo26n.yaml").save(str(tmp_path / "network.pt"))
+    export(tmp_path / "network.pt", tmp_path / "network.xml")
+    torch = TorchDetector(tmp_path / "network.pt", device="cpu", image_size=160)
+    openvino = OpenVinoDetector(tmp_path / "network.xml", precision="f32", image_size=160)
+    assert openvino.names == torch.names
+    images = [picture(160, 160), picture(90, 320), picture(161, 479)]
+    for one, other in zip(torch.detect(images, 0.3), openvino.detect(images, 0.3), strict=True):
+        assert len(one) == len(other) > 3
+        assert [each.score for each in one] == pytest.approx([each.score for each in other], abs=1e-4)
+    assert torch.embed(images) == pytest.approx(openvino.embed(images), abs=5e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_suppression_is_the_one_of_ultralytics(seed: int) -> None:
+    import torch
+    from ultralytics.utils.nms import non_max_suppression
+
+    rng = np.random.default_rng(seed)
+    centres, sizes = rng.uniform(0, 160, (2, 400)), rng.uniform(10, 80, (2, 400))
+    raw = np.concatenate([centres, sizes, rng.uniform(0, 1, (3, 400))]).astype(np.float32)
+    (expected,) = non_max_suppression(torch.from_numpy(raw[None].copy()), 0.4, IOU, max_det=1000)
+    assert 20 < len(expected) < 400
+    assert suppress(raw, 0.4) == pytest.approx(expected.numpy(), abs=1e-3)
+
+
+def test_what_is_not_a_number_is_not_found() -> None:
+    raw = np.array([[10, 50, np.nan], [10, 50, 90], [8, 8, 8], [8, 8, 8], [0.9, np.nan, 0.9]], np.float32)
+    assert suppress(raw, 0.3).tolist() == [[6, 6, 14, 14, np.float32(0.9), 0]]
+
+
+@pytest.mark.parametrize("shape", [(160, 160), (90, 320), (333, 77), (1, 500), (161, 479)])
+def test_the_input_is_the_one_of_ultralytics(shape: tuple[int, int]) -> None:
+    from ultralytics.data.augment import LetterBox
+
+    image = picture(*shape)
+    made, _ = letterbox(image, 160, 32)
+    assert (made == LetterBox(160, auto=True, stride=32)(image=image)).all()
+
+
+def lively(yaml: str) -> Any:
+    """A network with random weights whose scores differ from place to place."""
+    import torch
+    from ultralytics import YOLO
+
+    torch.manual_seed(3)
+    model = YOLO(yaml)
+    head = model.model.model[-1]
+    for each in (*head.cv3, *head.one2one_cv3):
+        each[-1].bias.data.fill_(-1.0)
+        each[-1].weight.data.normal_(0, 1.5)
+    for module in model.model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+    return model
+
+
+def corners(found: Detection) -> list[float]:
+    return [found.box.x1, found.box.y1, found.box.x2, found.box.y2]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from backend.labels.geometry import Box, Detection
+from backend.labels.networks import Task
 from backend.predict.engine.base import Image
 from backend.predict.engine.pool import EnginePool
 
@@ -24,6 +26,8 @@ class Counting:
     """Finds in image n objects with scores 1.0, 0.9 … 0.1 and boxes of n pixels; fails under two threads at once."""
 
     names: Mapping[int, str] = {0: "thing"}
+    task: Task = "detect"
+    batch = 8
 
     def __init__(self, cls: int = 0) -> None:
         self._cls = cls
@@ -54,6 +58,9 @@ class Counting:
             ]
         finally:
             self._busy.release()
+
+    def embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        return np.ones((len(images), 1), np.float32)
 
     def warm(self) -> None:
         pass
@@ -180,6 +187,37 @@ def test_no_more_images_wait_than_allowed(hold: Callable[[EnginePool], Counting]
     eager.join(10)
     assert [read(answer)[0] for answer in accepted] == [1, 2, 3, 4, 5]
     pool.close()
+
+
+def test_urgent_images_pass_the_others(hold: Callable[[EnginePool], Counting]) -> None:
+    pool = EnginePool(batch_size=1, waiting=3)
+    detector = hold(pool)
+    order: list[int] = []
+    answers = []
+    for number, urgent in ((1, False), (2, False), (3, False), (4, True), (5, True)):
+        answers.append(pool.submit(detector, image(number), 0.5, urgent=urgent))
+        answers[-1].add_done_callback(lambda _, number=number: order.append(number))  # type: ignore[misc]
+    detector.gate.set()
+    assert [read(answer)[0] for answer in answers] == [1, 2, 3, 4, 5]
+    assert order == [4, 5, 1, 2, 3]
+    pool.close()
+
+
+def test_a_model_that_gains_nothing_takes_one_image_at_a_time(hold: Callable[[EnginePool], Counting]) -> None:
+    pool = EnginePool(batch_size=4)
+    detector = hold(pool)
+    detector.batch = 1
+    answers = [pool.submit(detector, image(number), 0.5) for number in (1, 2, 3)]
+    detector.gate.set()
+    assert [read(answer)[0] for answer in answers] == [1, 2, 3]
+    assert [size for size, _ in detector.batches] == [1, 1, 1, 1]
+    pool.close()
+
+
+def test_what_comes_after_closing_is_cancelled() -> None:
+    pool = EnginePool()
+    pool.close()
+    assert pool.submit(Counting(), image(1), 0.5).cancelled()
 
 
 def test_closing_answers_what_waits(hold: Callable[[EnginePool], Counting]) -> None:

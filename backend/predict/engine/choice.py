@@ -1,0 +1,67 @@
+"""Which engine serves a model."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from backend.parts import Part
+from backend.predict.engine.base import Detector
+from backend.settings import Settings
+from model_registry import Registry, Version
+
+log = logging.getLogger(__name__)
+
+
+def serving_engine(engine: str, device: str) -> str:
+    """What `YOLOOP_ENGINE` means here: `openvino` or `torch`."""
+    if engine != "auto":
+        return engine
+    from backend.predict.engine.torch import choose_device
+
+    return "openvino" if choose_device(device) == "cpu" else "torch"
+
+
+def load_part(settings: Settings, registry: Registry, version: Version, part: Part) -> Detector:
+    """One of a version's models, ready to run: its export where it may serve, else its checkpoint on torch."""
+    if part.openvino and serving_engine(settings.engine, settings.device) == "openvino":
+        try:
+            return _exported(settings, registry, version, part)
+        except Exception:
+            log.exception("%s: its export could not be loaded; torch serves it", version.name)
+    weights = registry.fetch(version, part.file)
+    return load_weights(settings, weights, part)
+
+
+def load_weights(settings: Settings, weights: Path, part: Part | None) -> Detector:
+    """A checkpoint on torch; `part` None: one that was not trained here."""
+    from backend.predict.engine.torch import TorchDetector
+
+    network = part.network if part else None
+    detector = TorchDetector(
+        weights,
+        names=network.classes if network else None,
+        multiple=bool(network and network.multiple),
+        whole=network is not None,
+        device=settings.device,
+        image_size=part.image_size if part else settings.image_size,
+        max_regions=settings.max_regions,
+        batch_size=settings.batch_size,
+    )
+    detector.warm()
+    return detector
+
+
+def _exported(settings: Settings, registry: Registry, version: Version, part: Part) -> Detector:
+    from backend.predict.engine.openvino import OpenVinoDetector
+
+    network, _ = (registry.fetch(version, name) for name in part.exported)
+    detector = OpenVinoDetector(
+        network,
+        names=part.network.classes,
+        precision=part.openvino,
+        image_size=part.image_size,
+        max_regions=settings.max_regions,
+    )
+    detector.warm()
+    return detector
