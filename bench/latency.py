@@ -53,19 +53,11 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        os.environ[SUPERVISED] = "1"
         pictures = draw_pictures(home / "pictures", 60)
         _base_model(home)
-        server = _serve(home)
+        server = serve(home)
         try:
-            idle = measure(pictures, seconds)
-            stop = threading.Event()
-            training = threading.Thread(target=_train, args=(home, pictures, stop))
-            training.start()
-            _wait(lambda: (home / "job" / "progress.json").exists(), 120)
-            busy = measure(pictures, seconds)
-            stop.set()
-            training.join()
+            idle, busy = beside_a_training(home, pictures, seconds)
         finally:
             server.terminate()
             server.wait()
@@ -78,6 +70,22 @@ def main() -> None:
         )
     ratio = np.median(idle["click"]) / np.median(idle["predict"])
     print(f"A click in interactive mode takes {ratio:.2f} times a task's suggestions (p50, idle).")
+
+
+def beside_a_training(
+    home: Path, pictures: Sequence[Picture], seconds: float
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """What `measure` gives while nothing else runs, and during a training."""
+    idle = measure(pictures, seconds)
+    stop = threading.Event()
+    training = threading.Thread(target=train, args=(home, pictures, stop))
+    training.start()
+    try:
+        wait(lambda: (home / "job" / "progress.json").exists(), 120)
+        return idle, measure(pictures, seconds)
+    finally:
+        stop.set()
+        training.join()
 
 
 def measure(pictures: Sequence[Picture], seconds: float) -> dict[str, list[float]]:
@@ -121,10 +129,12 @@ def _base_model(home: Path) -> None:
     YOLO("yolo11n.yaml").save(str(home / "models" / "yolo11n.pt"))
 
 
-def _serve(home: Path) -> subprocess.Popen[bytes]:
+def serve(home: Path) -> subprocess.Popen[bytes]:
+    """A serving process; it and the trainings that this process starts share a session, as under `yoloop up`."""
+    os.environ[SUPERVISED] = "1"
     env = {**os.environ, "YOLOOP_HOME": str(home), "YOLOOP_PORT": str(PORT), "YOLOOP_OFFLINE": "1"}
     server = subprocess.Popen([sys.executable, "-m", "backend.cli", "serve"], env=env, cwd=ROOT, process_group=0)
-    _wait(lambda: _answers(), 90)
+    wait(lambda: _answers(), 90)
     return server
 
 
@@ -135,7 +145,7 @@ def _answers() -> bool:
         return False
 
 
-def _train(home: Path, pictures: Sequence[Picture], stop: threading.Event) -> None:
+def train(home: Path, pictures: Sequence[Picture], stop: threading.Event) -> None:
     from backend.errors import TrainingCancelled
 
     job = home / "job"
@@ -183,7 +193,7 @@ def _line(box: tuple[float, float, float, float], cls: int, side: int) -> str:
     return f"{cls} {(x1 + x2) / 2} {(y1 + y2) / 2} {x2 - x1} {y2 - y1}"
 
 
-def _wait(condition: Any, seconds: float) -> None:
+def wait(condition: Any, seconds: float) -> None:
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:

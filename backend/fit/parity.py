@@ -6,12 +6,25 @@ hold-out are the same within `MOST_METRIC`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from backend.fit.evaluate import Measured
+from backend.fit.evaluate import Measured, measured
 from backend.labels.geometry import Detection
+from backend.labels.networks import Network
 from backend.predict.engine.base import Detector, Image
+from backend.predict.engine.openvino import OpenVinoDetector, export
+
+log = logging.getLogger(__name__)
+
+PRECISIONS = ("auto", "f32")
+"""In which an export is tried: what the processor is fastest at, then as exact as torch."""
+
+COMPARED = 50
+"""Images on which an export is compared with torch, box by box."""
 
 MOST_PIXELS = 1.0
 """How far a side of a box may be from where torch has it, in pixels of the network's input."""
@@ -41,6 +54,57 @@ class Parity:
     def __str__(self) -> str:
         pixels = "one is missing" if self.pixels == float("inf") else f"at most {self.pixels:.2f} pixels apart"
         return f"{self.boxes} boxes, {pixels}, metrics {self.metric:.4f} apart"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """In which precision an export may serve ('': not at all), and what a person may want to know of it."""
+
+    precision: str = ""
+    note: str = ""
+
+
+def exported(
+    weights: Path,
+    network: Network,
+    images: Sequence[Image],
+    truths: Sequence[Sequence[Detection]],
+    candidate: Measured | None,
+    *,
+    image_size: int,
+    max_regions: int,
+    threads: int,
+) -> Exported:
+    """Export a network for boxes beside its checkpoint, as `.xml` and `.bin`, and check it.
+
+    Nothing that goes wrong here may cost a training: torch can serve all that it trained.
+
+    Args:
+        images: to compare on.
+        truths: the objects on them, when torch was measured on them.
+        candidate: what torch scored there; None: only boxes are compared.
+    """
+    from backend.predict.engine.torch import TorchDetector
+
+    options: dict[str, Any] = {"names": network.classes, "image_size": image_size, "max_regions": max_regions}
+    try:
+        path = weights.with_suffix(".xml")
+        export(weights, path)
+        torch = TorchDetector(weights, whole=True, device="cpu", **options)
+        labels = {index: index for index in range(len(network.classes))}
+        for precision in PRECISIONS:
+            detector = OpenVinoDetector(path, precision=precision, threads=threads, **options)
+            theirs = None if candidate is None else (candidate, measured(detector, labels, images, truths, network))
+            parity = compare(torch, detector, images[:COMPARED], image_size, theirs)
+            log.info("OpenVINO (%s) against torch: %s", precision, parity)
+            if parity.same:
+                return Exported(precision, f"OpenVINO ({precision}) finds what torch finds: {parity}")
+        note = f"torch serves it, for its export finds other boxes: {parity}"
+        log.warning("%s: %s", network.key, note)
+    except Exception as error:
+        note = f"torch serves it, for it could not be exported ({type(error).__name__})"
+        log.exception("%s: %s", network.key, note)
+    return Exported("", note)
 
 
 def compare(

@@ -27,14 +27,9 @@ from backend.predict.engine.quiet import limit_threads, prepare
 
 if TYPE_CHECKING:
     from backend.fit.evaluate import Measured
+    from backend.fit.parity import Exported
 
 log = logging.getLogger("backend.fit.train")  # it runs as __main__
-
-PRECISIONS = ("auto", "f32")
-"""In which an export is tried: what the processor is fastest at, then as exact as torch."""
-
-COMPARED = 50
-"""Images on which an export is compared with torch, box by box."""
 
 REPORTERS = ("mlflow", "tensorboard", "wandb", "clearml", "comet", "dvc", "neptune", "raytune", "hub", "sync")
 """ultralytics' own integrations, which would write beside the registry or call out."""
@@ -266,7 +261,7 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     Returns:
         `candidate` and `champion` (None without one): their metrics; `difference`: between them, as an interval (None
         without a champion or a hold-out); `objects`: label → its true objects; `holdout`: number of images; `seconds`
-        and `epochs` of the training; `openvino`: the precision in which an export may serve, or ''.
+        and `epochs` of the training; `openvino`: the precision in which an export may serve, or ''; `export`: why.
     """
     import cv2
 
@@ -317,7 +312,7 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     opponent = network_from(todo.opponent_network) if todo.opponent else None
     progress = json.loads((folder / "progress.json").read_text())
     candidate = score(best, todo.image_size, network)
-    precision = _exported(spec, todo, Path(best), images, truths, candidate) if spec.engine == "openvino" else ""
+    export = _exported(spec, todo, Path(best), images, truths, candidate)
     champion = None if opponent is None else score(todo.opponent, todo.opponent_size, opponent)
     interval = difference(candidate.evidence, champion.evidence, seed=0) if champion is not None and images else None
     return {
@@ -328,48 +323,36 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
         "holdout": len(held_out),
         "seconds": _seconds(folder),
         "epochs": progress["epoch"],
-        "openvino": precision,
+        "openvino": export.precision,
+        "export": export.note,
     }
 
 
 def _exported(
-    spec: Spec, todo: NetworkSpec, best: Path, images: Sequence[Any], truths: Sequence[Any], measured_torch: Measured
-) -> str:
-    """Export a network for boxes beside its checkpoint; the precision in which it finds what torch finds, or ''.
-
-    Nothing that goes wrong here may cost a training: torch can serve all that it trained.
-    """
+    spec: Spec, todo: NetworkSpec, best: Path, images: Sequence[Any], truths: Sequence[Any], candidate: Measured
+) -> Exported:
+    """Make the network ready for the engine that will serve it; without held-out images, judged on those that teach."""
     import cv2
 
-    from backend.fit.evaluate import measured
-    from backend.fit.parity import compare
-    from backend.predict.engine.openvino import OpenVinoDetector, export
-    from backend.predict.engine.torch import TorchDetector
+    from backend.fit.parity import COMPARED, Exported, exported
 
     network = network_from(todo.network)
-    if network.task != "detect":
-        return ""
-    options: dict[str, Any] = {"names": network.classes, "image_size": todo.image_size, "max_regions": spec.max_regions}
-    try:
-        path = best.with_suffix(".xml")
-        export(best, path)
-        torch = TorchDetector(best, whole=True, device="cpu", **options)
-        looked_at = list(images[:COMPARED])
-        if not looked_at:
-            teaching = (Path(todo.folder) / "train.txt").read_text().splitlines()
-            looked_at = [cv2.imread(each) for each in teaching[:COMPARED]]
-        labels = {index: index for index in range(len(network.classes))}
-        for precision in PRECISIONS:
-            detector = OpenVinoDetector(path, precision=precision, threads=spec.threads, **options)
-            theirs = (measured_torch, measured(detector, labels, images, truths, network)) if images else None
-            parity = compare(torch, detector, looked_at, todo.image_size, theirs)
-            log.info("OpenVINO (%s) against torch: %s", precision, parity)
-            if parity.same:
-                return precision
-        log.warning("%s: torch serves it, for its export finds other boxes", network.key)
-    except Exception:
-        log.exception("%s: torch serves it, for it could not be exported", network.key)
-    return ""
+    if spec.engine != "openvino" or network.task != "detect":
+        return Exported()
+    held_out = bool(images)
+    if not held_out:
+        teaching = (Path(todo.folder) / "train.txt").read_text().splitlines()
+        images = [cv2.imread(each) for each in teaching[:COMPARED]]
+    return exported(
+        best,
+        network,
+        images,
+        truths if held_out else [],
+        candidate if held_out else None,
+        image_size=todo.image_size,
+        max_regions=spec.max_regions,
+        threads=spec.threads,
+    )
 
 
 def _seconds(folder: Path) -> float:

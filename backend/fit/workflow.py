@@ -170,6 +170,13 @@ class Training:
         folder = self.folder(job.id)
         spec = Spec.load(folder)
         parts, files = self._parts(job, spec, result)
+        exports = [
+            f"{each.network['key']}: {measured['export']}"
+            for each, measured in zip(spec.networks, result["networks"], strict=True)
+            if measured.get("export")
+        ]
+        for each in exports:
+            log.info("Project %s: %s", job.uid, each)
         schema = parse_label_config(spec.label_config)
         trained = [network_from(each.network) for each in spec.networks]
 
@@ -214,6 +221,7 @@ class Training:
                 "train_images": str(sum(each.train_images for each in spec.networks)),
                 "holdout_images": str(sum(each["holdout"] for each in result["networks"])),
                 "trigger": job.reason,
+                "exports": "; ".join(exports),
             },
         )
         return version.number

@@ -103,24 +103,25 @@ class TestExport:
     def test_one_that_finds_other_boxes_may_not(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        from backend.predict.engine import openvino
+        from backend.fit import parity
 
-        right = openvino.export
+        right = parity.export
         other = tiny_yolo(tmp_path / "other.pt", NETWORK.classes, {1: (0, 0.8)})
-        monkeypatch.setattr(openvino, "export", lambda _, path: right(other, path))
+        monkeypatch.setattr(parity, "export", lambda _, path: right(other, path))
         spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
-        assert measure(spec, spec.networks[0])["openvino"] == ""
+        found = measure(spec, spec.networks[0])
+        assert found["openvino"] == "" and "its export finds other boxes" in found["export"]
         assert "torch serves it, for its export finds other boxes" in caplog.text
 
     def test_one_that_fails_costs_no_training(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        from backend.predict.engine import openvino
+        from backend.fit import parity
 
         def full(weights: Path, path: Path) -> None:
             raise OSError("No space left on device")
 
-        monkeypatch.setattr(openvino, "export", full)
+        monkeypatch.setattr(parity, "export", full)
         spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
         found = measure(spec, spec.networks[0])
         assert found["openvino"] == "" and found["candidate"]["mAP50"] > 0

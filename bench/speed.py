@@ -1,0 +1,234 @@
+"""How close suggestions come to the raw engine, over HTTP, one image at a time, and beside a training.
+
+    python bench/speed.py [--rounds 5] [--seconds 30] [--out bench]
+
+Everything is taken in one run, the raw engine beside the rest, and told as ratios of medians; the milliseconds belong
+to the machine. The model is yolo11n with random weights, exported as a training exports it; the images are 1280 × 720
+JPEGs, which are in the cache of the serving process when the clock runs. Writes results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import requests
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from latency import CONFIG, PORT, beside_a_training, serve, wait  # noqa: E402
+from shapes import draw_pictures  # noqa: E402
+
+from backend.labels.networks import Network  # noqa: E402
+from backend.parts import TAG, Part, dump  # noqa: E402
+from backend.predict.engine.openvino import export, letterbox  # noqa: E402
+from backend.predict.engine.quiet import limit_threads, prepare  # noqa: E402
+from model_registry import Registry  # noqa: E402
+
+UID = "1.1767225600"
+SIZE = 640
+TOGETHER = 64
+"""Tasks of one request."""
+
+GOALS: dict[str, tuple[str, float]] = {
+    "http_over_raw": (">=", 0.85),
+    "http_over_ultralytics": (">=", 2.5),
+    "single_over_raw": ("<=", 1.25),
+    "large_jpeg": ("<=", 2.5),
+    "rss_mb": ("<=", 700),
+    "training_p95": ("<=", 1.3),
+    "webhook_p99_ms": ("<=", 50),
+    "health_p99_ms": ("<=", 100),
+    "setup_p99_ms": ("<=", 500),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=30, help="of each side of the comparison with a training")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        prepare(home)
+        network = promote(home)
+        pictures, large = draw(home / "pictures")
+        files = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(home / "pictures")))
+        Thread(target=files.serve_forever, daemon=True).start()
+        server = serve(home)
+        try:
+            found = measure(server.pid, files.server_port, network, home / "weights.pt", pictures, large, given.rounds)
+            found |= beside(home, given.seconds)
+        finally:
+            server.terminate()
+            server.wait()
+            files.shutdown()
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    for name, value in found.items():
+        sign, goal = GOALS.get(name, ("", 0.0))
+        met = {">=": value >= goal, "<=": value <= goal}.get(sign)
+        told = "" if met is None else f"  {'met' if met else 'missed'}: {sign} {goal:g}"
+        print(f"{name:<24}{value:>10.2f}{told}")
+
+
+def measure(
+    pid: int, port: int, network: Path, weights: Path, pictures: Sequence[Path], large: Path, rounds: int
+) -> dict[str, float]:
+    session = requests.Session()
+
+    def task(path: Path) -> dict[str, Any]:
+        return {"id": int(path.stem), "data": {"image": f"http://127.0.0.1:{port}/{path.name}"}}
+
+    def ask(paths: Sequence[Path]) -> None:
+        body = {"project": UID, "label_config": CONFIG, "tasks": [task(path) for path in paths]}
+        answer = session.post(f"http://127.0.0.1:{PORT}/predict", json=body, timeout=120)
+        answer.raise_for_status()
+        failed = [each for each in answer.json()["results"] if "result" not in each or each["model_version"] == "v0"]
+        if failed:
+            raise RuntimeError(f"The serving process did not suggest: {failed[0]}")
+
+    run, inputs = raw_engine(network, [np.asarray(cv2.imread(str(path)), np.uint8) for path in pictures])
+    plain = plain_loop(weights)
+    wait(lambda: answered(partial(ask, pictures[:1])), 120)
+    ask(pictures)
+    ask([large])
+    times: dict[str, list[float]] = {name: [] for name in ("raw", "http", "ultralytics", "single", "alone", "large")}
+    for _ in range(rounds):
+        times["raw"].append(seconds(lambda: [run(each) for each in inputs]) / len(inputs))
+        times["http"].append(seconds(lambda: ask(pictures)) / len(pictures))
+        times["ultralytics"].append(seconds(lambda: [plain(path) for path in pictures[:16]]) / 16)
+        for number, path in enumerate(pictures[:16]):
+            times["single"].append(seconds(partial(ask, [path])))
+            times["alone"].append(
+                seconds(lambda path=path, number=number: (cv2.imread(str(path)), run(inputs[number])))
+            )
+            times["large"].append(seconds(partial(ask, [large])))
+    middle = {name: float(np.median(each)) for name, each in times.items()}
+    return {
+        "http_over_raw": middle["raw"] / middle["http"],
+        "http_over_ultralytics": middle["ultralytics"] / middle["http"],
+        "single_over_raw": middle["single"] / middle["alone"],
+        "large_jpeg": middle["large"] / middle["single"],
+        "rss_mb": resident(pid),
+        "http_images_per_s": 1 / middle["http"],
+        "raw_images_per_s": 1 / middle["raw"],
+        "single_p50_ms": 1000 * middle["single"],
+    }
+
+
+def beside(home: Path, seconds: float) -> dict[str, float]:
+    """What a training beside it costs the serving process."""
+    idle, busy = beside_a_training(home, draw_pictures(home / "shapes", 60), seconds)
+    slow = {name: float(np.percentile(busy[name], 99)) for name in ("webhook", "health", "setup")}
+    ratio = float(np.percentile(busy["predict"], 95) / np.percentile(idle["predict"], 95))
+    return {"training_p95": ratio, **{f"{name}_p99_ms": value for name, value in slow.items()}}
+
+
+def raw_engine(
+    network: Path, images: Sequence[NDArray[np.uint8]]
+) -> tuple[Callable[[NDArray[np.uint8]], Any], list[NDArray[np.uint8]]]:
+    """OpenVINO alone, with all cores, and tensors of the input's shape."""
+    import openvino as ov
+
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(os.cpu_count() or 1)}
+    request = ov.Core().compile_model(network, "CPU", options).create_infer_request()
+    inputs = [letterbox(image, SIZE, 32)[0][None] for image in images]
+    request.infer(inputs[0])
+    return request.infer, inputs
+
+
+def resident(pid: int) -> float:
+    """MiB of a process and all below it."""
+    process = psutil.Process(pid)
+    return float(sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 2**20)
+
+
+def decode_and_run(path: Path, run: Callable[[NDArray[np.uint8]], Any], tensor: NDArray[np.uint8]) -> None:
+    cv2.imread(str(path))
+    run(tensor)
+
+
+def plain_loop(weights: Path) -> Callable[[Path], Any]:
+    """ultralytics on torch, one image at a time, with the number of threads that is fastest here."""
+    from ultralytics import YOLO
+
+    model = YOLO(str(weights))
+    picture = np.zeros((720, 1280, 3), np.uint8)
+    taken: dict[int, float] = {}
+    for threads in {1, os.cpu_count() or 1}:
+        limit_threads(threads)
+        model.predict(picture, imgsz=SIZE, verbose=False)
+        taken[threads] = min(seconds(lambda: model.predict(picture, imgsz=SIZE, verbose=False)) for _ in range(5))
+    limit_threads(min(taken, key=taken.__getitem__))
+    return lambda path: model.predict(str(path), imgsz=SIZE, verbose=False)
+
+
+def promote(home: Path) -> Path:
+    """A version in service, as a training leaves it; returns the exported network."""
+    from ultralytics import YOLO
+
+    model = YOLO("yolo11n.yaml")
+    model.save(str(home / "weights.pt"))
+    export(home / "weights.pt", home / "weights.xml")
+    part = Part(Network("detect", "detect", tuple(model.names.values()), ("label",)), image_size=SIZE, openvino="auto")
+    registry = Registry(f"sqlite:///{home / 'mlflow.db'}", home / "registry")
+    files = {"weights.pt": home / "weights.pt", **{name: home / name for name in part.exported}}
+    version = registry.register(UID, "bench", files, metrics={}, params={}, tags={TAG: dump([part])})
+    registry.promote(UID, version.number, "to be measured")
+    return home / "weights.xml"
+
+
+def draw(folder: Path) -> tuple[list[Path], Path]:
+    """Smooth noise with a little grain, whose JPEGs are as large as photographs; one of them of 4000 × 3000."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+
+    def write(number: int, width: int, height: int) -> Path:
+        coarse = rng.integers(0, 256, (18, 32, 3), np.uint8)
+        image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
+        image += rng.integers(-12, 13, image.shape, np.int16)
+        path = folder / f"{number}.jpg"
+        cv2.imwrite(str(path), image.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        return path
+
+    return [write(number, 1280, 720) for number in range(TOGETHER)], write(TOGETHER, 4000, 3000)
+
+
+def answered(ask: Callable[[], None]) -> bool:
+    try:
+        ask()
+    except RuntimeError:  # the version is still being loaded
+        return False
+    return True
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    main()
