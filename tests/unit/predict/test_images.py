@@ -170,6 +170,29 @@ class TestLoadMany:
         found.close()  # type: ignore[attr-defined]
         images.close()
 
+    def test_an_urgent_image_does_not_queue_behind_others(self, studio: Server, tmp_path: Path) -> None:
+        gate = threading.Event()
+
+        def stuck(handler: BaseHTTPRequestHandler) -> None:
+            gate.wait(10)
+            answer(PNG)(handler)
+
+        images = make(tmp_path, workers=2)
+        for number in range(4):
+            studio.routes[f"/{number}.png"] = stuck
+        studio.routes["/urgent.png"] = answer(PNG)
+        sources = [source(studio, f"/{number}.png") for number in range(4)]
+        others: list[object] = []
+        bulk = threading.Thread(target=lambda: others.extend(images.load_many(sources, time.monotonic() + 30)))
+        bulk.start()
+        ((_, outcome),) = images.load_many([source(studio, "/urgent.png")], time.monotonic() + 5, urgent=True)
+        assert isinstance(outcome, np.ndarray)
+        assert others == []
+        gate.set()
+        bulk.join(10)
+        assert len(others) == 4
+        images.close()
+
     def test_an_unforeseen_failure_costs_one_image(self, studio: Server, images: Images) -> None:
         def broken() -> dict[str, str]:
             raise RuntimeError("surprise")
