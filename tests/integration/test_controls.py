@@ -74,9 +74,9 @@ def passes(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int,
     seen: list[tuple[int, float]] = []
     submit = serving.engine.pool.submit
 
-    def counted(detector: Any, image: Any, conf: float) -> Any:
+    def counted(detector: Any, image: Any, conf: float, **how: Any) -> Any:
         seen.append((id(detector), conf))
-        return submit(detector, image, conf)
+        return submit(detector, image, conf, **how)
 
     monkeypatch.setattr(serving.engine.pool, "submit", counted)
     return seen
