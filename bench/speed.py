@@ -116,9 +116,7 @@ def measure(
         times["ultralytics"].append(seconds(lambda: [plain(path) for path in pictures[:16]]) / 16)
         for number, path in enumerate(pictures[:16]):
             times["single"].append(seconds(partial(ask, [path])))
-            times["alone"].append(
-                seconds(lambda path=path, number=number: (cv2.imread(str(path)), run(inputs[number])))
-            )
+            times["alone"].append(seconds(partial(decode_and_run, path, run, inputs[number])))
             times["large"].append(seconds(partial(ask, [large])))
     middle = {name: float(np.median(each)) for name, each in times.items()}
     return {

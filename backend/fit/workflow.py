@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from backend.labels.schema import parse_label_config
 from backend.parts import TAG, Part, dump, network_from, parts_of
 from backend.predict.base_model import find_base_model, yaml_for
 from backend.predict.engine.choice import serving_engine
+from backend.predict.engine.quiet import cores
 from backend.predict.sampling import strategy_of
 from backend.predict.served import own_suggestions
 from backend.services import Services
@@ -112,7 +112,7 @@ class Training:
             networks=[self._network_spec(each, champion) for each in dataset.networks],
             parent_version=champion.name if champion is not None else "",
             minutes=settings.train_minutes,
-            threads=settings.train_threads or _cores(),
+            threads=settings.train_threads or cores(),
             device=settings.device,
             max_regions=settings.max_regions,
             engine=serving_engine(settings.engine, settings.device),
@@ -313,10 +313,6 @@ class Training:
         if self._services.jobs.cancelled(job.id):
             raise TrainingCancelled("The training was cancelled.")
         self._services.jobs.update(job.id, message=message)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _metric_name(name: str) -> str:

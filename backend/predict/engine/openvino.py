@@ -7,7 +7,6 @@ the rounding of bfloat16 where the processor computes in it: `backend.fit.parity
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from backend.labels.geometry import Detection
 from backend.labels.networks import Task
 from backend.predict.engine.base import Image
+from backend.predict.engine.quiet import cores
 from backend.predict.engine.read import objects
 
 INFO = "yoloop"
@@ -121,7 +121,7 @@ class OpenVinoDetector:
         core = ov.Core()
         network = core.read_model(path)
         about = json.loads(network.get_rt_info(INFO).astype(str))
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads or _cores())}
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads or cores())}
         if precision == "f32":
             options["INFERENCE_PRECISION_HINT"] = "f32"
         self._request = core.compile_model(network, "CPU", options).create_infer_request()
@@ -224,7 +224,3 @@ def _tensor(image: Image) -> Any:
     import openvino as ov
 
     return ov.Tensor(image[None], shared_memory=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

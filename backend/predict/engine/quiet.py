@@ -29,6 +29,11 @@ def prepare(home: Path) -> None:
     _provide_font(config / "Ultralytics")
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def limit_threads(threads: int) -> None:
     """Let torch use that many threads in this process, which ultralytics would set by its own rule."""
     import torch
