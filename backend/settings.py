@@ -61,6 +61,10 @@ class Settings(BaseSettings):
         "unless there is a GPU.",
     )
 
+    max_models: int = Field(
+        8, ge=1, description="Models in memory: of more projects than that, the least recently used wait on the disk."
+    )
+
     sampling: Sampling = Field(
         "least-confidence",
         description="What the score of a task says, and with it the order of uncertainty sampling: "

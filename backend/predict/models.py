@@ -3,6 +3,8 @@
 A thread looks for promotions. It loads and warms the new version beside the one in service and then puts it
 in its place with one assignment: no request waits for a load, and one that holds the old version finishes
 with it. Another thread loads pretrained models when a labelling config first needs them.
+
+Of all that could answer, the `YOLOOP_MAX_MODELS` used last stay in memory; the others are loaded when next asked.
 """
 
 from __future__ import annotations
@@ -18,8 +20,7 @@ from backend.labels.networks import SERVES, Network, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
 from backend.parts import parts_of
 from backend.predict.base_model import base_name, find_base_model, get_base_model
-from backend.predict.engine.choice import load_part, load_weights
-from backend.predict.engine.torch import rehearse
+from backend.predict.engine.choice import load_part, load_weights, serving_engine
 from backend.predict.served import Loaded, Served, Suggests, suggests, trained, unloaded
 from backend.settings import Settings
 from model_registry import Registry, RegistryError, Version
@@ -53,6 +54,13 @@ class _Slot:
     loaded: threading.Event = field(default_factory=threading.Event)
     failed: int | None = None
     failed_at: float = 0.0
+    used: float = 0.0
+    asleep: bool = False
+
+    @property
+    def awake(self) -> bool:
+        """Whether a trained version takes memory here."""
+        return self.state.number is not None and self.state.whole and not self.asleep
 
 
 @dataclass(slots=True)
@@ -65,6 +73,7 @@ class _Pretrained:
     loaded: Loaded
     missing: bool = False
     ready: threading.Event = field(default_factory=threading.Event)
+    used: float = 0.0
 
 
 class Models:
@@ -86,20 +95,27 @@ class Models:
         self._pinned: dict[tuple[str, int], _Slot] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._threads = [
             threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
             for target in (self._load_pretrained, self._watch)
         ]
 
     def start(self) -> None:
-        """Begin to load; pretrained models apart, for a slow download must not keep trained versions waiting."""
-        self._ask("detect", base_name(self._settings, "detect"), named=False)
+        """Begin to load; pretrained models apart, for a slow download must not keep trained versions waiting.
+
+        Where every known project has a trained version, pretrained models wait until a config asks for them.
+        """
+        known = self._known()
+        if not known or any(self._registry.champion_number(uid) is None for uid in known):
+            self._ask("detect", base_name(self._settings, "detect"), named=False)
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
         """Stop looking; waits for a load that is under way, which the interpreter's end would crash into."""
         self._stop.set()
+        self._wake.set()
         self._wanted.put(None)
         for thread in self._threads:
             if thread.is_alive():
@@ -114,27 +130,34 @@ class Models:
         return self._served(uid, schema, deadline, wait_for_version=True)
 
     def loaded(self) -> dict[str, str]:
-        """Project → version that is in memory."""
+        """Project → version that is in memory, or was and comes back when it is asked for."""
         with self._lock:
             slots = list(self._slots.items())
             base = any(each.loaded.detector is not None for each in self._pretrained.values())
         states = [(uid, slot.state) for uid, slot in slots]
-        return {uid: state.name for uid, state in states if (base if state.number is None else state.whole)}
+        asleep = {uid for uid, slot in slots if slot.asleep}
+        return {
+            uid: state.name for uid, state in states if uid in asleep or (base if state.number is None else state.whole)
+        }
 
     def refresh(self) -> None:
         """Look once for promotions and load what is new."""
-        for uid in {*self._known(), *self._slots}:
+        for uid in dict.fromkeys((*self._slots, *self._known())):
             slot = self._slot(uid)
             number = self._registry.champion_number(uid)
-            if number == slot.state.number and slot.state.whole:
+            if number == slot.state.number and (slot.state.whole or slot.asleep):
                 continue
             if slot.failed_at and slot.failed == number and time.monotonic() - slot.failed_at < RETRY_LOAD:
+                continue
+            if not slot.used and self._full():
+                slot.asleep = True
                 continue
             self._fill(uid, slot, number)
         for (uid, number), slot in list(self._pinned.items()):
             waited = not slot.failed_at or time.monotonic() - slot.failed_at >= RETRY_LOAD
-            if not slot.state.whole and waited:
+            if not slot.state.whole and not slot.asleep and waited:
                 self._fill(uid, slot, number)
+        self._make_room()
 
     def _served(self, uid: str, schema: LabelSchema, deadline: float, *, wait_for_version: bool) -> Served:
         slot = self._slot(uid)
@@ -144,6 +167,7 @@ class Models:
             for each in schema.controls
             if each.pinned is not None
         ]
+        self._touch(slot)
         if wait_for_version and slot.state.number is not None:
             slot.loaded.wait(max(0.0, deadline - time.monotonic()))
         state = slot.state
@@ -179,6 +203,38 @@ class Models:
         with self._lock:
             return self._slots.setdefault(uid, made)
 
+    def _touch(self, slot: _Slot) -> None:
+        """Note that a slot is in use; what was put to sleep is loaded at once."""
+        with self._lock:
+            slot.used = time.monotonic()
+            if not slot.asleep:
+                return
+            slot.asleep = False
+            slot.loaded.clear()
+        self._wake.set()
+
+    def _full(self) -> bool:
+        with self._lock:
+            slots = [slot for slot in (*self._slots.values(), *self._pinned.values()) if slot.awake]
+            return len(slots) >= self._settings.max_models
+
+    def _make_room(self) -> None:
+        """Unload what was used least recently. A request that still holds it finishes with it."""
+        with self._lock:
+            slots = [slot for slot in (*self._slots.values(), *self._pinned.values()) if slot.awake]
+            files = [key for key, each in self._pretrained.items() if each.loaded.detector is not None]
+            uses = [(slot.used, index) for index, slot in enumerate(slots)]
+            uses += [(self._pretrained[key].used, len(slots) + index) for index, key in enumerate(files)]
+            for _, index in sorted(uses)[: max(0, len(uses) - self._settings.max_models)]:
+                if index >= len(slots):
+                    del self._pretrained[files[index - len(slots)]]
+                    continue
+                slot = slots[index]
+                why = f"{slot.state.name} is being loaded again."
+                resting = tuple(replace(each, detector=None, why=why) for each in slot.state.models)
+                slot.state, slot.asleep = replace(slot.state, models=resting, why=why), True
+                log.info("%s was unloaded to make room (YOLOOP_MAX_MODELS)", slot.state.name)
+
     def _described(self, version: Version) -> _State:
         """A version before its weights are in memory."""
         parts = parts_of(version, self._settings.image_size)
@@ -196,7 +252,8 @@ class Models:
                 slot.state = replace(slot.state, why=f"Version v{number} could not be loaded.")
         else:
             slot.failed_at = 0.0
-            slot.state = state
+            slot.state, slot.asleep, slot.used = state, False, time.monotonic()
+            self._make_room()
             log.info("Project %s: %s serves now", uid, state.name)
         slot.loaded.set()
 
@@ -223,6 +280,7 @@ class Models:
                 return (), True
             with self._lock:
                 slot = self._pinned.setdefault((uid, number), made)
+        self._touch(slot)
         slot.loaded.wait(max(0.0, deadline - time.monotonic()))
         named = tuple(replace(each, model=f"v{number}") for each in slot.state.models)
         return trained(LabelSchema((control,)), named), slot.loaded.is_set()
@@ -238,6 +296,7 @@ class Models:
                 loaded = Loaded(Network(file, task, (), own=False), {}, file, why="It is still being loaded.")
                 found = self._pretrained[file, named] = _Pretrained(task, file, named, loaded)
                 self._wanted.put(found)
+            found.used = time.monotonic()
         return found
 
     def _arrived(self, wanted: _Pretrained) -> bool:
@@ -247,13 +306,20 @@ class Models:
         return find_base_model(self._settings, wanted.task, wanted.file if wanted.named else "").path is not None
 
     def _load_pretrained(self) -> None:
+        if serving_engine(self._settings.engine, self._settings.device) == "torch":
+            self._rehearse()
+        while (wanted := self._wanted.get()) is not None:
+            wanted.loaded = self._read(wanted)
+            wanted.ready.set()
+            self._make_room()
+
+    def _rehearse(self) -> None:
+        from backend.predict.engine.torch import rehearse
+
         try:
             rehearse(self._settings.device)
         except Exception:
             log.exception("A model cannot be run here")
-        while (wanted := self._wanted.get()) is not None:
-            wanted.loaded = self._read(wanted)
-            wanted.ready.set()
 
     def _read(self, wanted: _Pretrained) -> Loaded:
         found = get_base_model(self._settings, wanted.task, wanted.file if wanted.named else "")
@@ -271,11 +337,13 @@ class Models:
 
     def _watch(self) -> None:
         while True:
+            self._wake.clear()
             try:
                 self.refresh()
             except Exception:
                 log.exception("Could not look for promoted versions; what is loaded serves on")
-            if self._stop.wait(self._settings.refresh_interval):
+            self._wake.wait(self._settings.refresh_interval)
+            if self._stop.is_set():
                 return
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,3 +79,29 @@ def test_what_is_kept_says_so(serving: Serving, weights: Weights, tmp_path: Path
     version = serving.services.registry.version(UID, 1)
     assert set(version.hashes) == {"weights.pt", "weights.xml", "weights.bin"}
     assert json.loads(version.tags[TAG])[0]["openvino"] == "f32"
+
+
+ALONE = """
+import json, sys
+from backend.app import create_app
+from backend.serving import make_serving
+from backend.settings import Settings
+
+serving = make_serving(Settings())
+body = json.loads(sys.stdin.read())
+(entry,) = create_app(serving=serving).test_client().post("/predict", json=body).get_json()["results"]
+print(entry["model_version"], len(entry["result"]), "torch" in sys.modules)
+serving.close()
+"""
+
+
+def test_an_export_is_served_without_loading_torch(serving: Serving, weights: Weights, tmp_path: Path) -> None:
+    promote(serving, weights(LABELS, {1: (0, 0.8)}), tmp_path)
+    served(serving)  # the project is known from here on
+    home = {"YOLOOP_HOME": str(serving.settings.root), "YOLOOP_OFFLINE": "1", "YOLOOP_DEVICE": "cpu"}
+    command = [sys.executable, "-c", ALONE]
+    body = json.dumps(predict([task(1)]))
+    ended = subprocess.run(
+        command, input=body, capture_output=True, text=True, timeout=120, env={**os.environ, **home}, check=True
+    )
+    assert ended.stdout.split()[1:] == ["8", "False"]

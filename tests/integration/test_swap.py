@@ -43,11 +43,11 @@ def app(serving: Serving) -> Flask:
     return create_app(serving=serving)
 
 
-def register(serving: Serving, weights: Path) -> Version:
-    """The next version of the project, as a training registers it."""
+def register(serving: Serving, weights: Path, uid: str = UID) -> Version:
+    """The next version of a project, as a training registers it."""
     registry, schema = serving.services.registry, parse_label_config(config())
     return registry.register(
-        UID,
+        uid,
         f"training {time.monotonic_ns()}",
         {"weights.pt": weights},
         metrics={},
@@ -217,3 +217,21 @@ def test_the_versions_are_listed(app: Flask, serving: Serving) -> None:
         assert (newest["version"], newest["champion"], newest["decision"]) == ("v11", False, "rejected")
         assert (oldest["version"], oldest["champion"], oldest["reason"]) == ("v1", True, "First version.")
     assert client.post("/versions", json={"project": "8.1"}).get_json()["versions"] == []
+
+
+def test_the_models_used_least_recently_wait_on_the_disk(start: Start, weights: Weights) -> None:
+    serving = start(max_models=2)
+    other = {"8.1": 0.8, "9.1": 0.7, "10.1": 0.6}
+    for uid, score in other.items():
+        made = register(serving, weights(LABELS, {1: (0, score)}), uid)
+        serving.services.registry.promote(uid, made.number, "better")
+    client = create_app(serving=serving).test_client()
+    models = serving.engine.models
+
+    for uid in (*other, "8.1", "10.1", "9.1"):
+        (entry,) = client.post("/predict", json=predict([task(1)], uid=uid)).get_json()["results"]
+        assert round(entry["result"][0]["score"], 2) == other[uid]
+        assert entry["model_version"] == "v1"
+        held = [slot for slot in models._slots.values() if slot.awake]
+        assert len(held) <= 2
+    assert set(models.loaded()) == set(other)

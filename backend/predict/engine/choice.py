@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 from backend.parts import Part
@@ -12,14 +13,23 @@ from model_registry import Registry, Version
 
 log = logging.getLogger(__name__)
 
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/kfd")
+
 
 def serving_engine(engine: str, device: str) -> str:
     """What `YOLOOP_ENGINE` means here: `openvino` or `torch`."""
     if engine != "auto":
         return engine
+    if device == "cpu" or (device == "auto" and not _may_have_gpu()):
+        return "openvino"  # without asking torch, whose import takes 500 MB of the serving process
     from backend.predict.engine.torch import choose_device
 
     return "openvino" if choose_device(device) == "cpu" else "torch"
+
+
+def _may_have_gpu() -> bool:
+    """Whether a driver that torch could use shows itself: NVIDIA's, also under WSL and on Jetson, or AMD's."""
+    return not sys.platform.startswith("linux") or any(Path(path).exists() for path in GPU_DEVICES)
 
 
 def load_part(settings: Settings, registry: Registry, version: Version, part: Part) -> Detector:
