@@ -18,6 +18,7 @@ from backend.errors import BadRequest
 from backend.labels.convert import to_regions
 from backend.labels.geometry import Detection
 from backend.labels.mapping import fingerprint
+from backend.labels.networks import pixels_enough
 from backend.labels.schema import Control, LabelSchema, parse_label_config
 from backend.metrics import Metrics
 from backend.predict.engine.pool import EnginePool
@@ -121,6 +122,7 @@ class YoloBackend:
             source=self._services.source_of(self._services.store.project(self.project_id)),
             pool=self._engine.pool,
             deadline=deadline,
+            cover=self._pixels_enough(served),
             embed=compares,
             urgent=len(tasks) == 1 or prompts is not None,
         )
@@ -178,6 +180,11 @@ class YoloBackend:
             if project is not None and not baseline:
                 self._services.store.save_project(self.project_id, baseline=now)
         return served.name if not baseline or now == baseline else f"{served.name}-{now}"
+
+    def _pixels_enough(self, served: Served) -> int:
+        sizes = [each.loaded.image_size for each in served.suggests]
+        tasks = [each.loaded.network.task for each in served.suggests]
+        return pixels_enough(tasks, max([self._services.settings.image_size, *sizes]))
 
     def _threshold(self, control: Control) -> float:
         if control.score_threshold is None:

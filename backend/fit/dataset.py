@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from backend.errors import ImageError, TrainingError
 from backend.fit.duplicates import Duplicates, thumbnail
@@ -22,9 +20,10 @@ from backend.fit.splits import is_held_out, split_key
 from backend.fit.yolo_format import OKS_SIGMA, label_line
 from backend.labels.convert import from_regions
 from backend.labels.geometry import Detection, ImageSize
-from backend.labels.networks import Network, plan
+from backend.labels.networks import Network, pixels_enough, plan
 from backend.labels.rectangle import is_turned
 from backend.labels.schema import Control, LabelSchema
+from backend.predict.decode import Decoded
 from backend.predict.references import pages_of
 from backend.services import Services
 from backend.store import Project
@@ -154,7 +153,8 @@ def build(
     sources = [source(picture.reference, picture.example.task_id) for picture in pictures]
     unreadable: dict[int, str] = {}
     read: dict[int, tuple[Path, ImageSize, bytes]] = {}
-    for index, image in services.images.load_many(sources, time.monotonic() + FETCH_DEADLINE):
+    enough = pixels_enough([each.network.task for each in data], services.settings.image_size)
+    for index, image in services.images.load_many(sources, time.monotonic() + FETCH_DEADLINE, cover=enough):
         picture = pictures[index]
         try:
             if isinstance(image, ImageError):
@@ -164,7 +164,7 @@ def build(
             unreadable[picture.example.task_id] = str(error)
             continue
         path = _write_image(folder / "images", picture.stem, original, image)
-        read[index] = path, ImageSize(width=image.shape[1], height=image.shape[0]), thumbnail(image)
+        read[index] = path, image.size, thumbnail(image.pixels)
     held_out = held_out_of(services, project, pictures, {index: pixels for index, (_, _, pixels) in read.items()})
     for index, (path, size, _) in sorted(read.items()):
         for writer in writers:
@@ -260,8 +260,15 @@ def _check(pictures: Sequence[Picture], unreadable: dict[int, str], data: Sequen
         log.warning("Task %s is left out of the training: %s", task, why)
 
 
-def _write_image(folder: Path, stem: str, original: Path, image: NDArray[np.uint8]) -> Path:
-    """Link the original when ultralytics reads it as a browser does; else write the upright pixels."""
+def _write_image(folder: Path, stem: str, original: Path, image: Decoded) -> Path:
+    """Link the original when ultralytics reads it as a browser does; else write the upright pixels.
+
+    What was decoded at fewer pixels is written with these: the network must learn from what it will be shown.
+    """
+    if image.shrunk:
+        path = folder / f"{stem}.jpg"
+        cv2.imwrite(str(path), image.pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        return path
     with original.open("rb") as file:
         head = file.read(65536)
     plain = head.startswith(b"\xff\xd8") and b"Exif" not in head
@@ -269,7 +276,7 @@ def _write_image(folder: Path, stem: str, original: Path, image: NDArray[np.uint
     if plain:
         _link(original, path)
     else:
-        cv2.imwrite(str(path), image)
+        cv2.imwrite(str(path), image.pixels)
     return path
 
 

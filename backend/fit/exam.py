@@ -22,7 +22,7 @@ from backend.fit.evaluate import evaluate, metric_of, nothing
 from backend.fit.ledger import Example
 from backend.fit.splits import is_held_out
 from backend.labels.geometry import Detection, ImageSize
-from backend.labels.networks import Network, Task
+from backend.labels.networks import Network, Task, pixels_enough
 from backend.labels.schema import Control, LabelSchema
 from backend.predict.served import Served
 from backend.services import Services
@@ -62,11 +62,15 @@ class Exam:
         source = services.source_of(project)
         sources = [source(each.reference, each.example.task_id) for each in pictures]
 
+        tasks = [network.task for network, _ in plan_of(schema, examples)]
+        enough = pixels_enough(tasks, services.settings.image_size)
+
         def read(indexes: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
             deadline = time.monotonic() + FETCH_DEADLINE
-            for place, image in services.images.load_many([sources[index] for index in indexes], deadline):
+            chosen = [sources[index] for index in indexes]
+            for place, image in services.images.load_many(chosen, deadline, cover=enough):
                 if not isinstance(image, ImageError):
-                    yield indexes[place], image
+                    yield indexes[place], image.pixels
 
         # All are looked at for their group before the held-out ones are kept: together they may not fit.
         thumbnails = {index: thumbnail(image) for index, image in read(range(len(pictures)))}

@@ -7,7 +7,7 @@ pixel (column 0, row 0) covers [0, 1] × [0, 1].
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,3 +106,9 @@ class Detection:
     rotated: RotatedBox | None = None
     mask: Mask | None = field(default=None, compare=False)
     points: tuple[Point, ...] = ()
+
+    def scaled(self, across: float, down: float) -> Detection:
+        """A box, or a skeleton, as it is on the same image with so many times the pixels across and down."""
+        box = Box(self.box.x1 * across, self.box.y1 * down, self.box.x2 * across, self.box.y2 * down)
+        points = tuple(replace(each, x=each.x * across, y=each.y * down) for each in self.points)
+        return replace(self, box=box, points=points)

@@ -6,7 +6,7 @@ labels. Keypoints and choices have a model for each control: skeletons differ, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -50,6 +50,18 @@ class Network:
     points: tuple[Keypoint, ...] = ()
     multiple: bool = False
     own: bool = True
+
+
+def pixels_enough(tasks: Iterable[Task], image_size: int) -> int:
+    """Pixels of an image's longer side that are enough for models of these tasks; 0: all that there are.
+
+    Boxes and keypoints lose nothing that their input does not lose anyway. Outlines are drawn at the image's own
+    size, and what is turned or squeezed should not depend on a decoder's rounding.
+
+    Args:
+        image_size: longer side of the largest input, in pixels.
+    """
+    return image_size if all(task in ("detect", "pose") for task in tasks) else 0
 
 
 def task_of(control: Control, *, rotated: bool = False) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
 
 import cv2
@@ -10,21 +11,46 @@ import numpy.typing as npt
 from PIL import Image
 
 from backend.errors import ImageUnreadable
+from backend.labels.geometry import ImageSize
 
 Pixels = npt.NDArray[np.uint8]
 """Height x width x 3, BGR, of the upright image."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """An upright image: its size as it was sent, and its pixels, which may be fewer (see `decode`)."""
+
+    pixels: Pixels
+    size: ImageSize
+
+    @property
+    def shrunk(self) -> bool:
+        return self.pixels.shape[:2] != (self.size.height, self.size.width)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the image for one of `pixels`, across and down."""
+        height, width = self.pixels.shape[:2]
+        return self.size.width / width, self.size.height / height
+
 
 _ORIENTATION = 0x0112
 # What browsers show, and TIFF. Everything else Pillow knows stays out: EPS, for one, runs a program.
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "ICO", "TIFF")
 
 
-def decode(data: bytes, max_pixels: int, name: str) -> Pixels:
+_SHRINKING = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+
+
+def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decoded:
     """The first frame of an image: EXIF orientation applied, transparency over white.
 
     Args:
         max_pixels: largest width x height.
         name: what messages call it.
+        cover: when not 0, pixels of the longer side that are enough: a JPEG several times as large is decoded at a
+            half, a quarter or an eighth, which takes a fraction of the time and memory.
 
     Raises:
         ImageUnreadable: not an image, broken, or of too many pixels.
@@ -34,10 +60,12 @@ def decode(data: bytes, max_pixels: int, name: str) -> Pixels:
         with Image.open(BytesIO(data), formats=_known_formats()) as image:
             if image.width * image.height > max_pixels:
                 raise _too_many_pixels(name, f"{image.width} x {image.height} pixels")
-            pixels = _decode_fast(data, image)
+            pixels = _decode_fast(data, image, cover)
             if pixels is None:
                 pixels = _decode_any(image)
-            return _upright(pixels, _orientation(image))
+            turned = _orientation(image)
+            across, down = (image.height, image.width) if turned in _SIDEWAYS else (image.width, image.height)
+            return Decoded(_upright(pixels, turned), ImageSize(width=across, height=down))
     except ImageUnreadable:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -59,7 +87,7 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _decode_fast(data: bytes, image: Image.Image) -> Pixels | None:
+def _decode_fast(data: bytes, image: Image.Image, cover: int) -> Pixels | None:
     """OpenCV for whole, plain JPEG and PNG files, about twice as fast; None for all others."""
     if image.mode not in ("RGB", "L") or "transparency" in image.info or getattr(image, "is_animated", False):
         return None
@@ -70,8 +98,12 @@ def _decode_fast(data: bytes, image: Image.Image) -> Pixels | None:
         whole = image.format == "PNG" and data[-8:-4] == b"IEND" and b"eXIf" not in data
     if not whole:
         return None
+    colour = cv2.IMREAD_COLOR
+    if cover and image.format == "JPEG":
+        enough = (how for by, how in _SHRINKING.items() if max(image.size) // by >= cover)
+        colour = next(enough, colour)
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), colour | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         return None
     return None if decoded is None else np.asarray(decoded, np.uint8)
@@ -102,8 +134,11 @@ def _orientation(image: Image.Image) -> int:
         return 1  # a broken tag harms no pixel
 
 
+_SIDEWAYS = (5, 6, 7, 8)
+
+
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    if orientation in (5, 6, 7, 8):
+    if orientation in _SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]

@@ -13,7 +13,7 @@ from pathlib import Path
 from backend.errors import ImageError, ImageUnavailable, ImageUnreadable
 from backend.predict.addresses import Address, locate
 from backend.predict.cache import ImageCache
-from backend.predict.decode import Pixels, decode
+from backend.predict.decode import Decoded, decode
 from backend.predict.download import Downloads
 
 log = logging.getLogger(__name__)
@@ -91,21 +91,8 @@ class Images:
             with self._lock:
                 del self._coming[address.key]
 
-    def decode(self, path: Path) -> Pixels:
-        """The first frame of an image file: EXIF orientation applied, transparency over white.
-
-        Raises:
-            ImageUnreadable: not an image, broken, or of too many pixels.
-            ImageUnavailable: the file is gone.
-        """
-        try:
-            data = path.read_bytes()
-        except OSError:
-            raise ImageUnavailable("The image's file is gone.", "Ask again.") from None
-        return decode(data, self._max_pixels, "The image")
-
-    def load(self, source: Source) -> Pixels:
-        """Fetches and decodes.
+    def load(self, source: Source, cover: int = 0) -> Decoded:
+        """Fetches and decodes; `cover` as in `decode`.
 
         Raises:
             ImageUnavailable: it cannot be had.
@@ -113,7 +100,9 @@ class Images:
         """
         address = _located(source)
         if address.url.startswith("data:"):
-            return decode(self._downloads.get(address, source.ls_url, source.auth), self._max_pixels, address.name)
+            return decode(
+                self._downloads.get(address, source.ls_url, source.auth), self._max_pixels, address.name, cover=cover
+            )
         for _ in range(2):  # between fetching and reading, a full cache may drop the file
             path = self.fetch(source)
             try:
@@ -121,7 +110,7 @@ class Images:
             except OSError:
                 continue
             try:
-                return decode(data, self._max_pixels, address.name)
+                return decode(data, self._max_pixels, address.name, cover=cover)
             except ImageUnreadable:
                 # It may be repaired at its place: ask for it again next time.
                 self._cache.discard(address.key)
@@ -129,8 +118,8 @@ class Images:
         raise ImageUnavailable(f"{address.name} left the cache before it was read.", "Raise YOLOOP_CACHE_GB.")
 
     def load_many(
-        self, sources: Iterable[Source], deadline: float, *, urgent: bool = False
-    ) -> Iterator[tuple[int, Pixels | ImageError]]:
+        self, sources: Iterable[Source], deadline: float, *, urgent: bool = False, cover: int = 0
+    ) -> Iterator[tuple[int, Decoded | ImageError]]:
         """Yields (index, image or its error) for every source, each as soon as it is there.
 
         Those not there at the deadline are given up, as ImageUnavailable. Only a few decoded images wait
@@ -139,6 +128,7 @@ class Images:
         Args:
             deadline: on the clock of `time.monotonic`.
             urgent: do not queue behind the images of other requests.
+            cover: pixels of the longer side that are enough; 0: all (see `decode`).
         """
         groups: dict[str, tuple[Source, str, list[int]]] = {}
         for index, source in enumerate(sources):
@@ -150,12 +140,12 @@ class Images:
                 groups.setdefault(address.key, (source, address.name, []))[2].append(index)
 
         waiting = list(reversed(groups.values()))
-        running: dict[Future[Pixels | ImageError], tuple[str, list[int]]] = {}
+        running: dict[Future[Decoded | ImageError], tuple[str, list[int]]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < 2 * self._workers and time.monotonic() < deadline:
                     source, name, indexes = waiting.pop()
-                    running[self._submit(source, urgent)] = (name, indexes)
+                    running[self._submit(source, urgent, cover)] = (name, indexes)
                 done, _ = wait(running, max(0.0, deadline - time.monotonic()), FIRST_COMPLETED)
                 if not done:
                     break
@@ -180,18 +170,18 @@ class Images:
             pool.shutdown(wait=False, cancel_futures=True)
         self._downloads.close()
 
-    def _submit(self, source: Source, urgent: bool) -> Future[Pixels | ImageError]:
+    def _submit(self, source: Source, urgent: bool, cover: int) -> Future[Decoded | ImageError]:
         try:
-            return (self._urgent if urgent else self._pool).submit(self._attempt, source)
+            return (self._urgent if urgent else self._pool).submit(self._attempt, source, cover)
         except RuntimeError:  # closed meanwhile
-            stopped: Future[Pixels | ImageError] = Future()
+            stopped: Future[Decoded | ImageError] = Future()
             stopped.cancel()
             stopped.set_running_or_notify_cancel()
             return stopped
 
-    def _attempt(self, source: Source) -> Pixels | ImageError:
+    def _attempt(self, source: Source, cover: int) -> Decoded | ImageError:
         try:
-            return self.load(source)
+            return self.load(source, cover)
         except ImageError as error:
             return error
 
@@ -210,7 +200,7 @@ def _located(source: Source) -> Address:
     return locate(source.ref, source.task_id, source.ls_url)
 
 
-def _outcome(future: Future[Pixels | ImageError], name: str) -> Pixels | ImageError:
+def _outcome(future: Future[Decoded | ImageError], name: str) -> Decoded | ImageError:
     try:
         return future.result()
     except CancelledError:

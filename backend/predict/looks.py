@@ -26,7 +26,8 @@ from backend.predict.served import Served, Suggests
 class Look:
     """One image of one task on its way through the engine.
 
-    `found` holds what each model says of it, `vector` what the first model makes of it as a whole.
+    `found` holds what each model says of it, `vector` what the first model makes of it as a whole. With `scale` the
+    models saw fewer pixels than the image has.
     """
 
     task: int
@@ -35,6 +36,7 @@ class Look:
     reference: str
     task_id: int | None
     size: ImageSize | None = None
+    scale: tuple[float, float] | None = None
     found: dict[int, Future[list[Detection]]] = field(default_factory=dict)
     vector: Future[NDArray[np.float32]] | None = None
 
@@ -43,7 +45,9 @@ class Look:
         if self.size is None or self.data_key != suggests.control.data_key:
             return None
         found = self.found.get(id(suggests.loaded.detector))
-        return None if found is None else found.result()
+        if found is None:
+            return None
+        return found.result() if self.scale is None else [each.scaled(*self.scale) for each in found.result()]
 
 
 def looks_of(
@@ -75,6 +79,7 @@ def run(
     source: Callable[[str, int | None], Source],
     pool: EnginePool,
     deadline: float,
+    cover: int = 0,
     embed: bool = False,
     urgent: bool = False,
 ) -> None:
@@ -82,20 +87,22 @@ def run(
 
     Args:
         deadline: as `time.monotonic()` tells; what is not done then has failed.
+        cover: pixels of the longer side that are enough for every model (see `Images.load_many`).
         embed: fill the vectors, too.
         urgent: a person waits, so these images pass those of other requests.
     """
     sources = [source(look.reference, look.task_id) for look in looks]
-    for index, image in images.load_many(sources, deadline, urgent=urgent):
+    for index, image in images.load_many(sources, deadline, urgent=urgent, cover=cover):
         look = looks[index]
         if isinstance(image, ImageError):
             errors.setdefault(look.task, image)
             continue
-        look.size = ImageSize(width=image.shape[1], height=image.shape[0])
+        look.size = image.size
+        look.scale = image.scale if image.shrunk else None
         for detector, conf in _wanted(served, look.data_key, threshold):
-            look.found[id(detector)] = pool.submit(detector, image, conf, urgent=urgent)
+            look.found[id(detector)] = pool.submit(detector, image.pixels, conf, urgent=urgent)
             if embed and look.vector is None:
-                look.vector = pool.embed(detector, image, urgent=urgent)
+                look.vector = pool.embed(detector, image.pixels, urgent=urgent)
     for look in looks:
         for future in (*look.found.values(), *(() if look.vector is None else (look.vector,))):
             try:

@@ -19,7 +19,8 @@ TRAINED = "trained"
 class Loaded:
     """One model of a version. Without `detector`, `why` says the reason.
 
-    `names` are its classes by index, `model` what a fingerprint calls it.
+    `names` are its classes by index, `model` what a fingerprint calls it, `image_size` the longer side of its input in
+    pixels, 0 where that is the setting's.
     """
 
     network: Network
@@ -27,6 +28,7 @@ class Loaded:
     model: str
     detector: Detector | None = None
     why: str = ""
+    image_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ def trained(schema: LabelSchema, loaded: Iterable[Loaded]) -> tuple[Suggests, ..
 
 def unloaded(part: Part, why: str = "") -> Loaded:
     """A part of a trained version before its weights are in memory."""
-    return Loaded(part.network, dict(enumerate(part.network.classes)), TRAINED, why=why)
+    names = dict(enumerate(part.network.classes))
+    return Loaded(part.network, names, TRAINED, why=why, image_size=part.image_size)
 
 
 def own_suggestions(

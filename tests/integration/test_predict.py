@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 from integration.bodies import UID, config, picture, predict, setup, task
 from label_studio_sdk.label_interface import LabelInterface
-from web import PNG, Server, answer
+from PIL import Image
+from tiny import SIZE
+from web import PNG, Server, answer, encoded
 
 from backend.app import create_app
 from backend.labels.schema import parse_label_config
@@ -241,3 +244,17 @@ def test_too_many_at_once_are_sent_away(start: Start, studio: Server) -> None:
     for _ in range(3):  # each gives its permit back, an error too
         assert app.test_client().post("/predict", json=predict([task(1)], "<View>")).status_code == 400
         assert ask(app.test_client(), [task(1)])[0]["result"]
+
+
+@pytest.mark.parametrize("size", [(1024, 512), (1003, 601), (601, 1003)])
+def test_a_large_jpeg_is_answered_as_the_same_picture_whole(client: FlaskClient, size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size)
+    jpeg, png = (
+        f"data:image/{format};base64," + base64.b64encode(encoded(image, format)).decode() for format in ("JPEG", "PNG")
+    )
+    shrunk, whole = ask(client, [task(1, jpeg), task(2, png)])
+    assert len(whole["result"]) > 10
+    for one, other in zip(shrunk["result"], whole["result"], strict=True):
+        assert (one["original_width"], one["original_height"]) == size
+        corner, wanted = ([each["value"][key] for key in ("x", "y", "width", "height")] for each in (one, other))
+        assert corner == pytest.approx(wanted, abs=200 / SIZE)  # both sizes round by a pixel of the input

@@ -18,6 +18,7 @@ from backend.fit.dataset import Dataset, NetworkData, build
 from backend.fit.ledger import Example
 from backend.fit.splits import is_held_out, split_key
 from backend.labels.schema import parse_label_config
+from backend.predict.decode import decode
 from backend.services import Services
 from backend.settings import Settings
 from backend.store import Project
@@ -162,6 +163,24 @@ def test_images_are_upright_for_everybody(services: Services, project: Project, 
     stored = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     assert stored is not None
     assert stored.shape == (40, 20, 3)
+
+
+def test_large_images_teach_with_the_pixels_that_will_be_shown(
+    services: Services, project: Project, server: Server, tmp_path: Path
+) -> None:
+    coarse = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(coarse).resize((2803, 2101)), "JPEG", quality=90)
+    server.routes["/a.jpg"] = answer(data)
+    dataset = make(services, project, [example(1, f"{server.url}/a.jpg", [box()])], tmp_path / "job")
+    assert only(dataset).sizes == [(2803, 2101)]
+    (path,) = (tmp_path / "job" / "images").glob("1-image-0.*")
+    stored = cv2.imread(str(path))
+    assert stored is not None
+    assert stored.shape == (526, 701, 3)  # a quarter, which covers the 640 of the input
+    shown = decode(data, 10**8, "a", cover=640).pixels
+    assert np.abs(stored.astype(int) - shown).mean() < 1
+    line = (tmp_path / "job" / "network-0" / "labels").rglob("1-image-0.txt")
+    assert np.allclose([float(each) for each in next(line).read_text().split()], [0, 0.25, 0.4, 0.3, 0.4], atol=1e-6)
 
 
 def test_an_empty_annotation_is_a_background_image(

@@ -123,7 +123,7 @@ def test_a_redirect_back_to_label_studio_is_authorised_again(studio: Server, sto
 )
 def test_embedded_images_need_neither_network_nor_disk(tmp_path: Path, ref: str) -> None:
     images = make(tmp_path / "cache")
-    assert images.load(Source(ref, None, "", dict)).shape == (6, 8, 3)
+    assert images.load(Source(ref, None, "", dict)).pixels.shape == (6, 8, 3)
     assert not (tmp_path / "cache").exists()
     assert images.fetch(Source(ref, None, "", dict)).read_bytes() == PNG
 

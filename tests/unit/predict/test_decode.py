@@ -1,23 +1,23 @@
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from unit.predict.sources import make
 from web import PNG, RED, encoded
 
 from backend.errors import ImageUnreadable
 from backend.predict.decode import Pixels
+from backend.predict.decode import decode as of
 
 
-def decode(folder: Path, data: bytes, **limits: Any) -> Pixels:
-    path = folder / "file"
-    path.write_bytes(data)
-    return make(folder, **limits).decode(path)
+def decode(data: bytes, *, max_pixels: int = 1_000_000) -> Pixels:
+    whole = of(data, max_pixels, "The image")
+    assert not whole.shrunk
+    return whole.pixels
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def decode(folder: Path, data: bytes, **limits: Any) -> Pixels:
         ("JPEG", {"quality": 95, "progressive": True}, 4),
     ],
 )
-def test_plain_files(tmp_path: Path, format: str, options: dict[str, Any], tolerance: int) -> None:
-    pixels = decode(tmp_path, encoded(Image.new("RGB", (9, 5), RED), format, **options))
+def test_plain_files(format: str, options: dict[str, Any], tolerance: int) -> None:
+    pixels = decode(encoded(Image.new("RGB", (9, 5), RED), format, **options))
     assert pixels.shape == (5, 9, 3)
     assert pixels.dtype == np.uint8
     assert pixels.flags.c_contiguous
@@ -53,27 +53,27 @@ def test_plain_files(tmp_path: Path, format: str, options: dict[str, Any], toler
         (Image.new("L", (2, 2), 77), "JPEG", (77, 77, 77)),
     ],
 )
-def test_odd_modes(tmp_path: Path, image: Image.Image, format: str, expected: tuple[int, ...]) -> None:
-    pixels = decode(tmp_path, encoded(image, format))
+def test_odd_modes(image: Image.Image, format: str, expected: tuple[int, ...]) -> None:
+    pixels = decode(encoded(image, format))
     assert pixels.shape == (2, 2, 3)
     assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
-def test_a_transparent_colour_is_the_page(tmp_path: Path) -> None:
+def test_a_transparent_colour_is_the_page() -> None:
     for image, key in ((Image.new("RGB", (2, 2), RED), RED), (Image.new("P", (2, 2), 0), 0)):
-        assert (decode(tmp_path, encoded(image, transparency=key)) == 255).all()
+        assert (decode(encoded(image, transparency=key)) == 255).all()
 
 
-def test_cmyk_jpeg(tmp_path: Path) -> None:
-    pixels = decode(tmp_path, encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95))
+def test_cmyk_jpeg() -> None:
+    pixels = decode(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95))
     assert np.abs(pixels.astype(int) - (0, 0, 255)).max() <= 10
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
-def test_the_first_frame_of_an_animation(tmp_path: Path, format: str) -> None:
+def test_the_first_frame_of_an_animation(format: str) -> None:
     first, second = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
     data = encoded(first, format, save_all=True, append_images=[second], duration=100)
-    assert np.abs(decode(tmp_path, data).astype(int) - (0, 0, 255)).max() <= 3
+    assert np.abs(decode(data).astype(int) - (0, 0, 255)).max() <= 3
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -81,7 +81,7 @@ def test_the_first_frame_of_an_animation(tmp_path: Path, format: str) -> None:
     ("format", "mode"),
     [("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "RGBA"), ("WEBP", "RGB")],
 )
-def test_orientation(tmp_path: Path, format: str, mode: str, orientation: int) -> None:
+def test_orientation(format: str, mode: str, orientation: int) -> None:
     # One white, one grey corner on black tell all eight apart.
     upright = Image.new("RGB", (48, 32))
     upright.paste((255, 255, 255), (0, 0, 16, 16))
@@ -99,65 +99,111 @@ def test_orientation(tmp_path: Path, format: str, mode: str, orientation: int) -
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if format == "WEBP" else {"quality": 95} if format == "JPEG" else {}
-    pixels = decode(tmp_path, encoded(stored.convert(mode), format, exif=exif, **options))
+    pixels = decode(encoded(stored.convert(mode), format, exif=exif, **options))
     expected = np.asarray(upright)[:, :, ::-1].astype(int)
     assert pixels.shape == expected.shape
     assert np.abs(pixels - expected).max() <= 24
 
 
 @pytest.mark.parametrize("exif", [b"Exif\x00\x00junk", b"Exif\x00\x00" + bytes(40)])
-def test_broken_exif_harms_nothing(tmp_path: Path, exif: bytes) -> None:
-    assert decode(tmp_path, encoded(Image.new("RGB", (4, 2)), "JPEG", exif=exif)).shape == (2, 4, 3)
+def test_broken_exif_harms_nothing(exif: bytes) -> None:
+    assert decode(encoded(Image.new("RGB", (4, 2)), "JPEG", exif=exif)).shape == (2, 4, 3)
 
 
-def test_xmp_turns_nothing_as_in_a_browser(tmp_path: Path) -> None:
+def test_xmp_turns_nothing_as_in_a_browser() -> None:
     xmp = b'<rdf:Description tiff:Orientation="6"/>'
     image = Image.new("RGB", (4, 2))
-    assert decode(tmp_path, encoded(image, "JPEG", xmp=xmp)).shape == (2, 4, 3)
-    assert decode(tmp_path, encoded(image.convert("CMYK"), "JPEG", xmp=xmp)).shape == (2, 4, 3)
+    assert decode(encoded(image, "JPEG", xmp=xmp)).shape == (2, 4, 3)
+    assert decode(encoded(image.convert("CMYK"), "JPEG", xmp=xmp)).shape == (2, 4, 3)
 
 
-def test_an_orientation_outside_the_standard_is_ignored(tmp_path: Path) -> None:
+def test_an_orientation_outside_the_standard_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 9
-    assert decode(tmp_path, encoded(Image.new("RGB", (4, 2)), "JPEG", exif=exif)).shape == (2, 4, 3)
+    assert decode(encoded(Image.new("RGB", (4, 2)), "JPEG", exif=exif)).shape == (2, 4, 3)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP"])
-def test_cut_files_are_unreadable(tmp_path: Path, format: str) -> None:
+def test_cut_files_are_unreadable(format: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     data = encoded(Image.fromarray(noise), format)
     with pytest.raises(ImageUnreadable) as error:
-        decode(tmp_path, data[: len(data) // 2])
+        decode(data[: len(data) // 2])
     assert error.value.hint
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"junk", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
 )
-def test_what_is_no_image(tmp_path: Path, data: bytes) -> None:
+def test_what_is_no_image(data: bytes) -> None:
     with pytest.raises(ImageUnreadable, match="The image is not an image that can be read"):
-        decode(tmp_path, data)
+        decode(data)
 
 
-def test_a_jpeg_with_bytes_behind_its_end(tmp_path: Path) -> None:
+def test_a_jpeg_with_bytes_behind_its_end() -> None:
     data = encoded(Image.new("RGB", (4, 2)), "JPEG") + b"a phone's extras"
-    assert decode(tmp_path, data).shape == (2, 4, 3)
+    assert decode(data).shape == (2, 4, 3)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [1100, 12_000, 60_000])
-def test_bombs_are_refused_from_their_header(tmp_path: Path, side: int) -> None:
+def test_bombs_are_refused_from_their_header(side: int) -> None:
     # The header claims side x side pixels and next to no data follows: decoding it would fail otherwise.
     small = encoded(Image.new("L", (1, 1)))
     header = small[12:16] + side.to_bytes(4, "big") * 2 + small[24:29]
     data = small[:12] + header + zlib.crc32(header).to_bytes(4, "big") + small[33:]
     with pytest.raises(ImageUnreadable, match="pixels") as error:
-        decode(tmp_path, data)
+        decode(data)
     assert "YOLOOP_MAX_IMAGE_MEGAPIXELS" in error.value.hint
 
 
-def test_the_limit_itself_is_allowed(tmp_path: Path) -> None:
-    assert decode(tmp_path, PNG, max_pixels=48).shape == (6, 8, 3)
+def test_the_limit_itself_is_allowed() -> None:
+    assert decode(PNG, max_pixels=48).shape == (6, 8, 3)
     with pytest.raises(ImageUnreadable, match="8 x 6 pixels"):
-        decode(tmp_path, PNG, max_pixels=47)
+        decode(PNG, max_pixels=47)
+
+
+class TestFewerPixels:
+    """Large JPEGs, of which a part of the pixels is enough."""
+
+    @pytest.mark.parametrize(
+        ("size", "cover", "shape"),
+        [
+            ((400, 300), 0, (300, 400)),
+            ((400, 300), 201, (300, 400)),
+            ((400, 300), 200, (150, 200)),
+            ((400, 300), 100, (75, 100)),
+            ((300, 400), 50, (50, 38)),
+            ((4001, 7), 100, (1, 501)),
+            ((333, 221), 100, (111, 167)),
+        ],
+    )
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    def test_what_is_left_still_covers(
+        self, size: tuple[int, int], cover: int, shape: tuple[int, int], mode: str
+    ) -> None:
+        found = of(encoded(Image.new(mode, size), "JPEG"), 10**6, "The image", cover=cover)
+        assert found.pixels.shape == (*shape, 3)
+        assert (found.size.width, found.size.height) == size
+        assert found.shrunk == (shape != size[::-1])
+        across, down = found.scale
+        assert (across * shape[1], down * shape[0]) == pytest.approx(size)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_they_are_the_same_picture(self, orientation: int) -> None:
+        coarse = np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encoded(Image.fromarray(coarse).resize((800, 600)), "JPEG", quality=95, exif=exif)
+        whole, small = (of(data, 10**6, "The image", cover=cover) for cover in (0, 150))
+        assert small.size == whole.size
+        assert max(small.pixels.shape) == 200
+        height, width = small.pixels.shape[:2]
+        expected = cv2.resize(whole.pixels, (width, height), interpolation=cv2.INTER_AREA)
+        assert np.abs(small.pixels.astype(int) - expected).max() <= 6
+
+    @pytest.mark.parametrize(("format", "mode"), [("PNG", "RGB"), ("WEBP", "RGB"), ("JPEG", "CMYK")])
+    def test_other_files_stay_whole(self, format: str, mode: str) -> None:
+        found = of(encoded(Image.new(mode, (400, 300)), format), 10**6, "The image", cover=50)
+        assert found.pixels.shape == (300, 400, 3)
+        assert not found.shrunk

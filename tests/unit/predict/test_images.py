@@ -5,13 +5,13 @@ import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 from unit.predict.sources import make, source
 from web import PNG, RED, Server, answer, encoded
 
 from backend.errors import ImageUnavailable, ImageUnreadable
+from backend.predict.decode import Decoded
 from backend.predict.images import Images, Source
 
 
@@ -60,8 +60,8 @@ class TestKeeping:
     def test_two_label_studios_never_share(self, studio: Server, storage: Server, images: Images) -> None:
         for server, colour in ((studio, "red"), (storage, "blue")):
             server.routes["/data/upload/1/a.png"] = answer(encoded(Image.new("RGB", (1, 1), colour)))
-        assert images.load(source(studio, "/data/upload/1/a.png")).tolist() == [[[0, 0, 255]]]
-        assert images.load(source(storage, "/data/upload/1/a.png")).tolist() == [[[255, 0, 0]]]
+        assert images.load(source(studio, "/data/upload/1/a.png")).pixels.tolist() == [[[0, 0, 255]]]
+        assert images.load(source(storage, "/data/upload/1/a.png")).pixels.tolist() == [[[255, 0, 0]]]
 
     def test_threads_share_one_request(self, studio: Server, images: Images) -> None:
         def slow(handler: BaseHTTPRequestHandler) -> None:
@@ -82,15 +82,13 @@ class TestKeeping:
             if body == b"junk":
                 with pytest.raises(ImageUnreadable, match=r"Image /a\.png is not an image"):
                     images.load(source(studio, "/a.png"))
-        assert images.load(source(studio, "/a.png")).shape == (6, 8, 3)
+        assert images.load(source(studio, "/a.png")).pixels.shape == (6, 8, 3)
 
     def test_a_file_that_left_the_cache(self, studio: Server, images: Images) -> None:
         studio.routes["/a.png"] = answer(PNG)
         path = images.fetch(source(studio, "/a.png"))
         path.unlink()
-        with pytest.raises(ImageUnavailable):
-            images.decode(path)
-        assert images.load(source(studio, "/a.png")).shape == (6, 8, 3)
+        assert images.load(source(studio, "/a.png")).pixels.shape == (6, 8, 3)
 
 
 class TestLoadMany:
@@ -110,8 +108,8 @@ class TestLoadMany:
             elif index == 5:
                 assert isinstance(outcome, ImageUnreadable)
             else:
-                assert isinstance(outcome, np.ndarray)
-                assert outcome.shape == (1, index, 3)
+                assert isinstance(outcome, Decoded)
+                assert outcome.pixels.shape == (1, index, 3)
 
     def test_images_come_as_they_are_ready(self, studio: Server, images: Images) -> None:
         gate = threading.Event()
@@ -131,7 +129,7 @@ class TestLoadMany:
         studio.routes["/a.png"] = answer(PNG)
         outcomes = dict(images.load_many([source(studio, "/a.png", task) for task in range(5)], time.monotonic() + 30))
         assert sorted(outcomes) == [0, 1, 2, 3, 4]
-        assert all(isinstance(outcome, np.ndarray) for outcome in outcomes.values())
+        assert all(isinstance(outcome, Decoded) for outcome in outcomes.values())
         assert len(studio.asked) == 1
 
     def test_the_deadline_gives_up_only_what_is_late(self, studio: Server, tmp_path: Path) -> None:
@@ -186,7 +184,7 @@ class TestLoadMany:
         bulk = threading.Thread(target=lambda: others.extend(images.load_many(sources, time.monotonic() + 30)))
         bulk.start()
         ((_, outcome),) = images.load_many([source(studio, "/urgent.png")], time.monotonic() + 5, urgent=True)
-        assert isinstance(outcome, np.ndarray)
+        assert isinstance(outcome, Decoded)
         assert others == []
         gate.set()
         bulk.join(10)
@@ -201,7 +199,7 @@ class TestLoadMany:
         sources = [Source("/a.png", 1, studio.url, broken), source(studio, "/b.png")]
         outcomes = dict(images.load_many(sources, time.monotonic() + 30))
         assert isinstance(outcomes[0], ImageUnreadable)
-        assert isinstance(outcomes[1], np.ndarray)
+        assert isinstance(outcomes[1], Decoded)
 
     def test_after_close_everything_is_answered_as_unavailable(self, studio: Server, images: Images) -> None:
         images.close()
