@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
-
 from backend.errors import ImageError, TrainingError
-from backend.fit.duplicates import Duplicates, thumbnail
+from backend.fit.duplicates import Duplicates
 from backend.fit.ledger import Example
+from backend.fit.ready import Ready, link, made_of, recall, remember
 from backend.fit.splits import is_held_out, split_key
 from backend.fit.yolo_format import OKS_SIGMA, label_line
 from backend.labels.convert import from_regions
@@ -23,7 +21,7 @@ from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, pixels_enough, plan
 from backend.labels.rectangle import is_turned
 from backend.labels.schema import Control, LabelSchema
-from backend.predict.decode import Decoded
+from backend.predict.images import Source
 from backend.predict.references import pages_of
 from backend.services import Services
 from backend.store import Project
@@ -151,20 +149,8 @@ def build(
     pictures = pictures_of(examples, schema)
     source = services.source_of(project)
     sources = [source(picture.reference, picture.example.task_id) for picture in pictures]
-    unreadable: dict[int, str] = {}
-    read: dict[int, tuple[Path, ImageSize, bytes]] = {}
     enough = pixels_enough([each.network.task for each in data], services.settings.image_size)
-    for index, image in services.images.load_many(sources, time.monotonic() + FETCH_DEADLINE, cover=enough):
-        picture = pictures[index]
-        try:
-            if isinstance(image, ImageError):
-                raise image
-            original = services.images.fetch(sources[index])  # the cache may have dropped it again meanwhile
-        except ImageError as error:
-            unreadable[picture.example.task_id] = str(error)
-            continue
-        path = _write_image(folder / "images", picture.stem, original, image)
-        read[index] = path, image.size, thumbnail(image.pixels)
+    read, unreadable = _read(services, pictures, sources, enough, folder / "images")
     held_out = held_out_of(services, project, pictures, {index: pixels for index, (_, _, pixels) in read.items()})
     for index, (path, size, _) in sorted(read.items()):
         for writer in writers:
@@ -176,6 +162,48 @@ def build(
     _write_manifest(folder / "manifest.json", project, data, sides, unreadable)
     learned = {each.task_id: each.content for each in examples if each.task_id not in unreadable}
     return Dataset([each for each in data if each.objects], learned, unreadable)
+
+
+def _read(
+    services: Services, pictures: Sequence[Picture], sources: Sequence[Source], enough: int, folder: Path
+) -> tuple[dict[int, tuple[Path, ImageSize, bytes]], dict[int, str]]:
+    """Write all images into the folder. Those that an earlier training made ready are not decoded again.
+
+    Returns:
+        Index of a picture → its file, the image's size and its thumbnail; and task id → why one could not be read.
+    """
+    images = services.images
+    read: dict[int, tuple[Path, ImageSize, bytes]] = {}
+    unreadable: dict[int, str] = {}
+
+    def write(index: int, ready: Ready) -> None:
+        path = ready.write(folder / pictures[index].stem, images.fetch(sources[index]))
+        read[index] = path, ready.size, ready.thumbnail
+
+    fresh: list[int] = []
+    for index, source in enumerate(sources):
+        ready = recall(images, source, enough)
+        try:
+            if ready is None:
+                fresh.append(index)
+            else:
+                write(index, ready)
+        except (ImageError, OSError):  # it has left the cache in this moment
+            fresh.append(index)
+    deadline = time.monotonic() + FETCH_DEADLINE
+    for place, image in images.load_many([sources[index] for index in fresh], deadline, cover=enough):
+        index = fresh[place]
+        try:
+            if isinstance(image, ImageError):
+                raise image
+            ready = made_of(images.fetch(sources[index]), image)  # the cache may have dropped it again meanwhile
+            write(index, ready)
+        except ImageError as error:
+            unreadable[pictures[index].example.task_id] = str(error)
+            continue
+        remember(images, sources[index], enough, ready)
+    log.info("%d images were ready from earlier trainings, %d are new", len(sources) - len(fresh), len(fresh))
+    return read, unreadable
 
 
 class _Writer:
@@ -204,7 +232,7 @@ class _Writer:
             return  # nothing was chosen, so there is nothing to learn
         side = "holdout" if held_out else "train"
         path = data.folder / "images" / side / image.name
-        _link(image, path)
+        link(image, path)
         if network.task != "classify":
             lines = (label_line(network.task, each, size, _keypoints(network)) for each in objects)
             (data.folder / "labels" / side / f"{path.stem}.txt").write_text("\n".join(line for line in lines if line))
@@ -258,34 +286,6 @@ def _check(pictures: Sequence[Picture], unreadable: dict[int, str], data: Sequen
         )
     for task, why in unreadable.items():
         log.warning("Task %s is left out of the training: %s", task, why)
-
-
-def _write_image(folder: Path, stem: str, original: Path, image: Decoded) -> Path:
-    """Link the original when ultralytics reads it as a browser does; else write the upright pixels.
-
-    What was decoded at fewer pixels is written with these: the network must learn from what it will be shown.
-    """
-    if image.shrunk:
-        path = folder / f"{stem}.jpg"
-        cv2.imwrite(str(path), image.pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
-        return path
-    with original.open("rb") as file:
-        head = file.read(65536)
-    plain = head.startswith(b"\xff\xd8") and b"Exif" not in head
-    path = folder / f"{stem}.{'jpg' if plain else 'png'}"
-    if plain:
-        _link(original, path)
-    else:
-        cv2.imwrite(str(path), image.pixels)
-    return path
-
-
-def _link(original: Path, path: Path) -> None:
-    """Another name for the same file, or a copy where the file system has no such thing."""
-    try:
-        os.link(original, path)
-    except OSError:
-        shutil.copyfile(original, path)
 
 
 def _write_manifest(

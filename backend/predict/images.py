@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -90,6 +91,26 @@ class Images:
         finally:
             with self._lock:
                 del self._coming[address.key]
+
+    def cached(self, source: Source) -> Path | None:
+        """The image's file if it is here already."""
+        try:
+            return self._cache.get(_located(source).key)
+        except ImageError:
+            return None
+
+    def keep(self, source: Source, name: str, data: bytes) -> None:
+        """Keep what was made of an image beside it, under a name; without space on the disk, nothing is kept."""
+        with contextlib.suppress(OSError):
+            self._cache.put(f"{name} of {_located(source).key}", data)
+
+    def kept(self, source: Source, name: str) -> bytes | None:
+        """What `keep` was given, unless it has left the cache."""
+        try:
+            path = self._cache.get(f"{name} of {_located(source).key}")
+            return None if path is None else path.read_bytes()
+        except (ImageError, OSError):
+            return None
 
     def load(self, source: Source, cover: int = 0) -> Decoded:
         """Fetches and decodes; `cover` as in `decode`.

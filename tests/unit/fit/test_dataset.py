@@ -18,7 +18,7 @@ from backend.fit.dataset import Dataset, NetworkData, build
 from backend.fit.ledger import Example
 from backend.fit.splits import is_held_out, split_key
 from backend.labels.schema import parse_label_config
-from backend.predict.decode import decode
+from backend.predict.decode import Decoded, decode
 from backend.services import Services
 from backend.settings import Settings
 from backend.store import Project
@@ -181,6 +181,36 @@ def test_large_images_teach_with_the_pixels_that_will_be_shown(
     assert np.abs(stored.astype(int) - shown).mean() < 1
     line = (tmp_path / "job" / "network-0" / "labels").rglob("1-image-0.txt")
     assert np.allclose([float(each) for each in next(line).read_text().split()], [0, 0.25, 0.4, 0.3, 0.4], atol=1e-6)
+
+
+def test_only_new_images_are_decoded(
+    services: Services, project: Project, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        server.routes[f"/{number}.jpg"] = answer(photo(number))
+    server.routes["/11.jpg"] = answer(encoded(Image.new("RGB", (1300, 900)), "JPEG"))
+    examples = [example(number, f"{server.url}/{number}.jpg", [box()]) for number in range(12)]
+    decoded: list[str] = []
+
+    def counted(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decoded:
+        decoded.append(name)
+        return decode(data, max_pixels, name, cover=cover)
+
+    monkeypatch.setattr("backend.predict.images.decode", counted)
+
+    def files(folder: Path) -> dict[str, bytes]:
+        found = (path for path in folder.rglob("*") if path.is_file() and path.suffix in (".jpg", ".txt"))
+        return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.parent.name != "network-0"}
+
+    make(services, project, examples[:9], tmp_path / "first")
+    assert len(decoded) == 9
+    second = make(services, project, examples, tmp_path / "second")
+    assert len(decoded) == 12
+    third = make(services, project, examples, tmp_path / "third")
+    assert len(decoded) == 12
+    assert files(tmp_path / "third") == files(tmp_path / "second")
+    assert only(third).sizes == only(second).sizes
+    assert (1300, 900) in only(third).sizes
 
 
 def test_an_empty_annotation_is_a_background_image(
