@@ -41,13 +41,16 @@ def sync(services: Services, uid: str, now: float, *, deletions: bool = False) -
 
     Raises LabelStudioError; then what was read so far is kept, and the next sync goes on from there.
     """
-    client, project = reach(services, uid)
+    client, project, there = _reached(services, uid)
     changed = 0
     for tasks in changes(services, client, project):
         services.ledger.update(uid, tasks, max(task.updated_at for task in tasks).timestamp())
         changed += len(tasks)
     gone = 0
-    if deletions or client.count_tasks(project.id) != services.ledger.task_count(uid):
+    # All that is there has been read by now, so that equal numbers say that nothing is gone. Asked once more, as tasks
+    # may have come in between.
+    known = services.ledger.task_count(uid)
+    if deletions or (known != there and known != client.count_tasks(project.id)):
         gone = services.ledger.keep_only(uid, client.task_ids(project.id))
     services.store.save_project(uid, synced_at=now, sync_error="")
     log.debug("Project %s: %d tasks changed, %d gone", uid, changed, gone)
@@ -69,6 +72,12 @@ def reach(services: Services, uid: str) -> tuple[LabelStudioClient, Project]:
 
     Raises LabelStudioError, also when the project of that number is another one by now.
     """
+    client, project, _ = _reached(services, uid)
+    return client, project
+
+
+def _reached(services: Services, uid: str) -> tuple[LabelStudioClient, Project, int]:
+    """As `reach`, with the number of tasks that the project has there."""
     project = services.store.project(uid)
     if project is None:
         raise LabelStudioError("The project is not known.", "Run `yoloop connect --project N`.")
@@ -81,7 +90,7 @@ def reach(services: Services, uid: str) -> tuple[LabelStudioClient, Project]:
         )
     if (info.label_config, info.title) != (project.label_config, project.title):
         services.store.save_project(uid, label_config=info.label_config, title=info.title)
-    return client, replace(project, label_config=info.label_config, title=info.title)
+    return client, replace(project, label_config=info.label_config, title=info.title), info.tasks
 
 
 def _controls(project: Project) -> frozenset[str] | None:

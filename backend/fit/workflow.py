@@ -89,7 +89,7 @@ class Training:
     def _prepare(self, job: Job) -> dict[str, str]:
         """Sync, write the dataset and the training's spec. Returns task id → content of what will be learned."""
         self._tell(job, "reading Label Studio")
-        self._read(self._services, job.uid, time.time(), deletions=True)
+        self._read(self._services, job.uid, time.time())
         project = self._services.store.project(job.uid)
         assert project is not None
         schema = parse_label_config(project.label_config).require()

@@ -100,8 +100,7 @@ class LabelStudioClient(LabelStudioApi):
         )
 
     def count_tasks(self, project_id: int) -> int:
-        doing, path = f"read project {project_id}", f"api/projects/{project_id}/"
-        return self._get(doing, path, {}, lambda body: int(body["task_number"]))
+        return self.project(project_id).tasks
 
     def task_ids(self, project_id: int, page_size: int = 1000) -> dict[int, datetime]:
         """Every task's id and `updated_at`, without their contents."""

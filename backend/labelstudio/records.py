@@ -15,6 +15,7 @@ class ProjectInfo:
     label_config: str
     model_version: str
     sampling: str = ""
+    tasks: int = 0
 
     @property
     def uid(self) -> str:
@@ -111,6 +112,7 @@ def read_project(row: dict[str, Any]) -> ProjectInfo:
         label_config=str(row["label_config"] or ""),
         model_version=str(row["model_version"] or ""),
         sampling=str(row.get("sampling") or ""),
+        tasks=int(row.get("task_number") or 0),
     )
 
 
