@@ -90,7 +90,7 @@ def beside_a_training(
 
 def measure(pictures: Sequence[Picture], seconds: float) -> dict[str, list[float]]:
     """Milliseconds of each kind of request, asked in turn for so many seconds."""
-    tasks = [{"id": index, "data": {"image": _data_uri(picture)}} for index, picture in enumerate(pictures)]
+    tasks = [{"id": index, "data": {"image": data_uri(picture)}} for index, picture in enumerate(pictures)]
     uid = "1.1767225600"
     kinds: dict[str, tuple[str, Any]] = {
         "health": ("/health", None),
@@ -115,7 +115,7 @@ def measure(pictures: Sequence[Picture], seconds: float) -> dict[str, list[float
     return taken
 
 
-def _data_uri(picture: Picture) -> str:
+def data_uri(picture: Picture) -> str:
     import base64
 
     return "data:image/jpeg;base64," + base64.b64encode(picture.path.read_bytes()).decode()
