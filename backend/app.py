@@ -9,12 +9,15 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from backend import api, auth, protocol
-from backend.errors import LabelStudioError, Unauthorized, YoloopError
+from backend.errors import Busy, LabelStudioError, Unauthorized, YoloopError
 from backend.protocol import as_response
 from backend.serving import Serving, make_serving
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
+
+RETRY_AFTER = 3
+"""Seconds after which a client that was sent away may ask again."""
 
 LARGEST_BODY = 256 * 2**20
 """Bytes; a thousand tasks with all their annotations are a few MiB."""
@@ -51,6 +54,8 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
         response = as_response(error.status, error.message, error.hint)
         if isinstance(error, Unauthorized):
             response.headers["WWW-Authenticate"] = 'Basic realm="yoloop"'
+        if isinstance(error, Busy):
+            response.headers["Retry-After"] = str(RETRY_AFTER)
         if isinstance(error, LabelStudioError):
             log.warning("%s", error)
         return response

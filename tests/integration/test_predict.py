@@ -239,6 +239,7 @@ def test_too_many_at_once_are_sent_away(start: Start, studio: Server) -> None:
     refused = app.test_client().post("/predict", json=predict([task(1)]))
     assert refused.status_code == 503
     assert refused.get_json()["hint"] == "Ask again in a few seconds."
+    assert 0 < int(refused.headers["Retry-After"]) < 10
     assert app.test_client().post("/setup", json=setup()).status_code == 200
     serving.predicting.release()
     for _ in range(3):  # each gives its permit back, an error too
