@@ -176,7 +176,9 @@ def test_bulk_acceptance_keeps_its_promise(project: Project) -> None:
     low, high = announced["expected"]["low"], announced["expected"]["high"]
     print(f"accepted {total} regions: {right / total:.3f} right, announced {low:.3f} to {high:.3f}")
     assert total == announced["regions"]
-    assert low <= right / total <= high
+    # Both are samples of one precision. What is better than announced breaks no promise, and an announcement of
+    # nothing would be none.
+    assert 0.5 < low <= right / total
     run = re.search(r"--undo (\w+)", said)
     assert run is not None, said
     project.yoloop.run("accept", "--project", number, "--undo", run[1])
