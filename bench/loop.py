@@ -15,6 +15,7 @@ import argparse
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def growth(studio: LabelStudioServer, folder: Path, many: int) -> dict[str, floa
     """Seconds that one annotation more costs, in a small and in a large project."""
     web = Server()
     random = np.random.default_rng(0)
-    for number in range(many):
+    for number in range(many + ROUNDS):
         coarse = random.integers(0, 256, (6, 8, 3), np.uint8)
         image = cv2.resize(coarse, (64, 48), interpolation=cv2.INTER_CUBIC)
         web.routes[f"/{number}.jpg"] = answer(cv2.imencode(".jpg", image)[1].tobytes())
@@ -104,11 +105,11 @@ def growth(studio: LabelStudioServer, folder: Path, many: int) -> dict[str, floa
 
 
 class Side:
-    """A project of so many annotated tasks, which has been read and written once."""
+    """A project of so many annotated tasks, which has been read and written once, and some without annotation."""
 
     def __init__(self, studio: LabelStudioServer, folder: Path, web: Server, count: int) -> None:
-        self._studio, self._folder = studio, folder
-        images = [f"{web.url}/{number}.jpg" for number in range(count)]
+        self._studio, self._folder, self._count = studio, folder, count
+        images = [f"{web.url}/{number}.jpg" for number in range(count + ROUNDS)]
         self._project = make_project(studio, images, [[box(number)] for number in range(count)])
         folder.mkdir(parents=True)
         self.services = Services(Settings(home=folder / "home", label_studio_url=studio.url))
@@ -120,9 +121,9 @@ class Side:
         self.measure()
 
     def one_more(self) -> tuple[float, float]:
-        """Annotate one task again, read that and write the dataset: seconds of both."""
+        """Annotate one task more, read that and write the dataset: seconds of both."""
         self._changes += 1
-        page = f"/api/tasks?project={self._project}&page_size=1&page={self._changes}"
+        page = f"/api/tasks?project={self._project}&page_size=1&page={self._count + self._changes}"
         (task,) = self._studio.api("GET", page)["tasks"]
         self._studio.api("POST", f"/api/tasks/{task['id']}/annotations/", json={"result": [box(self._changes + 7)]})
         # The overlap of reading would otherwise bring what the import wrote in its last seconds.
@@ -136,7 +137,10 @@ class Side:
         project = self.services.store.project(self._uid)
         assert project is not None
         schema = parse_label_config(project.label_config)
-        build(self.services, project, schema, self.services.ledger.examples(self._uid), self._folder / "job")
+        teaching, load = self.services.ledger.teaching(self._uid), partial(self.services.ledger.examples, self._uid)
+        dataset = build(self.services, project, schema, teaching, load, self._folder / "job")
+        if len(dataset.learned) != self._count + self._changes:
+            raise RuntimeError(f"{len(dataset.learned)} tasks were written")
         return read - began, time.perf_counter() - read
 
 

@@ -5,28 +5,34 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from backend.errors import ImageError, TrainingError
 from backend.fit.duplicates import Duplicates
-from backend.fit.ledger import Example
+from backend.fit.index import IMAGES, SIDES, About, Entry, Index, Row, Shown, Written
+from backend.fit.ledger import Example, Teaching
+from backend.fit.pictures import Picture, Plan, objects_of, pictures_of, plan_of
 from backend.fit.ready import Ready, link, made_of, recall, remember
-from backend.fit.splits import is_held_out, split_key
+from backend.fit.splits import is_held_out
 from backend.fit.yolo_format import OKS_SIGMA, label_line
-from backend.labels.convert import from_regions
 from backend.labels.geometry import Detection, ImageSize
-from backend.labels.networks import Network, pixels_enough, plan
+from backend.labels.networks import Network, pixels_enough
 from backend.labels.rectangle import is_turned
 from backend.labels.schema import Control, LabelSchema
 from backend.predict.images import Source
-from backend.predict.references import pages_of
 from backend.services import Services
+from backend.settings import Settings
 from backend.store import Project
 
 log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the files of a dataset: raised when others would be written for the same annotations."""
 
 UNREADABLE = 0.2
 """Share of images that may fail before it is rather Label Studio, or the network, that has failed."""
@@ -35,35 +41,16 @@ FETCH_DEADLINE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One annotated image of one task; `page` counts the images of one field."""
-
-    example: Example
-    data_key: str
-    page: int
-    reference: str
-
-    @property
-    def key(self) -> str:
-        return split_key(self.reference)
-
-    @property
-    def stem(self) -> str:
-        return f"{self.example.task_id}-{self.data_key}-{self.page}"
-
-
-@dataclass(slots=True)
 class NetworkData:
     """What one network learns from: its folder, how many images teach and judge, how many objects they show."""
 
     network: Network
     controls: tuple[Control, ...]
     folder: Path
-    train: int = 0
-    holdout: int = 0
-    objects: int = 0
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    drawn_with: set[str] = field(default_factory=set)
+    train: int
+    holdout: int
+    objects: int
+    sizes: Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,39 +63,6 @@ class Dataset:
     networks: list[NetworkData]
     learned: dict[int, str]
     unreadable: dict[int, str]
-
-
-def pictures_of(examples: Sequence[Example], schema: LabelSchema) -> list[Picture]:
-    """The images that the examples speak of, in the order of task ids."""
-    keys = dict.fromkeys((control.data_key, control.pages) for control in schema.controls)
-    return [
-        Picture(example, key, page, reference)
-        for example in sorted(examples, key=lambda example: example.task_id)
-        for key, pages in keys
-        for page, reference in enumerate(pages_of(example.data.get(key), pages))
-    ]
-
-
-def plan_of(schema: LabelSchema, examples: Sequence[Example]) -> tuple[tuple[Network, tuple[Control, ...]], ...]:
-    """The networks that the config needs, as far as the annotations tell: one turned box makes its control obb."""
-    return plan(schema, lambda control: any(is_turned(example.result, control) for example in examples))
-
-
-def objects_of(
-    example: Example, controls: Iterable[Control], network: Network, size: ImageSize, page: int
-) -> list[Detection]:
-    """What an annotation shows on one of its images to one network, as objects of its classes."""
-    return [
-        found
-        for control in controls
-        for found in from_regions(example.result, control, network.classes, size, page_for(control, page))
-    ]
-
-
-def page_for(control: Control, page: int) -> int | None:
-    """The `item_index` to look for; None where a control says something about all images of its field at once."""
-    whole = control.kind in ("choices", "taxonomy") and not control.per_item
-    return page if control.pages and not whole else None
 
 
 def held_out_of(
@@ -131,37 +85,129 @@ def build(
     services: Services,
     project: Project,
     schema: LabelSchema,
-    examples: Sequence[Example],
+    teaching: Mapping[int, Teaching],
+    load: Callable[[Collection[int]], Sequence[Example]],
     folder: Path,
 ) -> Dataset:
-    """Write `manifest.json` and a folder for each network, with images and labels; repeated, it starts over.
+    """Write `manifest.json` and a folder of lists for each network; images and labels lie in the project's own folder.
+
+    There only those of new, changed and deleted annotations are touched, unless the labelling config or a setting that
+    all depend on has changed. One dataset of a project is in use at a time: its training's.
+
+    Args:
+        teaching: task id → the annotation that teaches, of all tasks to learn from.
+        load: reads those of some tasks.
+        folder: the training's.
 
     Raises TrainingError when there is nothing to learn from, or too many images cannot be read.
     """
-    for old in (*folder.glob("network-*"), folder / "images"):
-        shutil.rmtree(old, ignore_errors=True)
-    (folder / "images").mkdir(parents=True)
-    data = [
-        NetworkData(network, controls, folder / f"network-{number}")
-        for number, (network, controls) in enumerate(plan_of(schema, examples))
-    ]
-    writers = [_Writer(each) for each in data]
+    root = services.settings.root / "datasets" / project.uid
+    with closing(_index(root)) as index:
+        examples, planned = _outdated(index, services.settings, project, schema, teaching, load)
+        unreadable = _update(index, services, project, schema, examples, planned)
+        about = [index.about(number) for number in range(len(planned))]
+        _check(index.count(), unreadable, about)
+        data = [
+            _lists(index, number, network, controls, about[number], folder / f"network-{number}")
+            for number, (network, controls) in enumerate(planned)
+        ]
+        _write_manifest(folder / "manifest.json", project, data, index.manifest(unreadable))
+        return Dataset([each for each in data if each.objects], index.learned(), unreadable)
+
+
+def _index(root: Path) -> Index:
+    try:
+        return Index(root)
+    except sqlite3.DatabaseError:
+        log.warning("The index of the dataset cannot be read; all is written anew")
+        shutil.rmtree(root)
+        return Index(root)
+
+
+def _outdated(
+    index: Index,
+    settings: Settings,
+    project: Project,
+    schema: LabelSchema,
+    teaching: Mapping[int, Teaching],
+    load: Callable[[Collection[int]], Sequence[Example]],
+) -> tuple[Sequence[Example], Plan]:
+    """What must be written, with the room made for it; and the networks that the config needs."""
+    known = index.tasks()
+    stale = {task_id for task_id, each in teaching.items() if known.get(task_id) != each}
+    gone = known.keys() - teaching.keys()
+    examples = load(stale)
+    planned = plan_of(schema, examples, index.turned(stale | gone))
+    if index.layout != _layout(settings, project, planned):
+        stale, gone = set(teaching), set()
+        examples = load(stale)
+        planned = plan_of(schema, examples)
+        index.reset(_layout(settings, project, planned))
+    if stale or gone:
+        stems: dict[int, list[str]] = {task_id: [] for task_id in stale}
+        for picture in pictures_of(examples, schema):
+            stems[picture.example.task_id].append(picture.stem)
+        index.begin(stems, gone)
+        # ultralytics tells by the files' sizes whether what it keeps of labels is outdated, which is not enough.
+        for path in index.folder.glob("network-*/labels/*.cache"):
+            path.unlink()
+    log.info("%d annotated tasks are as they were, %d are written, %d are gone", *map(len, (teaching, stale, gone)))
+    return examples, planned
+
+
+def _layout(settings: Settings, project: Project, planned: Plan) -> str:
+    """What every file of a dataset depends on."""
+    networks = [[asdict(network), [control.name for control in controls]] for network, controls in planned]
+    return json.dumps([VERSION, project.label_config, settings.holdout, settings.image_size, networks])
+
+
+def _update(
+    index: Index,
+    services: Services,
+    project: Project,
+    schema: LabelSchema,
+    examples: Sequence[Example],
+    planned: Plan,
+) -> dict[int, str]:
+    """Write the images and labels of examples; returns task id → why one of its images could not be read."""
+    for number in range(len(planned)):
+        for side in SIDES:
+            for kind in ("images", "labels"):
+                (index.folder / f"network-{number}" / kind / side).mkdir(parents=True, exist_ok=True)
     pictures = pictures_of(examples, schema)
     source = services.source_of(project)
     sources = [source(picture.reference, picture.example.task_id) for picture in pictures]
-    enough = pixels_enough([each.network.task for each in data], services.settings.image_size)
-    read, unreadable = _read(services, pictures, sources, enough, folder / "images")
-    held_out = held_out_of(services, project, pictures, {index: pixels for index, (_, _, pixels) in read.items()})
-    for index, (path, size, _) in sorted(read.items()):
-        for writer in writers:
-            writer.add(pictures[index], path, size, held_out=held_out[index])
-    _check(pictures, unreadable, data)
-    for writer in writers:
-        writer.finish()
-    sides = list(zip(pictures, held_out, strict=True))
-    _write_manifest(folder / "manifest.json", project, data, sides, unreadable)
-    learned = {each.task_id: each.content for each in examples if each.task_id not in unreadable}
-    return Dataset([each for each in data if each.objects], learned, unreadable)
+    enough = pixels_enough([network.task for network, _ in planned], services.settings.image_size)
+    read, unreadable = _read(services, pictures, sources, enough, index.folder / IMAGES)
+    held_out = held_out_of(
+        services, project, pictures, {number: thumbnail for number, (_, _, thumbnail) in read.items()}
+    )
+    rows = []
+    for number, (picture, judges) in enumerate(zip(pictures, held_out, strict=True)):
+        row = Row(picture.example.task_id, picture.stem, picture.data_key, picture.page, picture.key, judges)
+        if number in read:
+            path, size, _ = read[number]
+            made = {
+                place: _write(
+                    index.folder / f"network-{place}", network, controls, picture, path, size, held_out=judges
+                )
+                for place, (network, controls) in enumerate(planned)
+            }
+            shown = {place: each for place, each in made.items() if each is not None}
+            row = replace(row, file=path.name, size=size, shown=shown)
+        rows.append(row)
+    judged = {row.task for row in rows if row.held_out}
+    written = {
+        example.task_id: Written(
+            Teaching(example.annotation_id, "" if example.task_id in unreadable else example.content),
+            [control.name for control in schema.controls if is_turned(example.result, control)],
+            example.result if example.task_id in judged else (),
+        )
+        for example in examples
+    }
+    if written:
+        index.finish(rows, written)
+    return unreadable
 
 
 def _read(
@@ -172,22 +218,24 @@ def _read(
     Returns:
         Index of a picture → its file, the image's size and its thumbnail; and task id → why one could not be read.
     """
+    folder.mkdir(exist_ok=True)
     images = services.images
     read: dict[int, tuple[Path, ImageSize, bytes]] = {}
     unreadable: dict[int, str] = {}
 
-    def write(index: int, ready: Ready) -> None:
-        path = ready.write(folder / pictures[index].stem, images.fetch(sources[index]))
+    def write(index: int, ready: Ready, original: Path) -> None:
+        path = ready.write(folder / pictures[index].stem, original)
         read[index] = path, ready.size, ready.thumbnail
 
     fresh: list[int] = []
     for index, source in enumerate(sources):
-        ready = recall(images, source, enough)
         try:
-            if ready is None:
+            original = images.cached(source)
+            ready = None if original is None else recall(images, original, enough)
+            if original is None or ready is None:
                 fresh.append(index)
             else:
-                write(index, ready)
+                write(index, ready, original)
         except (ImageError, OSError):  # it has left the cache in this moment
             fresh.append(index)
     deadline = time.monotonic() + FETCH_DEADLINE
@@ -196,90 +244,114 @@ def _read(
         try:
             if isinstance(image, ImageError):
                 raise image
-            ready = made_of(images.fetch(sources[index]), image)  # the cache may have dropped it again meanwhile
-            write(index, ready)
+            original = images.fetch(sources[index])  # the cache may have dropped it again meanwhile
+            ready = made_of(original, image)
+            write(index, ready, original)
         except ImageError as error:
             unreadable[pictures[index].example.task_id] = str(error)
             continue
-        remember(images, sources[index], enough, ready)
-    log.info("%d images were ready from earlier trainings, %d are new", len(sources) - len(fresh), len(fresh))
+        remember(images, original, enough, ready)
+    if sources:
+        log.info("%d images were ready from earlier trainings, %d are new", len(sources) - len(fresh), len(fresh))
     return read, unreadable
 
 
-class _Writer:
-    """Writes one network's folder, picture by picture."""
+def _write(
+    folder: Path,
+    network: Network,
+    controls: Sequence[Control],
+    picture: Picture,
+    image: Path,
+    size: ImageSize,
+    *,
+    held_out: bool,
+) -> Shown | None:
+    """Write a picture's image and labels for one network; None where it says nothing to that one."""
+    controls = [control for control in controls if control.data_key == picture.data_key]
+    if not controls:
+        return None
+    objects: list[Detection] = []
+    drawn = set()
+    for control in controls:
+        found = objects_of(picture.example, [control], network, size, picture.page)
+        if found:
+            drawn.add(control.name)
+        objects += found
+    if network.task == "classify" and not objects and not network.multiple:
+        return None  # nothing was chosen, so there is nothing to learn
+    side = SIDES[held_out]
+    link(image, folder / "images" / side / image.name)
+    if network.task != "classify":
+        lines = (label_line(network.task, each, size, _keypoints(network)) for each in objects)
+        (folder / "labels" / side / f"{image.stem}.txt").write_text("\n".join(line for line in lines if line))
+    return Shown([each.cls for each in objects], drawn)
 
-    def __init__(self, data: NetworkData) -> None:
-        self._data = data
-        self._teach: list[dict[str, object]] = []
-        self._judge: list[dict[str, object]] = []
-        for side in ("train", "holdout"):
-            (data.folder / "images" / side).mkdir(parents=True)
-            (data.folder / "labels" / side).mkdir(parents=True)
 
-    def add(self, picture: Picture, image: Path, size: ImageSize, *, held_out: bool) -> None:
-        data, network = self._data, self._data.network
-        controls = [control for control in data.controls if control.data_key == picture.data_key]
-        if not controls:
-            return
-        objects: list[Detection] = []
-        for control in controls:
-            found = objects_of(picture.example, [control], network, size, picture.page)
-            if found:
-                data.drawn_with.add(control.name)
-            objects += found
-        if network.task == "classify" and not objects and not network.multiple:
-            return  # nothing was chosen, so there is nothing to learn
-        side = "holdout" if held_out else "train"
-        path = data.folder / "images" / side / image.name
-        link(image, path)
-        if network.task != "classify":
-            lines = (label_line(network.task, each, size, _keypoints(network)) for each in objects)
-            (data.folder / "labels" / side / f"{path.stem}.txt").write_text("\n".join(line for line in lines if line))
-        entry = {"image": str(path), "classes": [each.cls for each in objects]}
-        if held_out:
-            self._judge.append(
-                {**entry, "result": list(picture.example.result), "page": picture.page, "data_key": picture.data_key}
-            )
-        self._teach.append({**entry, "held_out": held_out})
-        data.objects += len(objects)
-        data.sizes.append((size.width, size.height))
+def _lists(
+    index: Index, number: int, network: Network, controls: tuple[Control, ...], about: About, folder: Path
+) -> NetworkData:
+    """Write what ultralytics and the judging read first. With few images one side can be empty; then the other stands
+    in, so that it runs at all."""
+    root = index.folder / f"network-{number}" / "images"
+    teach, judge = (index.entries(number, held_out=held_out) for held_out in (False, True))
+    taught = (each.name for each in controls if not each.shape_name or each.name in about.drawn)
+    data = NetworkData(
+        replace(network, controls=tuple(dict.fromkeys(taught))),
+        controls,
+        folder,
+        train=len(teach) or len(judge),
+        holdout=len(judge),
+        objects=about.objects,
+        sizes=about.sizes,
+    )
+    train, holdout = (
+        [f"{root}/{side}/{each.file}" for each in entries] for side, entries in zip(SIDES, (teach, judge), strict=True)
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train.txt").write_text("\n".join(train or holdout))
+    (folder / "holdout.txt").write_text("\n".join(holdout or train))
+    (folder / "holdout.json").write_text(
+        # What is JSON already is not read and written once more.
+        f"[{','.join(_judged(path, each) for path, each in zip(holdout, judge, strict=True))}]"
+    )
+    config: dict[str, object] = {
+        "path": str(folder),
+        "train": "epoch.txt",
+        "val": "holdout.txt",
+        "names": dict(enumerate(network.classes)),
+    }
+    if network.task == "pose":
+        config["kpt_shape"] = [_keypoints(network), 3]
+        config["kpt_oks_sigmas"] = [OKS_SIGMA] * _keypoints(network)
+    if network.task == "classify":
+        told = [
+            [
+                {"image": path, "classes": json.loads(each.classes), "held_out": held_out}
+                for path, each in zip(paths, entries, strict=True)
+            ]
+            for held_out, paths, entries in ((False, train, teach), (True, holdout, judge))
+        ]
+        config |= {"teach": told[0] or told[1], "judge": told[1] or told[0], "multiple": network.multiple}
+    (folder / "data.yaml").write_text(json.dumps(config))  # JSON is YAML, and no label can break it
+    return data
 
-    def finish(self) -> None:
-        """Write the lists. With few images one side can be empty; then the other stands in, so that it runs at all."""
-        data, network = self._data, self._data.network
-        taught = (each.name for each in data.controls if not each.shape_name or each.name in data.drawn_with)
-        data.network = replace(network, controls=tuple(dict.fromkeys(taught)))
-        train = [each for each in self._teach if not each["held_out"]]
-        data.train, data.holdout = len(train) or len(self._judge), len(self._judge)
-        teach, judge = train or self._teach, [each for each in self._teach if each["held_out"]] or train
-        (data.folder / "train.txt").write_text("\n".join(str(each["image"]) for each in teach))
-        (data.folder / "holdout.json").write_text(json.dumps(self._judge))
-        config: dict[str, object] = {
-            "path": str(data.folder),
-            "train": "epoch.txt",
-            "val": "images/holdout" if self._judge else "images/train",
-            "names": dict(enumerate(network.classes)),
-        }
-        if network.task == "pose":
-            config["kpt_shape"] = [_keypoints(network), 3]
-            config["kpt_oks_sigmas"] = [OKS_SIGMA] * _keypoints(network)
-        if network.task == "classify":
-            config |= {"teach": teach, "judge": judge, "multiple": network.multiple}
-        (data.folder / "data.yaml").write_text(json.dumps(config))  # JSON is YAML, and no label can break it
+
+def _judged(path: str, entry: Entry) -> str:
+    about = json.dumps({"image": path, "page": entry.page, "data_key": entry.data_key})
+    return f'{about[:-1]}, "classes": {entry.classes}, "result": {entry.result}}}'
 
 
 def _keypoints(network: Network) -> int:
     return max((point.index for point in network.points), default=-1) + 1
 
 
-def _check(pictures: Sequence[Picture], unreadable: dict[int, str], data: Sequence[NetworkData]) -> None:
+def _check(pictures: int, unreadable: Mapping[int, str], networks: Iterable[About]) -> None:
     if not pictures:
         raise TrainingError("No annotated task has an image.", "Check the value of the Image tag.")
-    if len(unreadable) > UNREADABLE * len(pictures):
+    if len(unreadable) > UNREADABLE * pictures:
         task, why = next(iter(unreadable.items()))
-        raise TrainingError(f"{len(unreadable)} of {len(pictures)} images could not be read; task {task}: {why}")
-    if not any(each.objects for each in data):
+        raise TrainingError(f"{len(unreadable)} of {pictures} images could not be read; task {task}: {why}")
+    if not any(each.objects for each in networks):
         raise TrainingError(
             "No submitted annotation says anything with a label of the labelling config.",
             "Label some tasks and submit.",
@@ -288,31 +360,13 @@ def _check(pictures: Sequence[Picture], unreadable: dict[int, str], data: Sequen
         log.warning("Task %s is left out of the training: %s", task, why)
 
 
-def _write_manifest(
-    path: Path,
-    project: Project,
-    data: Sequence[NetworkData],
-    pictures: Sequence[tuple[Picture, bool]],
-    unreadable: dict[int, str],
-) -> None:
-    """Write down what was learned from what; `pictures` come with whether they are held out."""
-    manifest = {
+def _write_manifest(path: Path, project: Project, data: Sequence[NetworkData], images: str) -> None:
+    """Write down what was learned from what; `images` are JSON already."""
+    about = {
         "project": project.uid,
         "networks": [
             {"key": each.network.key, "classes": each.network.classes, "objects": each.objects} for each in data
         ],
         "label_config": project.label_config,
-        "images": [
-            {
-                "task": picture.example.task_id,
-                "annotation": picture.example.annotation_id,
-                "content": picture.example.content,
-                "image": picture.key[:500],
-                "page": picture.page,
-                "side": "holdout" if held_out else "train",
-                "unreadable": unreadable.get(picture.example.task_id, ""),
-            }
-            for picture, held_out in pictures
-        ],
     }
-    path.write_text(json.dumps(manifest, indent=1))
+    path.write_text(f'{json.dumps(about)[:-1]}, "images": [\n{images}\n]}}\n')

@@ -101,13 +101,14 @@ class Duplicates:
         Returns:
             Key → group, of these images and of all others that the project has had.
         """
+        columns = sa.select(table.c.key, table.c.pixels, table.c.group).where(table.c.uid == uid)
         with self._store.engine.connect() as db:
-            rows = db.execute(table.select().where(table.c.uid == uid).order_by(sa.literal_column("rowid"))).all()
-        found = {row.key: row.group for row in rows}
+            rows = db.execute(columns.order_by(sa.literal_column("rowid"))).all()
+        found = {key: group for key, _, group in rows}
         new = {key: pixels for key, pixels in images.items() if key not in found}
         if not new:
             return found
-        made = group_all([Known(row.pixels, row.group) for row in rows], new)
+        made = group_all([Known(pixels, group) for _, pixels, group in rows], new)
         values = [{"uid": uid, "key": key, "pixels": new[key], "group": group} for key, group in made.items()]
         with self._store.write() as db:
             db.execute(insert(table).on_conflict_do_nothing(), values)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from sqlalchemy.dialects.sqlite import insert
 
 from backend.errors import ImageError, YoloopError
-from backend.fit.dataset import FETCH_DEADLINE, Picture, objects_of, pictures_of, plan_of
+from backend.fit.dataset import FETCH_DEADLINE
 from backend.fit.duplicates import Duplicates, thumbnail
 from backend.fit.evaluate import evaluate, metric_of, nothing
 from backend.fit.ledger import Example
+from backend.fit.pictures import Picture, objects_of, pictures_of, plan_of
 from backend.fit.splits import is_held_out
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, Task, pixels_enough

@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
@@ -26,6 +26,9 @@ from backend.store import Store
 from backend.tables import acceptances, projects
 from backend.tables import jobs as jobs_table
 from backend.tables import ledger as table
+
+MOST_NAMED = 500
+"""Tasks that a query names one by one; of more, all are read."""
 
 RECENT_JOBS = 500
 """Trainings of a project that are looked at, newest first."""
@@ -39,6 +42,13 @@ class Example:
     data: Mapping[str, Any]
     annotation_id: int
     result: Sequence[Mapping[str, Any]]
+    content: str
+
+
+class Teaching(NamedTuple):
+    """Which annotation teaches for a task, and a hash of what it says."""
+
+    annotation_id: int
     content: str
 
 
@@ -121,13 +131,24 @@ class Ledger:
         with self._store.engine.connect() as db:
             return db.scalar(sa.select(sa.func.count()).where(table.c.uid == uid)) or 0
 
-    def examples(self, uid: str) -> list[Example]:
-        """All that a training may learn from now, in the order of task ids."""
+    def teaching(self, uid: str) -> dict[int, Teaching]:
+        """Task id → what teaches for it, of all that a training may learn from now."""
+        columns = sa.select(table.c.task_id, table.c.annotation_id, table.c.content)
         with self._store.engine.connect() as db:
-            rows = db.execute(
-                table.select().where(table.c.uid == uid, table.c.annotation_id.is_not(None)).order_by(table.c.task_id)
-            )
-            return [Example(row.task_id, row.data, row.annotation_id, row.result, row.content) for row in rows]
+            rows = db.execute(columns.where(table.c.uid == uid, table.c.annotation_id.is_not(None)))
+            return {task_id: Teaching(annotation_id, content) for task_id, annotation_id, content in rows.all()}
+
+    def examples(self, uid: str, task_ids: Collection[int] | None = None) -> list[Example]:
+        """What a training may learn from now, in the order of task ids; of these tasks, or of all."""
+        wanted = table.select().where(table.c.uid == uid, table.c.annotation_id.is_not(None))
+        if task_ids is not None and len(task_ids) <= MOST_NAMED:
+            wanted = wanted.where(table.c.task_id.in_(task_ids))
+        with self._store.engine.connect() as db:
+            return [
+                Example(row.task_id, row.data, row.annotation_id, row.result, row.content)
+                for row in db.execute(wanted.order_by(table.c.task_id))
+                if task_ids is None or row.task_id in task_ids
+            ]
 
     def progress(self, uid: str) -> Progress:
         """The numbers that the trigger decides on."""
@@ -172,8 +193,10 @@ class Ledger:
         """Remember what a finished training was taught: task id → content."""
         with self._store.write() as db:
             db.execute(table.update().where(table.c.uid == uid).values(seen=None))
-            for task_id, content in contents.items():
-                db.execute(table.update().where(table.c.uid == uid, table.c.task_id == task_id).values(seen=content))
+            one = table.update().where(table.c.uid == uid, table.c.task_id == sa.bindparam("one"))
+            rows = [{"one": task_id, "now": content} for task_id, content in contents.items()]
+            if rows:
+                db.execute(one.values(seen=sa.bindparam("now")), rows)
 
 
 def _end(job: Any) -> float:

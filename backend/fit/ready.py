@@ -1,6 +1,7 @@
 """Images made ready for training, each once: later trainings neither decode nor write them anew.
 
-What was made of an image lies beside it in the cache, under the same bound; when it has gone, it is made again.
+What was made of an image lies beside it in the cache, keyed by the image's bytes and under the same bound; when it has
+gone, it is made again.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import cv2
 from backend.fit.duplicates import thumbnail
 from backend.labels.geometry import ImageSize
 from backend.predict.decode import Decoded
-from backend.predict.images import Images, Source
+from backend.predict.images import Images
 
-VERSION = 1
+VERSION = 2
 """Of what is kept: raised when another would be made of the same image."""
 
 
@@ -31,13 +32,12 @@ class Ready:
         size: of the image as a browser shows it.
         thumbnail: see `backend.fit.duplicates`.
         suffix: of the file, without the dot.
-        data: the file; None: the original, of `length` bytes, is read as a browser does and serves itself.
+        data: the file; None: the original is read as a browser does and serves itself.
     """
 
     size: ImageSize
     thumbnail: bytes
     suffix: str
-    length: int
     data: bytes | None = None
 
     def write(self, path: Path, original: Path) -> Path:
@@ -46,6 +46,7 @@ class Ready:
         if self.data is None:
             link(original, path)
         else:
+            path.unlink(missing_ok=True)
             path.write_bytes(self.data)
         return path
 
@@ -55,47 +56,48 @@ def made_of(original: Path, image: Decoded) -> Ready:
 
     What was decoded at fewer pixels is kept with these: the network must learn from what it will be shown.
     """
-    with original.open("rb") as file:
-        head = file.read(65536)
-        length = os.fstat(file.fileno()).st_size
+    encoded = original.read_bytes()
     data, suffix = None, "jpg"
     if image.shrunk:
         data = cv2.imencode(".jpg", image.pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-    elif not head.startswith(b"\xff\xd8") or b"Exif" in head:
+    elif not _plain(encoded):
         data, suffix = cv2.imencode(".png", image.pixels)[1].tobytes(), "png"
-    return Ready(image.size, thumbnail(image.pixels), suffix, length, data)
+    return Ready(image.size, thumbnail(image.pixels), suffix, data)
 
 
-def recall(images: Images, source: Source, cover: int) -> Ready | None:
-    """What was made of an image before; None when there is nothing, or the original is not what it was made of."""
-    kept = images.kept(source, _name(cover))
-    original = images.cached(source)
-    if kept is None or original is None:
+def _plain(encoded: bytes) -> bool:
+    """Whether ultralytics reads the file as it is: an upright JPEG, and whole, for it would mend a cut one in place."""
+    return encoded.startswith(b"\xff\xd8") and b"Exif" not in encoded[:65536] and encoded.endswith(b"\xff\xd9")
+
+
+def recall(images: Images, original: Path, cover: int) -> Ready | None:
+    """What was made of an image before, or of another of the same bytes; None when there is nothing."""
+    kept = images.kept(original, _name(cover))
+    if kept is None:
         return None
     about, _, data = kept.partition(b"\n")
     try:
         told = json.loads(about)
         size = ImageSize(width=told["width"], height=told["height"])
-        found = Ready(size, base64.b64decode(told["thumbnail"]), told["suffix"], told["length"], data or None)
-        return found if original.stat().st_size == found.length else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return Ready(size, base64.b64decode(told["thumbnail"]), told["suffix"], data or None)
+    except (ValueError, KeyError, TypeError):
         return None
 
 
-def remember(images: Images, source: Source, cover: int, ready: Ready) -> None:
+def remember(images: Images, original: Path, cover: int, ready: Ready) -> None:
     """Keep it for the next training."""
     about = {
         "width": ready.size.width,
         "height": ready.size.height,
         "thumbnail": base64.b64encode(ready.thumbnail).decode(),
         "suffix": ready.suffix,
-        "length": ready.length,
     }
-    images.keep(source, _name(cover), json.dumps(about).encode() + b"\n" + (ready.data or b""))
+    images.keep(original, _name(cover), json.dumps(about).encode() + b"\n" + (ready.data or b""))
 
 
 def link(original: Path, path: Path) -> None:
     """Another name for the same file, or a copy where the file system has no such thing."""
+    path.unlink(missing_ok=True)  # copying onto it would change every file that shares its bytes
     try:
         os.link(original, path)
     except OSError:

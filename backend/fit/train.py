@@ -266,9 +266,9 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     import cv2
 
     from backend.fit.bootstrap import difference
-    from backend.fit.dataset import objects_of
     from backend.fit.evaluate import measured
     from backend.fit.ledger import Example
+    from backend.fit.pictures import objects_of
     from backend.labels.geometry import ImageSize
     from backend.predict.engine.torch import TorchDetector
 

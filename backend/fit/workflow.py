@@ -12,13 +12,15 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from backend.errors import TrainingCancelled, TrainingError, YoloopError
-from backend.fit.dataset import Dataset, NetworkData, build, plan_of
+from backend.fit.dataset import Dataset, NetworkData, build
 from backend.fit.evaluate import metric_of
 from backend.fit.jobs import Job
+from backend.fit.pictures import plan_of
 from backend.fit.process import run_training
 from backend.fit.recipe import image_size
 from backend.fit.sync import sync
@@ -93,13 +95,14 @@ class Training:
         project = self._services.store.project(job.uid)
         assert project is not None
         schema = parse_label_config(project.label_config).require()
-        examples = self._services.ledger.examples(job.uid)
-        if not examples:
+        teaching = self._services.ledger.teaching(job.uid)
+        if not teaching:
             raise TrainingError("There is no submitted annotation yet.", "Submit some, then train.")
         folder = self.folder(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        self._tell(job, f"preparing {len(examples)} annotated tasks")
-        dataset = build(self._services, project, schema, examples, folder)
+        self._tell(job, f"preparing {len(teaching)} annotated tasks")
+        load = partial(self._services.ledger.examples, job.uid)
+        dataset = build(self._services, project, schema, teaching, load, folder)
         self._spec(project, dataset).save(folder)
         return {str(task_id): content for task_id, content in dataset.learned.items()}
 
@@ -298,8 +301,8 @@ class Training:
     def _end(self, job: Job, status: str, message: str, version: str = "") -> None:
         if status == "cancelled":
             # What a person stopped is not started again until there is as much news again.
-            examples = self._services.ledger.examples(job.uid)
-            self._services.ledger.mark_seen(job.uid, {each.task_id: each.content for each in examples})
+            teaching = self._services.ledger.teaching(job.uid)
+            self._services.ledger.mark_seen(job.uid, {task_id: each.content for task_id, each in teaching.items()})
         self._services.jobs.finish(job.id, status, message, time.time(), version)
         log.log(logging.INFO if status == "done" else logging.WARNING, "Project %s: %s", job.uid, message)
         folder = self.folder(job.id)

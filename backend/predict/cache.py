@@ -1,22 +1,27 @@
-"""A bounded disk cache of image files, shared by threads and processes."""
+"""A bounded disk cache of image files, keyed by content, shared by threads and processes."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 _PART = ".part"
+_POINTER = ".at"
+_NAME = re.compile("[0-9a-f]{64}")
 _STALE_SECONDS = 600.0
 """A writer holds all its bytes before it starts: a part this old belongs to a killed one."""
 
 
 class ImageCache:
-    """Files by key; the least recently used leave when the cache is full.
+    """Files by the SHA-256 of their bytes, and which of them each key stands for.
+
+    Keys with the same bytes share one file. The least recently used leave when the cache is full.
 
     A file is complete from the moment it can be seen, and may leave at any moment: a reader must be
     ready to find a returned path gone. The file put last always stays, even when it alone is over the bound.
@@ -37,17 +42,11 @@ class ImageCache:
 
     def get(self, key: str) -> Path | None:
         """The file of a key, marked as just used; None when there is none."""
-        path = self._path(key)
         try:
-            if path.stat().st_size == 0:
-                # A crash of the whole machine can leave the name without its bytes.
-                path.unlink(missing_ok=True)
-                return None
-        except OSError:
+            name = self._pointer(key).read_text()
+        except (OSError, ValueError):
             return None
-        with contextlib.suppress(OSError):
-            os.utime(path)
-        return path
+        return self._there(self._path(name)) if _NAME.fullmatch(name) else None
 
     def put(self, key: str, data: bytes) -> Path:
         """Stores the bytes, replacing what the key had.
@@ -58,27 +57,43 @@ class ImageCache:
         """
         if not data:
             raise ValueError("an empty file is not an image")
-        path = self._path(key)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(suffix=_PART, dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(part).replace(path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
-        self._account(len(data), path)
+        name = hashlib.sha256(data).hexdigest()
+        path = self._path(name)
+        written = 0
+        if self._there(path) is None:
+            _write(path, data)
+            written = len(data)
+        _write(self._pointer(key), name.encode())
+        self._account(written, path)
         return path
 
     def discard(self, key: str) -> None:
-        """Forgets a key, for a file that turned out to be of no use."""
+        """Forgets a key and its file, which turned out to be of no use."""
+        path = self.get(key)
         with contextlib.suppress(OSError):
-            self._path(key).unlink(missing_ok=True)
+            self._pointer(key).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if path is not None:
+                path.unlink(missing_ok=True)
 
-    def _path(self, key: str) -> Path:
-        name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    def _path(self, name: str) -> Path:
         return self._folder / name[:2] / name[2:]
+
+    def _pointer(self, key: str) -> Path:
+        path = self._path(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest())
+        return path.with_name(path.name + _POINTER)
+
+    def _there(self, path: Path) -> Path | None:
+        try:
+            if path.stat().st_size == 0:
+                # A crash of the whole machine can leave the name without its bytes.
+                path.unlink(missing_ok=True)
+                return None
+        except OSError:
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return path
 
     def _account(self, written: int, newest: Path) -> None:
         with self._lock:
@@ -93,11 +108,13 @@ class ImageCache:
 
     def _evict(self, newest: Path) -> int:
         """Removes leftovers and, when over the bound, the oldest down to nine tenths; returns the size."""
-        files = []
+        files, pointers = [], []
         for entry in self._entries():
             try:
                 stat = entry.stat()
-                if not entry.name.endswith(_PART):
+                if entry.name.endswith(_POINTER):
+                    pointers.append(Path(entry.path))
+                elif not entry.name.endswith(_PART):
                     files.append((stat.st_mtime_ns, stat.st_size, Path(entry.path)))
                 elif time.time() - stat.st_mtime > _STALE_SECONDS:
                     Path(entry.path).unlink(missing_ok=True)
@@ -113,6 +130,10 @@ class ImageCache:
                     size -= length
             if size <= self._max_bytes * 0.9:
                 break
+        for pointer in pointers:
+            with contextlib.suppress(OSError, ValueError):
+                if not self._path(pointer.read_text()).exists():
+                    pointer.unlink(missing_ok=True)
         return size
 
     def _entries(self) -> list[os.DirEntry[str]]:
@@ -123,3 +144,20 @@ class ImageCache:
                     with os.scandir(shelf.path) as entries:
                         found.extend(entry for entry in entries if entry.is_file(follow_symlinks=False))
         return found
+
+
+def content_of(path: Path) -> str:
+    """The SHA-256 of a cached file's bytes, in hexadecimal, which is its name."""
+    return path.parent.name + path.name
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(suffix=_PART, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise

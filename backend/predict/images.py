@@ -13,7 +13,7 @@ from pathlib import Path
 
 from backend.errors import ImageError, ImageUnavailable, ImageUnreadable
 from backend.predict.addresses import Address, locate
-from backend.predict.cache import ImageCache
+from backend.predict.cache import ImageCache, content_of
 from backend.predict.decode import Decoded, decode
 from backend.predict.download import Downloads
 
@@ -99,17 +99,21 @@ class Images:
         except ImageError:
             return None
 
-    def keep(self, source: Source, name: str, data: bytes) -> None:
-        """Keep what was made of an image beside it, under a name; without space on the disk, nothing is kept."""
-        with contextlib.suppress(OSError):
-            self._cache.put(f"{name} of {_located(source).key}", data)
+    def keep(self, original: Path, name: str, data: bytes) -> None:
+        """Keep what was made of an image beside it, under a name; without space on the disk, nothing is kept.
 
-    def kept(self, source: Source, name: str) -> bytes | None:
+        Args:
+            original: what `fetch` gave; images of the same bytes share what was made of them.
+        """
+        with contextlib.suppress(OSError):
+            self._cache.put(f"{name} of {content_of(original)}", data)
+
+    def kept(self, original: Path, name: str) -> bytes | None:
         """What `keep` was given, unless it has left the cache."""
         try:
-            path = self._cache.get(f"{name} of {_located(source).key}")
+            path = self._cache.get(f"{name} of {content_of(original)}")
             return None if path is None else path.read_bytes()
-        except (ImageError, OSError):
+        except OSError:
             return None
 
     def load(self, source: Source, cover: int = 0) -> Decoded:

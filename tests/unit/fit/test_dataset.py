@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from web import Server, answer, encoded
 
 from backend.errors import TrainingError
 from backend.fit.dataset import Dataset, NetworkData, build
-from backend.fit.ledger import Example
+from backend.fit.ledger import Example, Teaching
 from backend.fit.splits import is_held_out, split_key
 from backend.labels.schema import parse_label_config
 from backend.predict.decode import Decoded, decode
@@ -78,11 +79,11 @@ def sides_in(folder: Path) -> dict[int, str]:
     """Task → side, as the manifest tells, which must be that of the files."""
     manifest = json.loads((folder / "manifest.json").read_text())
     told = {each["task"]: each["side"] for each in manifest["images"]}
-    files = {
-        int(path.stem.partition("-")[0]): path.parent.name
-        for path in (folder / "network-0" / "images").rglob("*-image-0.*")
-    }
-    assert files.items() <= told.items()
+    network = folder / "network-0"
+    held_out = [each["image"] for each in json.loads((network / "holdout.json").read_text())]
+    files = [Path(each) for each in {*held_out, *(network / "train.txt").read_text().splitlines()}]
+    assert all(path.exists() for path in files)
+    assert {int(path.stem.partition("-")[0]): path.parent.name for path in files}.items() <= told.items()
     return told
 
 
@@ -92,7 +93,23 @@ def only(dataset: Dataset) -> NetworkData:
 
 
 def make(services: Services, project: Project, examples: list[Example], folder: Path) -> Dataset:
-    return build(services, project, parse_label_config(CONFIG), examples, folder)
+    teaching = {each.task_id: Teaching(each.annotation_id, each.content) for each in examples}
+
+    def load(task_ids: Collection[int]) -> list[Example]:
+        return [each for each in examples if each.task_id in task_ids]
+
+    return build(services, project, parse_label_config(project.label_config), teaching, load, folder)
+
+
+def written(services: Services) -> dict[str, bytes]:
+    """What the images and labels of the project say."""
+    found = (path for path in kept(services).rglob("*") if path.suffix in (".jpg", ".png", ".txt"))
+    return {str(path.relative_to(kept(services))): path.read_bytes() for path in found}
+
+
+def kept(services: Services) -> Path:
+    """Where the images and labels of the project lie."""
+    return services.settings.root / "datasets" / "1.100"
 
 
 def test_what_ultralytics_reads(services: Services, project: Project, server: Server, tmp_path: Path) -> None:
@@ -159,7 +176,7 @@ def test_images_are_upright_for_everybody(services: Services, project: Project, 
     server.routes["/a.jpg"] = answer(data)
     dataset = make(services, project, [example(1, f"{server.url}/a.jpg", [box()])], tmp_path / "job")
     assert only(dataset).sizes == [(20, 40)]
-    (path,) = [path for path in (tmp_path / "job" / "images").rglob("1-image-0.*") if path.is_file()]
+    (path,) = (kept(services) / "images").glob("1-image-0.*")
     stored = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     assert stored is not None
     assert stored.shape == (40, 20, 3)
@@ -173,13 +190,13 @@ def test_large_images_teach_with_the_pixels_that_will_be_shown(
     server.routes["/a.jpg"] = answer(data)
     dataset = make(services, project, [example(1, f"{server.url}/a.jpg", [box()])], tmp_path / "job")
     assert only(dataset).sizes == [(2803, 2101)]
-    (path,) = (tmp_path / "job" / "images").glob("1-image-0.*")
+    (path,) = (kept(services) / "images").glob("1-image-0.*")
     stored = cv2.imread(str(path))
     assert stored is not None
     assert stored.shape == (526, 701, 3)  # a quarter, which covers the 640 of the input
     shown = decode(data, 10**8, "a", cover=640).pixels
     assert np.abs(stored.astype(int) - shown).mean() < 1
-    line = (tmp_path / "job" / "network-0" / "labels").rglob("1-image-0.txt")
+    line = (kept(services) / "network-0" / "labels").rglob("1-image-0.txt")
     assert np.allclose([float(each) for each in next(line).read_text().split()], [0, 0.25, 0.4, 0.3, 0.4], atol=1e-6)
 
 
@@ -198,17 +215,15 @@ def test_only_new_images_are_decoded(
 
     monkeypatch.setattr("backend.predict.images.decode", counted)
 
-    def files(folder: Path) -> dict[str, bytes]:
-        found = (path for path in folder.rglob("*") if path.is_file() and path.suffix in (".jpg", ".txt"))
-        return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.parent.name != "network-0"}
-
     make(services, project, examples[:9], tmp_path / "first")
     assert len(decoded) == 9
     second = make(services, project, examples, tmp_path / "second")
     assert len(decoded) == 12
+    before = written(services)
+    shutil.rmtree(kept(services))
     third = make(services, project, examples, tmp_path / "third")
     assert len(decoded) == 12
-    assert files(tmp_path / "third") == files(tmp_path / "second")
+    assert written(services) == before
     assert only(third).sizes == only(second).sizes
     assert (1300, 900) in only(third).sizes
 
@@ -220,7 +235,7 @@ def test_an_empty_annotation_is_a_background_image(
     examples = [example(1, f"{server.url}/a.jpg", []), example(2, f"{server.url}/b.jpg", [box()])]
     dataset = make(services, project, examples, tmp_path / "job")
     assert only(dataset).objects == 1
-    (label,) = (tmp_path / "job").rglob("1-image-0.txt")
+    (label,) = kept(services).rglob("1-image-0.txt")
     assert label.read_text() == ""
     assert dataset.learned == {1: "content 1", 2: "content 2"}
 
@@ -268,17 +283,6 @@ def test_nothing_to_learn_from(
         make(services, project, [example(1, given, result)], tmp_path / "job")
 
 
-def test_repeated_it_starts_over(services: Services, project: Project, server: Server, tmp_path: Path) -> None:
-    for number in range(4):
-        server.routes[f"/{number}.jpg"] = answer(encoded(Image.new("RGB", (64, 64)), "JPEG"))
-    examples = [example(number, f"{server.url}/{number}.jpg", [box()]) for number in range(4)]
-    make(services, project, examples, tmp_path / "job")
-    dataset = make(services, project, examples[:2], tmp_path / "job")
-    files = {path.stem for path in (tmp_path / "job").rglob("*-image-0.*")}
-    assert files == {"0-image-0", "1-image-0"}
-    assert dataset.learned == {0: "content 0", 1: "content 1"}
-
-
 def test_one_side_stands_in_for_an_empty_other(
     services: Services, project: Project, server: Server, tmp_path: Path
 ) -> None:
@@ -288,8 +292,9 @@ def test_one_side_stands_in_for_an_empty_other(
         assert only(dataset).train == 1
         folder = tmp_path / "job" / "network-0"
         config = json.loads((folder / "data.yaml").read_text())
-        assert len(list((folder / config["val"]).iterdir())) == 1
-        assert len((tmp_path / "job" / "network-0" / "train.txt").read_text().splitlines()) == 1
+        for name in (config["val"], "train.txt"):
+            (image,) = (folder / name).read_text().splitlines()
+            assert Path(image).exists()
 
 
 class TestNearDuplicates:
@@ -337,8 +342,139 @@ class TestNearDuplicates:
         assert sides_in(tmp_path / "first")[1] == "train"
         server.routes[judge[0].removeprefix(server.url)] = answer(b"junk")
         shutil.rmtree(services.settings.root / "cache")
+        examples[1] = replace(examples[1], content="changed")
         fresh = Services(services.settings)
         dataset = make(fresh, project, examples, tmp_path / "second")
         fresh.close()
         assert set(dataset.unreadable) == {1}
         assert sides_in(tmp_path / "second") == dict.fromkeys(range(10), "train")
+
+
+class TestWhatChanged:
+    """Only what changed is read and written, and the outcome is what writing everything anew would give."""
+
+    @pytest.fixture
+    def examples(self, server: Server) -> list[Example]:
+        for number in range(12):
+            server.routes[f"/{number}.jpg"] = answer(photo(number))
+        return [example(number, f"{server.url}/{number}.jpg", [box()]) for number in range(12)]
+
+    def anew(self, project: Project, examples: list[Example], folder: Path) -> dict[str, bytes]:
+        """What another home writes for the same annotations."""
+        services = Services(Settings(home=folder, holdout=0.5))
+        make(services, project, examples, folder / "job")
+        services.close()
+        return written(services)
+
+    def test_new_changed_and_deleted_annotations(
+        self, services: Services, project: Project, tmp_path: Path, examples: list[Example]
+    ) -> None:
+        make(services, project, examples[:11], tmp_path / "first")
+        before = {path: path.stat().st_mtime_ns for path in kept(services).rglob("*.txt")}
+        (kept(services) / "network-0" / "labels" / "train.cache").write_bytes(b"of ultralytics")
+        later = [replace(examples[0], result=[box("Square")], content="changed"), *examples[2:]]
+        dataset = make(services, project, later, tmp_path / "second")
+        assert written(services) == self.anew(project, later, tmp_path / "other")
+        touched = {
+            int(path.stem.partition("-")[0])
+            for path in before
+            if not path.exists() or path.stat().st_mtime_ns != before[path]
+        }
+        assert touched == {0, 1}
+        assert not list(kept(services).rglob("*.cache"))
+        assert dataset.learned == {each.task_id: each.content for each in later}
+        assert only(dataset).objects == 11
+        told = json.loads((tmp_path / "second" / "manifest.json").read_text())["images"]
+        assert [(each["task"], each["content"]) for each in told] == [(each.task_id, each.content) for each in later]
+
+    def test_only_they_are_loaded(
+        self, services: Services, project: Project, tmp_path: Path, examples: list[Example]
+    ) -> None:
+        asked: list[set[int]] = []
+
+        def load(task_ids: Collection[int]) -> list[Example]:
+            asked.append(set(task_ids))
+            return [each for each in examples if each.task_id in task_ids]
+
+        for number in (11, 12, 12):
+            teaching = {each.task_id: Teaching(each.annotation_id, each.content) for each in examples[:number]}
+            build(services, project, parse_label_config(CONFIG), teaching, load, tmp_path / "job")
+        assert asked[-2:] == [{11}, set()]
+
+    def test_the_same_said_by_another_annotation_is_told_as_that(
+        self, services: Services, project: Project, tmp_path: Path, examples: list[Example]
+    ) -> None:
+        make(services, project, examples, tmp_path / "first")
+        examples[3] = replace(examples[3], annotation_id=777)
+        make(services, project, examples, tmp_path / "second")
+        told = json.loads((tmp_path / "second" / "manifest.json").read_text())["images"]
+        assert told[3]["annotation"] == 777
+
+    @pytest.mark.parametrize("where", ["ready.Ready.write", "dataset.link", "dataset.label_line", "index.Index.finish"])
+    def test_what_a_crash_left_half_written_is_written_anew(
+        self,
+        services: Services,
+        project: Project,
+        tmp_path: Path,
+        examples: list[Example],
+        monkeypatch: pytest.MonkeyPatch,
+        where: str,
+    ) -> None:
+        make(services, project, examples[:9], tmp_path / "first")
+        later = [replace(examples[0], result=[box("Square")], content="changed"), *examples[2:]]
+
+        def crash(*args: Any, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(f"backend.fit.{where}", crash)
+            make(services, project, later, tmp_path / "second")
+        # In the meantime the person has taken everything back.
+        make(services, project, examples[:9], tmp_path / "third")
+        assert written(services) == self.anew(project, examples[:9], tmp_path / "other")
+
+    def test_another_config_writes_everything_anew(
+        self, services: Services, project: Project, tmp_path: Path, examples: list[Example]
+    ) -> None:
+        make(services, project, examples, tmp_path / "first")
+        other = replace(project, label_config=CONFIG.replace('<Label value="Disc"/>', "") + "<!-- -->")
+        other = replace(
+            other,
+            label_config=other.label_config.replace("</RectangleLabels>", '<Label value="Disc"/></RectangleLabels>'),
+        )
+        make(services, other, examples, tmp_path / "second")
+        assert {label.split()[0] for path, label in written(services).items() if path.endswith(".txt")} == {b"2"}
+
+    def test_a_turned_box_comes_and_goes(
+        self, services: Services, project: Project, tmp_path: Path, examples: list[Example]
+    ) -> None:
+        turned = box()
+        turned["value"]["rotation"] = 30
+        tilted = [replace(examples[0], result=[turned], content="turned"), *examples[1:]]
+        tasks = []
+        for now in (examples, tilted, [*tilted[:11], replace(examples[11], content="new")], examples):
+            tasks.append(only(make(services, project, now, tmp_path / "job")).network.task)
+        assert tasks == ["detect", "obb", "obb", "detect"]
+        assert written(services) == self.anew(project, examples, tmp_path / "other")
+
+    @pytest.mark.parametrize("damage", [b"junk", b""])
+    def test_without_a_readable_index_everything_is_written_anew(
+        self, services: Services, project: Project, tmp_path: Path, examples: list[Example], damage: bytes
+    ) -> None:
+        make(services, project, examples, tmp_path / "first")
+        for path in kept(services).glob("index.db*"):
+            path.write_bytes(damage * 100)
+        (kept(services) / "network-0" / "labels" / "train" / "99-image-0.txt").write_text("left over")
+        assert make(services, project, examples, tmp_path / "second").learned.keys() == set(range(12))
+        assert written(services) == self.anew(project, examples, tmp_path / "other")
+
+    def test_an_unreadable_image_is_tried_again(
+        self, services: Services, project: Project, server: Server, tmp_path: Path, examples: list[Example]
+    ) -> None:
+        there = server.routes.pop("/4.jpg")
+        assert set(make(services, project, examples, tmp_path / "first").unreadable) == {4}
+        server.routes["/4.jpg"] = there
+        dataset = make(services, project, examples, tmp_path / "second")
+        assert not dataset.unreadable
+        assert dataset.learned.keys() == set(range(12))
+        assert written(services) == self.anew(project, examples, tmp_path / "other")

@@ -43,8 +43,9 @@ def picture(size: tuple[int, int], format: str = "JPEG", orientation: int = 1, s
 
 
 def prepared(images: Images, source: Source) -> Ready:
-    ready = made_of(images.fetch(source), images.load(source, COVER))
-    remember(images, source, COVER, ready)
+    original = images.fetch(source)
+    ready = made_of(original, images.load(source, COVER))
+    remember(images, original, COVER, ready)
     return ready
 
 
@@ -63,10 +64,10 @@ def test_it_is_what_the_first_training_read(
 ) -> None:
     server.routes["/a"] = answer(data)
     source = Source(f"{server.url}/a", 1, server.url, dict)
-    assert recall(images, source, COVER) is None
+    assert recall(images, images.fetch(source), COVER) is None
     ready = prepared(images, source)
     assert (ready.size.width, ready.size.height) == size
-    again = recall(images, source, COVER)
+    again = recall(images, images.fetch(source), COVER)
     assert again == ready
     path = again.write(tmp_path / "1-image.0", images.fetch(source))
     assert path.name == f"1-image.0.{file[0]}"
@@ -75,18 +76,28 @@ def test_it_is_what_the_first_training_read(
     assert stored.shape[:2] == file[1]
     shown = images.load(source, COVER).pixels
     assert np.abs(stored.astype(int) - shown).mean() < 1
-    assert recall(images, source, 2 * COVER) is None
+    assert recall(images, images.fetch(source), 2 * COVER) is None
 
 
 def test_another_file_at_the_address_is_made_ready_anew(images: Images, server: Server) -> None:
-    server.routes["/a"] = answer(picture((90, 60)))
+    server.routes["/a"] = server.routes["/b"] = answer(picture((90, 60)))
     source = Source(f"{server.url}/a", 1, server.url, dict)
-    prepared(images, source)
-    server.routes["/a"] = answer(picture((400, 300), seed=1))
+    ready = prepared(images, source)
+    # The same bytes at another address are ready, too.
+    assert recall(images, images.fetch(Source(f"{server.url}/b", 2, server.url, dict)), COVER) == ready
+    server.routes["/a"] = answer(picture((90, 60), seed=1))
     images.fetch(source).unlink()
-    assert recall(images, source, COVER) is None
-    images.fetch(source)
-    assert recall(images, source, COVER) is None
+    assert recall(images, images.fetch(source), COVER) is None
+
+
+def test_a_file_that_ultralytics_would_mend_is_written_anew(images: Images, server: Server, tmp_path: Path) -> None:
+    server.routes["/a"] = answer(picture((90, 60)) + b"and some more")
+    source = Source(f"{server.url}/a", 1, server.url, dict)
+    ready = prepared(images, source)
+    assert (ready.suffix, ready.data is None) == ("png", False)
+    before = images.fetch(source).read_bytes()
+    ready.write(tmp_path / "a", images.fetch(source)).write_bytes(b"mended")
+    assert images.fetch(source).read_bytes() == before
 
 
 @pytest.mark.parametrize("kept", [b"", b"junk", b"{}\n", b"[1]\nabc", b'{"width": 3}', b"\xff\xfe\n"])
@@ -94,9 +105,11 @@ def test_what_cannot_be_read_is_made_again(images: Images, server: Server, tmp_p
     server.routes["/a"] = answer(picture((90, 60)))
     source = Source(f"{server.url}/a", 1, server.url, dict)
     ready = prepared(images, source)
+    original = images.fetch(source)
     files = (path for path in (tmp_path / "cache").rglob("*") if path.is_file())
     (note,) = (path for path in files if b"thumbnail" in path.read_bytes())
     note.write_bytes(kept)
-    assert recall(images, source, COVER) is None
-    remember(images, source, COVER, ready)
-    assert recall(images, source, COVER) == ready
+    assert recall(images, original, COVER) is None
+    note.unlink(missing_ok=True)
+    remember(images, original, COVER, ready)
+    assert recall(images, original, COVER) == ready

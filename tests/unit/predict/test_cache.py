@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from backend.predict.cache import ImageCache
+from backend.predict.cache import ImageCache, content_of
 
 
 def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    """The images' files, without the notes of which key stands for which."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".at"]
 
 
 def size(folder: Path) -> int:
@@ -41,21 +43,56 @@ def test_names_tell_nothing_of_the_key(tmp_path: Path) -> None:
     assert path.parent.parent == tmp_path
     assert len(path.parent.name) == 2
     assert set(path.name) <= set("0123456789abcdef")
+    assert all(b"secret" not in each.read_bytes() and "secret" not in each.name for each in path.parent.iterdir())
 
 
 def test_putting_again_replaces(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, 1000)
     cache.put("a", b"old")
     assert cache.put("a", b"new").read_bytes() == b"new"
+    found = cache.get("a")
+    assert found is not None
+    assert found.read_bytes() == b"new"
+
+
+def test_keys_of_the_same_bytes_share_a_file(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 1000)
+    one, two = cache.put("a", b"same"), cache.put("b", b"same")
+    assert one == two
+    assert content_of(one) == hashlib.sha256(b"same").hexdigest()
     assert len(files(tmp_path)) == 1
+    cache.put("b", b"other")
+    found = cache.get("a")
+    assert found is not None
+    assert found.read_bytes() == b"same"
+
+
+def test_keys_leave_with_their_files(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 1000)
+    for number in range(300):
+        cache.put(f"key {number}", f"{number:03}".encode() * 20)
+    notes = list(tmp_path.rglob("*.at"))
+    assert len(notes) <= len(files(tmp_path)) + 2
+    assert size(tmp_path) <= 1000 + 60
+
+
+@pytest.mark.parametrize("note", [b"", b"junk", b"../../../etc/passwd", b"\xff" * 64, b"0" * 64])
+def test_a_damaged_note_is_no_file(tmp_path: Path, note: bytes) -> None:
+    cache = ImageCache(tmp_path, 1000)
+    cache.put("a", b"x")
+    (path,) = tmp_path.rglob("*.at")
+    path.write_bytes(note)
+    assert cache.get("a") is None
+    assert cache.put("a", b"x").read_bytes() == b"x"
+    assert cache.get("a") is not None
 
 
 def test_the_least_recently_used_leaves(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, 300)
     for position, key in enumerate("abc"):
-        age(cache.put(key, b"x" * 100), 100 - position)
+        age(cache.put(key, key.encode() * 100), 100 - position)
     assert cache.get("a") is not None  # now b is the oldest
-    cache.put("d", b"x" * 60)
+    cache.put("d", b"d" * 60)
     assert cache.get("b") is None
     assert cache.get("a") is not None
     assert cache.get("d") is not None
@@ -64,17 +101,17 @@ def test_the_least_recently_used_leaves(tmp_path: Path) -> None:
 
 def test_a_file_larger_than_the_cache_stays_until_the_next(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, 10)
-    assert cache.put("a", b"x" * 50).exists()
-    assert cache.put("b", b"x" * 50).exists()
+    assert cache.put("a", b"a" * 50).exists()
+    assert cache.put("b", b"b" * 50).exists()
     assert cache.get("a") is None
 
 
 def test_what_other_processes_wrote_counts(tmp_path: Path) -> None:
     ours, theirs = ImageCache(tmp_path, 1600), ImageCache(tmp_path, 1600)
     for number in range(40):
-        ours.put(f"ours {number}", b"x" * 50)
-        theirs.put(f"theirs {number}", b"x" * 50)
-        assert size(tmp_path) <= 1600 + 2 * (100 + 50)
+        ours.put(f"ours {number}", f"{number:02}a".encode() * 17)
+        theirs.put(f"theirs {number}", f"{number:02}b".encode() * 17)
+        assert size(tmp_path) <= 1600 + 2 * (100 + 51)
 
 
 def test_an_empty_file_is_never_served(tmp_path: Path) -> None:
@@ -104,6 +141,22 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         cache.put("a", "not bytes")  # type: ignore[arg-type]
     assert files(tmp_path) == []
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ImageCache(tmp_path, 1000)
+    cache.put("a", b"old")
+
+    def full(part: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        cache.put("a", b"new")
+    found = cache.get("a")
+    assert found is not None
+    assert found.read_bytes() == b"old"
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_discard(tmp_path: Path) -> None:

@@ -1,0 +1,307 @@
+"""What a dataset's folder holds, task by task and picture by picture, so that a training writes only what changed.
+
+A SQLite file in the folder that it speaks of. A task is marked as unfinished before its files are touched and finished
+once they are written: what a crash interrupted is written anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from backend.fit.ledger import Teaching
+from backend.labels.geometry import ImageSize
+
+FILE = "index.db"
+
+IMAGES = "images"
+"""Folder of the images; the other folders are the networks'."""
+
+SIDES = ("train", "holdout")
+SUFFIXES = ("jpg", "png")
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS layout (value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS tasks (
+  task INTEGER PRIMARY KEY,
+  annotation INTEGER NOT NULL,
+  content TEXT NOT NULL,  -- empty: unfinished
+  turned TEXT NOT NULL,   -- names of the controls with turned boxes, as JSON
+  result TEXT NOT NULL    -- as JSON, of tasks with a held-out picture
+);
+CREATE TABLE IF NOT EXISTS pictures (
+  stem TEXT PRIMARY KEY,
+  task INTEGER NOT NULL,
+  data_key TEXT NOT NULL,
+  page INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  file TEXT NOT NULL,     -- empty: it could not be read
+  width INTEGER NOT NULL,
+  height INTEGER NOT NULL,
+  held_out INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS pictures_of_task ON pictures (task);
+CREATE TABLE IF NOT EXISTS shown (
+  network INTEGER NOT NULL,
+  stem TEXT NOT NULL,
+  objects INTEGER NOT NULL,
+  classes TEXT NOT NULL,  -- of the objects, as JSON
+  drawn TEXT NOT NULL,    -- names of the controls that they were drawn with, as JSON
+  PRIMARY KEY (network, stem)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a picture shows to one network: its objects' classes, and the names of the controls they were drawn with."""
+
+    classes: Sequence[int]
+    drawn: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One picture of a task, once its files are written.
+
+    Attributes:
+        data_key, page: its field in the task's data, and which of the field's images it is.
+        key: names its image for the split.
+        file: name of its image's file; empty, with `size` None: it could not be read.
+        shown: number of a network → what it shows to that one.
+    """
+
+    task: int
+    stem: str
+    data_key: str
+    page: int
+    key: str
+    held_out: bool
+    file: str = ""
+    size: ImageSize | None = None
+    shown: Mapping[int, Shown] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One task, once its files are written.
+
+    Attributes:
+        teaching: without its content, the task stays unfinished: it is tried again.
+        turned: names of the controls with turned boxes.
+        result: the annotation's, where a picture of the task is held out.
+    """
+
+    teaching: Teaching
+    turned: Collection[str]
+    result: Sequence[Mapping[str, Any]] = ()
+
+
+class Entry(NamedTuple):
+    """One picture as a network is to learn it. `classes`, and of held-out ones `result`, are JSON as it was stored."""
+
+    file: str
+    classes: str
+    data_key: str
+    page: int
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of all pictures of a network: width and height of each in pixels, the number of their objects, and
+    the names of the controls that these were drawn with."""
+
+    sizes: list[tuple[int, int]]
+    objects: int
+    drawn: set[str]
+
+
+class Index:
+    """The index of one folder.
+
+    Raises sqlite3.DatabaseError when its file is not one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._db = sqlite3.connect(folder / FILE, isolation_level=None)
+        try:
+            self._db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_TABLES}")
+        except sqlite3.DatabaseError:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        self._db.close()
+
+    @property
+    def layout(self) -> str:
+        """What all of its files depend on, besides the tasks."""
+        row = self._db.execute("SELECT value FROM layout").fetchone()
+        return "" if row is None else str(row[0])
+
+    def reset(self, layout: str) -> None:
+        """Drop everything, files included."""
+        with self._write():
+            for table in ("layout", "tasks", "pictures", "shown"):
+                self._db.execute(f"DELETE FROM {table}")
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+        self._db.execute("INSERT INTO layout VALUES (?)", (layout,))
+
+    def tasks(self) -> dict[int, Teaching]:
+        """What was written of each task; without content, its files may be wrong or missing."""
+        rows = self._db.execute("SELECT task, annotation, content FROM tasks")
+        return {task: Teaching(annotation, content) for task, annotation, content in rows}
+
+    def learned(self) -> dict[int, str]:
+        """Task → content, of the tasks whose files are all there."""
+        return dict(self._db.execute("SELECT task, content FROM tasks WHERE content != ''"))
+
+    def turned(self, apart_from: Collection[int]) -> set[str]:
+        """Names of the controls of which a task, apart from some, holds a turned box."""
+        rows = self._db.execute("SELECT task, turned FROM tasks WHERE turned != '[]'")
+        return {name for task, names in rows if task not in apart_from for name in json.loads(names)}
+
+    def begin(self, tasks: Mapping[int, Sequence[str]], gone: Collection[int]) -> None:
+        """Mark tasks as unfinished and remove the files that they, and those `gone`, had.
+
+        Args:
+            tasks: task → stems of the files that are about to be written for it.
+        """
+        dropped = {*tasks, *gone}
+        had = [
+            stem for task in dropped for stem in self._db.execute("SELECT stem FROM pictures WHERE task = ?", (task,))
+        ]
+        # With their names known beforehand, a crash in the middle of writing leaves no file that is not found again.
+        new = [(stem, task) for task, stems in tasks.items() for stem in stems]
+        with self._write():
+            self._db.executemany(
+                "INSERT INTO tasks VALUES (?, 0, '', '[]', '') ON CONFLICT DO UPDATE SET content = ''",
+                ((task,) for task in dropped),
+            )
+            self._db.executemany(
+                "INSERT INTO pictures VALUES (?, ?, '', 0, '', '', 0, 0, 0) ON CONFLICT DO NOTHING", new
+            )
+        self._remove(stem for (stem,) in had)
+        with self._write():
+            networks = list(self._db.execute("SELECT DISTINCT network FROM shown"))
+            self._db.executemany(
+                "DELETE FROM shown WHERE network = ? AND stem = ?", ((*one, *stem) for one in networks for stem in had)
+            )
+            self._db.executemany("DELETE FROM pictures WHERE stem = ?", had)
+            self._db.executemany("DELETE FROM tasks WHERE task = ?", ((task,) for task in gone))
+            self._db.executemany(
+                "INSERT INTO pictures VALUES (?, ?, '', 0, '', '', 0, 0, 0) ON CONFLICT DO NOTHING", new
+            )
+
+    def finish(self, rows: Iterable[Row], tasks: Mapping[int, Written]) -> None:
+        """Note what was written, all at once."""
+        with self._write():
+            for row in rows:
+                width, height = (0, 0) if row.size is None else (row.size.width, row.size.height)
+                self._db.execute(
+                    "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (row.stem, row.task, row.data_key, row.page, row.key, row.file, width, height, row.held_out),
+                )
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO shown VALUES (?, ?, ?, ?, ?)",
+                    (
+                        (network, row.stem, len(each.classes), json.dumps(list(each.classes)), _list(each.drawn))
+                        for network, each in row.shown.items()
+                    ),
+                )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?)",
+                (
+                    (
+                        task,
+                        each.teaching.annotation_id,
+                        each.teaching.content,
+                        _list(each.turned),
+                        json.dumps(list(each.result)),
+                    )
+                    for task, each in tasks.items()
+                ),
+            )
+
+    def count(self) -> int:
+        """Pictures of all tasks, those that could not be read too."""
+        return int(self._db.execute("SELECT count(*) FROM pictures").fetchone()[0])
+
+    def entries(self, network: int, *, held_out: bool) -> list[Entry]:
+        """The pictures of one side that say something to a network, in the order of tasks."""
+        rows = self._db.execute(
+            "SELECT file, classes, data_key, page, iif(held_out, result, '')"
+            " FROM shown JOIN pictures USING (stem) JOIN tasks USING (task)"
+            " WHERE network = ? AND held_out = ? ORDER BY task, data_key, page",
+            (network, held_out),
+        )
+        return list(map(Entry._make, rows))
+
+    def about(self, network: int) -> About:
+        """All pictures of a network taken together."""
+        sizes = self._db.execute(
+            "SELECT width, height, count(*) FROM shown JOIN pictures USING (stem) WHERE network = ? GROUP BY 1, 2",
+            (network,),
+        )
+        (objects,) = self._db.execute(
+            "SELECT coalesce(sum(objects), 0) FROM shown WHERE network = ?", (network,)
+        ).fetchone()
+        drawn = self._db.execute("SELECT DISTINCT drawn FROM shown WHERE network = ?", (network,))
+        every = [(width, height) for width, height, count in sizes for _ in range(count)]
+        return About(every, objects, {name for (names,) in drawn for name in json.loads(names)})
+
+    def manifest(self, unreadable: Mapping[int, str], longest: int = 500) -> str:
+        """All pictures as JSON objects with commas between, in the order of tasks.
+
+        Args:
+            unreadable: task → why one of its images could not be read.
+            longest: characters of an image's key that are told.
+        """
+        rows = self._db.execute(
+            "SELECT task, json_object('task', task, 'annotation', annotation, 'content', content, 'image',"
+            " substr(key, 1, ?), 'page', page, 'side', iif(held_out, 'holdout', 'train'), 'unreadable', '')"
+            " FROM pictures JOIN tasks USING (task) ORDER BY task, data_key, page",
+            (longest,),
+        )
+        return ",\n".join(
+            text if task not in unreadable else json.dumps({**json.loads(text), "unreadable": unreadable[task]})
+            for task, text in rows
+        )
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _remove(self, stems: Iterable[str]) -> None:
+        """Remove all files of pictures, wherever an interrupted training may have put them."""
+        networks = [path for path in self.folder.iterdir() if path.is_dir() and path.name != IMAGES]
+        for stem in stems:
+            names = [f"{stem}.{suffix}" for suffix in SUFFIXES]
+            found = [self.folder / IMAGES / name for name in names]
+            for network in networks:
+                for side in SIDES:
+                    found += [network / "images" / side / name for name in names]
+                    found.append(network / "labels" / side / f"{stem}.txt")
+            for path in found:
+                path.unlink(missing_ok=True)
+
+
+def _list(names: Iterable[str]) -> str:
+    return json.dumps(sorted(names))
