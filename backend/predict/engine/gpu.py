@@ -69,8 +69,8 @@ def network_shape(height: int, width: int, size: int, stride: int = 32) -> tuple
 
 
 @cache
-def batching(base: type[Any]) -> type[Any]:
-    """A predictor of ultralytics that takes images of any shapes whose `network_shape` is the same in one pass.
+def batching(base: Any) -> type[Any]:
+    """A task's predictor of ultralytics that takes all images whose `network_shape` is the same in one pass.
 
     ultralytics' own pads a batch of unlike images to a square, and copies it from memory that the GPU cannot read by
     itself. What comes out for an image does not depend on the others of its batch, and in single precision it is what

@@ -59,9 +59,8 @@ class TorchDetector:
         self.batch = 1 if chosen == "cpu" else batch_size
         self._image_size = image_size
         self._whole = whole and self.task == "classify"
-        self._predictor: Any = predictor(self.task, multiple=multiple)
-        if chosen != "cpu":
-            self._predictor = batching(self._predictor or self._model._smart_load("predictor"))
+        own: Any = predictor(self.task, multiple=multiple)
+        self._predictor = own if chosen == "cpu" else batching(own or self._model._smart_load("predictor"))
         self._arguments: dict[str, Any] = {
             "imgsz": image_size,
             "device": chosen,
