@@ -16,6 +16,7 @@ from tiny import SIZE, tiny_yolo
 from ultralytics import YOLO
 from ultralytics.data.augment import LetterBox
 from ultralytics.engine.predictor import BasePredictor
+from ultralytics.nn.backends.pytorch import PyTorchBackend
 
 from backend.errors import Busy
 from backend.predict.engine.base import Image
@@ -169,6 +170,49 @@ def test_places_are_finer_than_half_precision(family: str, task: str) -> None:
 
 def test_a_classify_network_has_no_places() -> None:
     decode_in_full(YOLO("yolo11n-cls.yaml").model.model[-1])
+
+
+@pytest.mark.parametrize(
+    ("yaml", "multiple"),
+    [
+        *((f"{each}{task}.yaml", False) for each in ("yolo11n", "yolo26n") for task in ("", "-obb", "-seg", "-pose")),
+        ("yolo11n-cls.yaml", False),
+        ("yolo11n-cls.yaml", True),
+    ],
+)
+def test_half_precision_finds_what_single_precision_finds(
+    yaml: str, multiple: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole path of a GPU, from pixels to objects, in half precision, which the CPU is made to compute in."""
+    torch.manual_seed(0)
+    network = YOLO(yaml)
+    for module in network.model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():  # so that a random network makes something of its image
+        network.model.train()(torch.rand(4, 3, 160, 160))
+    network.save(str(tmp_path / "network.pt"))
+    detector = TorchDetector(tmp_path / "network.pt", multiple=multiple, device="cpu", image_size=160, max_regions=20)
+    images = [picture(90, 160), picture(180, 320), picture(100, 40)]
+    expected, vectors = detector.detect(images, 0.0), detector.embed(images)
+
+    inner = PyTorchBackend.__init__
+
+    def halved(self: Any, *args: Any, **kwargs: Any) -> None:
+        inner(self, *args, **kwargs | {"fp16": True})
+
+    monkeypatch.setattr(PyTorchBackend, "__init__", halved)
+    own = predictor(detector.task, multiple=multiple) or detector._model._smart_load("predictor")
+    detector.batch, detector._predictor = 8, batching(own)
+    found = detector.detect(images, 0.0)
+    assert detector._model.predictor.model.fp16
+    for one, other in zip(expected, found, strict=True):
+        assert len(one) == len(other) > 5
+        # A random network makes much of small differences, and suppression more of them further down.
+        assert other[0].score == pytest.approx(one[0].score, abs=0.05)
+        for part in ("mask", "points", "rotated"):
+            assert bool(getattr(one[0], part)) == bool(getattr(other[0], part))
+    assert (detector.embed(images) * vectors).sum(axis=1) == pytest.approx(1, abs=0.01)
 
 
 class TestFullMemory:
