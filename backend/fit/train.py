@@ -195,7 +195,7 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
         try:
             model.train(trainer=trainer, **arguments)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if model.trainer is None or not is_out_of_memory(error):
                 raise
             return int(model.trainer.args.batch)  # ultralytics may have halved it before
         return 0
