@@ -55,10 +55,11 @@ class Settings(BaseSettings):
     )
     batch_size: int = Field(8, ge=1, le=256, description="Most images in one pass through the model.")
     device: str = Field("auto", description="Torch device of serving and training: auto, cpu, cuda, cuda:0 …")
-    engine: Literal["auto", "torch", "openvino"] = Field(
+    engine: Literal["auto", "torch", "openvino", "tensorrt"] = Field(
         "auto",
         description="What serves trained models for boxes: openvino, the faster one on a CPU, or torch. auto: openvino "
-        "unless there is a GPU.",
+        "unless there is a GPU. tensorrt, for all models on an NVIDIA GPU, needs the packages tensorrt and onnx and "
+        "minutes for each new version; torch serves what it cannot.",
     )
 
     max_models: int = Field(

@@ -98,4 +98,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _last_words(folder: Path) -> str:
     lines = (folder / "train.log").read_text(errors="replace").strip().splitlines()
-    return lines[-1][-300:].replace(str(folder), "…") if lines else "it said nothing"
+    last = lines[-1].removeprefix("backend.errors.TrainingError: ") if lines else "it said nothing"
+    return last[-300:].replace(str(folder), "…")

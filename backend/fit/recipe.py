@@ -2,6 +2,9 @@
 
 Measured on two cores: with few images, small batches with `nbs` equal to them, one warm-up epoch and no
 mosaic are what makes a short training learn; warm-started, a few seconds are enough.
+
+Nothing is frozen, however slow the machine and few the images: with 50 of them that cost no mAP50 (0.995), ten frozen
+layers cost 0.02 of it for a third of the time, all but the head 0.2; and the time is bounded anyway.
 """
 
 from __future__ import annotations
@@ -25,6 +28,12 @@ STEPS_AN_EPOCH = 24
 
 STRIDE = 32
 
+CACHED = 2**30
+"""Bytes of decoded images that a training may keep in memory: room that even a container of 4 GB has."""
+
+MOST_WORKERS = 8
+"""Processes that decode and change images for a GPU; each takes a few hundred MB."""
+
 
 def image_size(sizes: Sequence[tuple[int, int]], largest: int) -> int:
     """Network input, in pixels: the images' median longer side, a multiple of 32, at most `largest`."""
@@ -35,6 +44,15 @@ def image_size(sizes: Sequence[tuple[int, int]], largest: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Machine:
+    """What trains. `gpu`: whether one does the work, `half`: whether in half precision; `threads`: of the processor."""
+
+    gpu: bool
+    half: bool
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How often an epoch repeats each image, and ultralytics' training arguments."""
 
@@ -42,17 +60,18 @@ class Recipe:
     arguments: dict[str, Any]
 
 
-def recipe(train_images: int, *, warm: bool, gpu: bool, task: Task = "detect") -> Recipe:
+def recipe(train_images: int, *, warm: bool, machine: Machine, task: Task = "detect", image_size: int = 640) -> Recipe:
     """Choose how to train.
 
     Args:
         train_images: number of images that teach.
         warm: whether the weights are trained already.
-        gpu: whether a GPU does the work.
+        machine: what trains.
         task: what the model learns.
+        image_size: longer side of the network's input, in pixels.
     """
     small = train_images < 1000
-    batch = max(2, min(16 if gpu else 8, train_images // 2))
+    batch = max(2, min(16 if machine.gpu else 8, train_images // 2))
     once = math.ceil(train_images / batch)
     steps = max(STEPS_WARM if warm else STEPS_FROM_SCRATCH, PASSES * once)
     repeats = max(1, round(STEPS_AN_EPOCH / once))
@@ -67,6 +86,10 @@ def recipe(train_images: int, *, warm: bool, gpu: bool, task: Task = "detect") -
         "close_mosaic": 0 if small else 2,
         "scale": 0.3,
         "hsv_h": 0.005,
+        "amp": machine.half,
+        # A GPU waits for its images unless others decode them meanwhile; a processor has nobody else.
+        "workers": min(MOST_WORKERS, max(1, machine.threads - 1)) if machine.gpu else 0,
+        "cache": "ram" if train_images * repeats * image_size**2 * 3 < CACHED else False,
     }
     return Recipe(repeats, arguments | _CHANGES.get(task, {}))
 

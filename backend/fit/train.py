@@ -117,7 +117,9 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
     from ultralytics import YOLO
     from ultralytics.utils import SETTINGS
 
-    from backend.fit.recipe import recipe
+    from backend.fit.memory import back_off, prepare_gpu
+    from backend.fit.recipe import Machine, recipe
+    from backend.predict.engine.gpu import is_out_of_memory
     from backend.predict.engine.torch import choose_device
 
     SETTINGS.update({name: False for name in REPORTERS if name in SETTINGS})
@@ -151,41 +153,54 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
         from backend.fit.classify import ChoiceTrainer
 
         trainer = ChoiceTrainer
-    if last.exists() and _is_finished(last):
-        log.info("%s: its last epoch was done already", network.key)
-    elif last.exists():
+    device = choose_device(spec.device)
+    half = prepare_gpu(device)
+
+    def go_on(batch: int | None) -> tuple[Any, dict[str, Any]]:
         log.info("%s: going on from %s", network.key, last.name)
-        model = YOLO(str(last))
-        model.add_callback("on_fit_epoch_end", report)
-        model.train(resume=True, trainer=trainer)
-    else:
+        return YOLO(str(last)), {"resume": True, **({} if batch is None else {"batch": batch})}
+
+    def begin(batch: int | None) -> tuple[Any, dict[str, Any]]:
         model, warm = _initial(todo, network)
-        model.add_callback("on_fit_epoch_end", report)
         if warm:
             _rename_classes(model, todo, spec)
-        device = choose_device(spec.device)
-        chosen = recipe(todo.train_images, task=network.task, warm=warm, gpu=device != "cpu")
         images = (folder / "train.txt").read_text().splitlines()
+        machine = Machine(gpu=device != "cpu", half=half, threads=spec.threads)
+        chosen = recipe(todo.train_images, task=network.task, warm=warm, machine=machine, image_size=todo.image_size)
         (folder / "epoch.txt").write_text("\n".join(images * chosen.repeats))
         if network.task == "classify":
             data = json.loads((folder / "data.yaml").read_text())
             write_json(folder / "data.yaml", {**data, "repeats": chosen.repeats})
-        model.train(
-            trainer=trainer,
-            data=str(folder / "data.yaml"),
-            project=str(folder),
-            name="run",
-            exist_ok=True,
-            imgsz=todo.image_size,
-            device=device,
-            workers=0 if device == "cpu" else min(4, os.cpu_count() or 1),
-            cache="ram" if len(images) * chosen.repeats * todo.image_size**2 * 3 < 2**30 else False,
-            amp=False,
-            plots=False,
-            verbose=False,
-            seed=0,
+        return model, {
+            "data": str(folder / "data.yaml"),
+            "project": str(folder),
+            "name": "run",
+            "exist_ok": True,
+            "imgsz": todo.image_size,
+            "device": device,
+            "plots": False,
+            "verbose": False,
+            "seed": 0,
             **chosen.arguments,
-        )
+            **({} if batch is None else {"batch": batch}),
+        }
+
+    def run(batch: int | None) -> int:
+        """See `back_off`."""
+        if last.exists() and _is_finished(last):
+            log.info("%s: its last epoch was done already", network.key)
+            return 0
+        model, arguments = go_on(batch) if last.exists() else begin(batch)
+        model.add_callback("on_fit_epoch_end", report)
+        try:
+            model.train(trainer=trainer, **arguments)
+        except RuntimeError as error:
+            if model.trainer is None or not is_out_of_memory(error):
+                raise
+            return int(model.trainer.args.batch)  # ultralytics may have halved it before
+        return 0
+
+    back_off(run)
     write_json(folder / "trained.json", {"seconds": time.monotonic() - began})
 
 

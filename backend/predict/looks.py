@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.errors import ImageError, ImageUnavailable
+from backend.errors import Busy, ImageError, ImageUnavailable
 from backend.labels.geometry import Box, Detection, ImageSize
 from backend.labels.schema import Control
 from backend.predict.engine.base import Detector
@@ -110,6 +110,8 @@ def run(
             except (TimeoutError, CancelledError):
                 future.cancel()
                 errors.setdefault(look.task, ImageUnavailable("The time budget of the request ran out."))
+            except Busy as error:
+                errors.setdefault(look.task, ImageUnavailable(error.message, error.hint))
             except Exception:  # logged where it happened; here it is one image that has no answer
                 errors.setdefault(look.task, ImageUnavailable("The model could not be run on this image."))
 

@@ -306,7 +306,7 @@ class Models:
         return find_base_model(self._settings, wanted.task, wanted.file if wanted.named else "").path is not None
 
     def _load_pretrained(self) -> None:
-        if serving_engine(self._settings.engine, self._settings.device) == "torch":
+        if serving_engine(self._settings.engine, self._settings.device) != "openvino":
             self._rehearse()
         while (wanted := self._wanted.get()) is not None:
             wanted.loaded = self._read(wanted)

@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from flask.testing import FlaskClient
 from integration.bodies import UID, config, predict, setup, task
 from shapes import LABELS
 from tiny import SIZE
+from ultralytics.engine.predictor import BasePredictor
 
 from backend.app import create_app
 from backend.labels.networks import Network
@@ -57,7 +60,13 @@ def served(serving: Serving) -> object:
 
 
 @pytest.mark.parametrize(
-    ("engine", "expected"), [("auto", OpenVinoDetector), ("openvino", OpenVinoDetector), ("torch", TorchDetector)]
+    ("engine", "expected"),
+    [
+        ("auto", OpenVinoDetector),
+        ("openvino", OpenVinoDetector),
+        ("torch", TorchDetector),
+        ("tensorrt", TorchDetector),
+    ],
 )
 def test_the_setting_chooses(start: Start, weights: Weights, tmp_path: Path, engine: str, expected: type) -> None:
     serving = start(engine=engine)
@@ -72,6 +81,29 @@ def test_torch_takes_over_when_the_export_cannot_be_loaded(
     promote(serving, weights(LABELS, {1: (0, 0.8)}), tmp_path, damaged=True)
     assert isinstance(served(serving), TorchDetector)
     assert "its export could not be loaded; torch serves it" in caplog.text
+
+
+def test_an_image_without_room_on_the_gpu_is_asked_for_again(
+    start: Start, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = start(engine="torch")
+    promote(serving, weights(LABELS, {1: (0, 0.8)}), tmp_path)
+    served(serving)
+    client = create_app(serving=serving).test_client()
+    inner, full = BasePredictor.inference, iter([True])
+
+    def inference(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if next(full, False):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return inner(self, *args, **kwargs)
+
+    monkeypatch.setattr(BasePredictor, "inference", inference)
+    entries = client.post("/predict", json=predict([task(1), task(2)])).get_json()["results"]
+    assert sorted("result" in entry for entry in entries) == [False, True]
+    (failed,) = (entry for entry in entries if "result" not in entry)
+    assert failed["error"].startswith("The GPU has no memory left for this image.")
+    entries = client.post("/predict", json=predict([task(1), task(2)])).get_json()["results"]
+    assert [len(entry["result"]) for entry in entries] == [8, 8]
 
 
 def test_what_is_kept_says_so(serving: Serving, weights: Weights, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+from backend.errors import YoloopError
 from backend.parts import Part
 from backend.predict.engine.base import Detector
 from backend.settings import Settings
@@ -17,7 +18,7 @@ GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu", "/
 
 
 def serving_engine(engine: str, device: str) -> str:
-    """What `YOLOOP_ENGINE` means here: `openvino` or `torch`."""
+    """What `YOLOOP_ENGINE` means here: `openvino`, `torch` or `tensorrt`, for which torch stands in."""
     if engine != "auto":
         return engine
     if device == "cpu" or (device == "auto" and not _may_have_gpu()):
@@ -44,22 +45,48 @@ def load_part(settings: Settings, registry: Registry, version: Version, part: Pa
 
 
 def load_weights(settings: Settings, weights: Path, part: Part | None) -> Detector:
-    """A checkpoint on torch; `part` None: one that was not trained here."""
-    from backend.predict.engine.torch import TorchDetector
+    """A checkpoint on torch, or on TensorRT where it was asked for; `part` None: one that was not trained here."""
+    from backend.predict.engine.torch import TorchDetector, choose_device
 
     network = part.network if part else None
-    detector = TorchDetector(
-        weights,
-        names=network.classes if network else None,
-        multiple=bool(network and network.multiple),
-        whole=network is not None,
-        device=settings.device,
-        image_size=part.image_size if part else settings.image_size,
-        max_regions=settings.max_regions,
-        batch_size=settings.batch_size,
-    )
-    detector.warm()
-    return detector
+    multiple = bool(network and network.multiple)
+    size = part.image_size if part else settings.image_size
+    device = choose_device(settings.device)
+
+    def load(plan: Path | None) -> Detector:
+        detector = TorchDetector(
+            weights,
+            plan=plan,
+            names=network.classes if network else None,
+            multiple=multiple,
+            whole=network is not None,
+            device=device,
+            image_size=size,
+            max_regions=settings.max_regions,
+            batch_size=settings.batch_size,
+        )
+        detector.warm()
+        return detector
+
+    if settings.engine == "tensorrt":
+        from backend.predict.engine.tensorrt import plan_for
+
+        try:
+            plan = plan_for(
+                weights,
+                settings.root,
+                device=device,
+                image_size=size,
+                max_regions=settings.max_regions,
+                batch_size=settings.batch_size,
+                multiple=multiple,
+            )
+            return load(plan)
+        except YoloopError as error:
+            log.warning("%s: torch serves it instead of TensorRT: %s", weights.name, error)
+        except Exception:
+            log.exception("%s: TensorRT failed; torch serves it", weights.name)
+    return load(None)
 
 
 def _exported(settings: Settings, registry: Registry, version: Version, part: Part) -> Detector:

@@ -11,17 +11,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.errors import Busy
 from backend.labels.geometry import Detection
 from backend.labels.networks import Task
 from backend.predict.engine.base import Image
+from backend.predict.engine.gpu import batching, free_memory, half_precision, is_out_of_memory, network_shape
 from backend.predict.engine.read import predictor, read
 
 
 class TorchDetector:
-    """A YOLO checkpoint on torch, of any of the five tasks.
+    """A YOLO checkpoint on torch, of any of the five tasks; in half precision on a GPU that gains by it.
 
     Args:
         weights: an ultralytics checkpoint, or the name of a model's yaml.
+        plan: what TensorRT made of these weights (`backend.predict.engine.tensorrt`): it finds the objects then, and
+            torch only embeds.
         names: class names by index; None: those of the checkpoint.
         multiple: of a classify model, whether each of its classes is scored for itself.
         whole: of a classify model, whether it learned from whole images squeezed into a square. ultralytics' own
@@ -36,6 +40,7 @@ class TorchDetector:
         self,
         weights: Path,
         *,
+        plan: Path | None = None,
         names: Sequence[str] | None = None,
         multiple: bool = False,
         whole: bool = False,
@@ -48,12 +53,14 @@ class TorchDetector:
 
         self._model = YOLO(str(weights))
         self.task: Task = self._model.task
+        self._finder = self._model if plan is None else YOLO(str(plan), task=self.task)
         chosen = choose_device(device)
         # On a CPU a batch gains little, and a person would wait for all of it.
         self.batch = 1 if chosen == "cpu" else batch_size
         self._image_size = image_size
         self._whole = whole and self.task == "classify"
-        self._predictor = predictor(self.task, multiple=multiple)
+        own: Any = predictor(self.task, multiple=multiple)
+        self._predictor = own if chosen == "cpu" else batching(own or self._model._smart_load("predictor"))
         self._arguments: dict[str, Any] = {
             "imgsz": image_size,
             "device": chosen,
@@ -62,20 +69,25 @@ class TorchDetector:
             "save": False,
             "embed": None,
         }
+        if half_precision(chosen):
+            self._arguments["quantize"] = 16
         given = self._model.names if names is None else dict(enumerate(names))
         self.names: Mapping[int, str] = {int(index): str(name) for index, name in given.items()}
 
     def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
-        """See `Detector.detect`. Images of one shape share a pass, which needs no padding between them."""
-        by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, image in enumerate(images):
-            by_shape[image.shape].append(index)
+        """See `Detector.detect`. Images that fill the same input of the network share a pass.
+
+        Raises Busy when a GPU that others use, too, has no memory left even for one image.
+        """
+        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+        inputs = [self._input(image) for image in images]
+        for index, image in enumerate(inputs):
+            alike[self._shape(image)].append(index)
         found: list[list[Detection]] = [[] for _ in images]
-        for indexes in by_shape.values():
+        for indexes in alike.values():
             for start in range(0, len(indexes), self.batch):
                 batch = indexes[start : start + self.batch]
-                inputs = [self._input(images[index]) for index in batch]
-                results = self._model.predict(inputs, conf=conf, predictor=self._predictor, **self._arguments)
+                results = self._run(self._finder, [inputs[index] for index in batch], conf=conf)
                 for index, result in zip(batch, results, strict=True):
                     result.orig_shape = images[index].shape[:2]
                     found[index] = read(self.task, result)
@@ -84,10 +96,8 @@ class TorchDetector:
     def embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """See `Detector.embed`: the pooled output of the layer before the head, as `YOLO.embed` gives it."""
         before_head = [len(self._model.model.model) - 2]
-        arguments = self._arguments | {"embed": before_head}
         rows = [
-            self._model.predict([self._input(image)], predictor=self._predictor, **arguments)[0].float().cpu().numpy()
-            for image in images
+            self._run(self._model, [self._input(image)], embed=before_head)[0].float().cpu().numpy() for image in images
         ]
         found = np.nan_to_num(np.stack(rows).astype(np.float32).reshape(len(images), -1))
         unit: NDArray[np.float32] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
@@ -95,6 +105,28 @@ class TorchDetector:
 
     def warm(self) -> None:
         self.detect([np.zeros((self._image_size, self._image_size, 3), np.uint8)], conf=0.5)
+
+    def _run(self, model: Any, inputs: list[Image], **arguments: Any) -> list[Any]:
+        """ultralytics' results; images for which the GPU's memory does not suffice together are run one by one."""
+        try:
+            return list(model.predict(inputs, predictor=self._predictor, **self._arguments | arguments))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if model.predictor is not None and model.predictor.model is None:
+            model.predictor = None  # not even the weights had room: ultralytics would not copy them again
+        free_memory()
+        if len(inputs) > 1:
+            return [result for each in inputs for result in self._run(model, [each], **arguments)]
+        raise Busy(
+            "The GPU has no memory left for this image.",
+            "It is tried again; if it stays so, lower YOLOOP_IMAGE_SIZE or stop what else uses the GPU.",
+        )
+
+    def _shape(self, image: Image) -> tuple[int, int]:
+        if self.task == "classify":
+            return self._image_size, self._image_size
+        return network_shape(image.shape[0], image.shape[1], self._image_size, int(max(self._model.model.stride)))
 
     def _input(self, image: Image) -> Image:
         if not self._whole:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.fit.recipe import STEPS_FROM_SCRATCH, STEPS_WARM, image_size, recipe
+from backend.fit.recipe import MOST_WORKERS, STEPS_FROM_SCRATCH, STEPS_WARM, Machine, image_size, recipe
 
+CPU = Machine(gpu=False, half=False, threads=2)
 SIZES = st.lists(st.tuples(st.integers(1, 8000), st.integers(1, 8000)), max_size=50)
 
 
@@ -38,7 +39,7 @@ def test_the_input_is_one_that_yolo_takes(sizes: list[tuple[int, int]], largest:
 
 @given(images=st.integers(1, 200_000), warm=st.booleans(), gpu=st.booleans())
 def test_every_set_is_learned(images: int, warm: bool, gpu: bool) -> None:
-    chosen = recipe(images, warm=warm, gpu=gpu)
+    chosen = recipe(images, warm=warm, machine=Machine(gpu=gpu, half=gpu, threads=8))
     arguments = chosen.arguments
     batches = math.ceil(images * chosen.repeats / arguments["batch"])
     assert arguments["batch"] == arguments["nbs"] >= 2
@@ -50,9 +51,33 @@ def test_every_set_is_learned(images: int, warm: bool, gpu: bool) -> None:
 
 
 def test_a_warm_start_is_shorter() -> None:
-    assert recipe(50, warm=True, gpu=False).arguments["epochs"] < recipe(50, warm=False, gpu=False).arguments["epochs"]
+    warm, cold = (recipe(50, warm=each, machine=CPU).arguments for each in (True, False))
+    assert warm["epochs"] < cold["epochs"]
 
 
 @given(st.integers(1, 999))
 def test_small_sets_get_no_mosaic(images: int) -> None:
-    assert recipe(images, warm=False, gpu=False).arguments["mosaic"] == 0
+    assert recipe(images, warm=False, machine=CPU).arguments["mosaic"] == 0
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_half_precision_is_the_machines(half: bool) -> None:
+    assert recipe(50, warm=True, machine=Machine(gpu=True, half=half, threads=4)).arguments["amp"] is half
+    assert recipe(50, warm=True, machine=CPU).arguments["amp"] is False
+
+
+@given(st.integers(1, 256))
+def test_a_gpu_gets_its_images_from_all_threads_but_one(threads: int) -> None:
+    workers = recipe(50, warm=True, machine=Machine(gpu=True, half=True, threads=threads)).arguments["workers"]
+    assert 1 <= workers <= MOST_WORKERS
+    assert workers < max(2, threads)
+    assert recipe(50, warm=True, machine=Machine(gpu=False, half=False, threads=threads)).arguments["workers"] == 0
+
+
+@pytest.mark.parametrize(("images", "size", "cache"), [(50, 160, "ram"), (800, 640, "ram"), (900, 640, False)])
+def test_images_are_kept_in_memory_while_they_fit(images: int, size: int, cache: object) -> None:
+    assert recipe(images, warm=True, machine=CPU, image_size=size).arguments["cache"] == cache
+
+
+def test_nothing_is_frozen() -> None:
+    assert "freeze" not in recipe(5, warm=True, machine=CPU).arguments

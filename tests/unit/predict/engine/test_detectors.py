@@ -12,8 +12,10 @@ from tiny import CELLS, SIZE, tiny_yolo
 
 from backend.labels.geometry import Detection
 from backend.predict.engine.base import Detector, Image
+from backend.predict.engine.gpu import batching
 from backend.predict.engine.openvino import IOU, OpenVinoDetector, export, letterbox, suppress
 from backend.predict.engine.pool import EnginePool
+from backend.predict.engine.read import predictor
 from backend.predict.engine.torch import TorchDetector, choose_device
 
 NAMES = ("Disc", "Squäre", "Triangle")
@@ -109,6 +111,30 @@ class TestTorch(DetectorContract):
     def test_devices(self) -> None:
         assert choose_device("cuda:3") == "cuda:3"
         assert choose_device("auto") in ("cpu", "cuda:0")
+
+
+class TestTorchInBatches(DetectorContract):
+    """As on a GPU, but on the CPU."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def detector(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Detector]:
+        made = TorchDetector(weights(tmp_path_factory.mktemp("torch")), device="cpu", image_size=SIZE)
+        made.batch, made._predictor = 4, batching(made._model._smart_load("predictor"))
+        yield made
+
+    @pytest.mark.parametrize(
+        "yaml", ["yolo11n-obb.yaml", "yolo11n-seg.yaml", "yolo11n-pose.yaml", "yolo11n-cls.yaml", "yolo26n.yaml"]
+    )
+    def test_all_tasks_find_what_they_find_in_single_images(self, yaml: str) -> None:
+        images = [picture(48, 64), picture(480, 640), picture(50, 50), picture(47, 63), picture(100, 100)]
+        detector = TorchDetector(Path(yaml), device="cpu", image_size=SIZE, max_regions=3)
+        expected = detector.detect(images, 0.0)
+        own = predictor(detector.task, multiple=False) or detector._model._smart_load("predictor")
+        detector.batch, detector._predictor = 4, batching(own)
+        for one, other in zip(expected, detector.detect(images, 0.0), strict=True):
+            assert [each.score for each in one] == pytest.approx([each.score for each in other], abs=1e-4)
+            assert len(one) > 2
 
 
 class TestOpenVino(DetectorContract):
