@@ -17,7 +17,7 @@ SUPERVISED = "YOLOOP_SUPERVISED"
 NICENESS = 19
 
 
-def start(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def start(module: str, arguments: Sequence[str], log: Path, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     """Run one of our modules in a process group of its own, its output added to `log`.
 
     It gets a session of its own only where it cannot share that of the server; it should call `stand_back`.
@@ -26,7 +26,7 @@ def start(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=not supervised,

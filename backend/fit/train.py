@@ -1,8 +1,9 @@
-"""The training itself, in a process of its own: `python -m backend.fit.train FOLDER`.
+"""The training itself, in a process of its own: `python -m backend.fit.train FOLDER HOME PARENT`.
 
-Reads `spec.json` from the folder, trains, measures the candidate and the version in service on the same
-held-out images, and writes `result.json`. Started again in the same folder after any crash, it goes on where
-it was. It ends by itself when the process that started it is gone.
+Imports what it needs and waits for a line on its input (`backend.fit.process`). Then it reads `spec.json` from the
+folder, trains, measures the candidate and the version in service on the same held-out images, and writes
+`result.json`. Started again in the same folder after any crash, it goes on where it was. It ends by itself when the
+process that started it is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from backend.background import stand_back
+from backend.background import SUPERVISED, stand_back
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import network_from
@@ -62,7 +63,7 @@ class Spec:
 
     `parent_version` names the version whose weights it starts from; empty for the base model or none.
     `minutes` are shared by the networks. `engine` is what will serve: `torch`, or `openvino` where an export of the
-    networks for boxes passes its check. `own_session`: the process was given a session of its own.
+    networks for boxes passes its check.
     """
 
     home: str
@@ -74,8 +75,6 @@ class Spec:
     device: str
     max_regions: int
     engine: str = "torch"
-    own_session: bool = False
-    parent: int = field(default=0)
 
     def save(self, folder: Path) -> None:
         write_json(folder / "spec.json", asdict(self))
@@ -83,6 +82,8 @@ class Spec:
     @classmethod
     def load(cls, folder: Path) -> Spec:
         found = json.loads((folder / "spec.json").read_text())
+        for name in ("parent", "own_session"):  # an earlier release wrote them
+            found.pop(name, None)
         return cls(**{**found, "networks": [NetworkSpec(**each) for each in found["networks"]]})
 
 
@@ -97,11 +98,14 @@ def main() -> None:
     from backend.logs import configure
 
     configure("INFO", "trainer")
-    folder = Path(sys.argv[1])
+    folder, home, parent = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    stand_back(parent, own_session=SUPERVISED not in os.environ)
+    prepare(home)
+    rehearse()
+    if not sys.stdin.buffer.readline():
+        os._exit(3)  # there is nothing to train, or nobody left who would want it
     spec = Spec.load(folder)
-    stand_back(spec.parent, own_session=spec.own_session)
     with FileLock(folder / "lock"):  # a predecessor whose worker was killed may still be ending
-        prepare(Path(spec.home))
         limit_threads(spec.threads)
         began = time.monotonic() - sum(_seconds(Path(each.folder)) for each in spec.networks)
         for number, each in enumerate(spec.networks):
@@ -110,6 +114,15 @@ def main() -> None:
                 train(folder, spec, number, max(0.0, left) / (len(spec.networks) - number))
         if not (folder / "result.json").exists():
             write_json(folder / "result.json", {"networks": [measure(spec, each) for each in spec.networks]})
+
+
+def rehearse() -> None:
+    """Import now what would be imported piece by piece while a person waits."""
+    import torch._inductor  # noqa: F401  ultralytics asks for reproducible results, and torch then imports it
+    import ultralytics.engine.trainer  # noqa: F401
+
+    import backend.fit.dataset
+    import backend.fit.parity  # noqa: F401
 
 
 def train(job: Path, spec: Spec, number: int, budget: float) -> None:
@@ -382,3 +395,6 @@ def _seconds(folder: Path) -> float:
 
 if __name__ == "__main__":
     main()
+    # All is written; taking torch down in order would take another second.
+    logging.shutdown()
+    os._exit(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -21,7 +22,7 @@ from backend.fit.dataset import Dataset, NetworkData, build
 from backend.fit.evaluate import metric_of
 from backend.fit.jobs import Job
 from backend.fit.pictures import plan_of
-from backend.fit.process import run_training
+from backend.fit.process import end_group, run_training, start_training
 from backend.fit.recipe import image_size
 from backend.fit.sync import sync
 from backend.fit.train import NetworkSpec, Spec
@@ -60,6 +61,7 @@ class Training:
         self._services = services
         self._step = step
         self._read = read
+        self._trainer: subprocess.Popen[bytes] | None = None
 
     def run(self, job_id: str) -> str:
         """Train, judge and promote. Returns the job's final status; it never raises what a job can be told."""
@@ -84,6 +86,8 @@ class Training:
             log.exception("Training %s failed", job_id)
             self._end(job, "failed", f"{type(error).__name__}; the worker's log says more.")
             return "failed"
+        finally:
+            self._end_trainer()
 
     def folder(self, job_id: str) -> Path:
         return self._services.settings.root / "jobs" / job_id
@@ -91,6 +95,11 @@ class Training:
     def _prepare(self, job: Job) -> dict[str, str]:
         """Sync, write the dataset and the training's spec. Returns task id → content of what will be learned."""
         self._tell(job, "reading Label Studio")
+        folder = self.folder(job.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._end_trainer()
+        # It imports meanwhile. Should this process die before the step is written down, so does that one, untrained.
+        self._trainer = start_training(folder, self._services.settings.root)
         self._read(self._services, job.uid, time.time())
         project = self._services.store.project(job.uid)
         assert project is not None
@@ -98,8 +107,6 @@ class Training:
         teaching = self._services.ledger.teaching(job.uid)
         if not teaching:
             raise TrainingError("There is no submitted annotation yet.", "Submit some, then train.")
-        folder = self.folder(job.id)
-        folder.mkdir(parents=True, exist_ok=True)
         self._tell(job, f"preparing {len(teaching)} annotated tasks")
         load = partial(self._services.ledger.examples, job.uid)
         dataset = build(self._services, project, schema, teaching, load, folder)
@@ -166,7 +173,13 @@ class Training:
             log.info("Project %s: %s", job.uid, text)
 
         self._tell(job, "training")
-        return run_training(self.folder(job.id), on_progress=report, cancelled=lambda: jobs.cancelled(job.id))
+        started, self._trainer = self._trainer, None
+        return run_training(
+            self.folder(job.id),
+            on_progress=report,
+            cancelled=lambda: jobs.cancelled(job.id),
+            started=started,
+        )
 
     def _register(self, job: Job, result: dict[str, Any]) -> int:
         """Store the candidate with its lineage; repeated, it finds the version it stored."""
@@ -298,7 +311,14 @@ class Training:
         self._services.ledger.mark_seen(job.uid, {int(task_id): content for task_id, content in learned.items()})
         self._end(job, "done", message, f"v{number}")
 
+    def _end_trainer(self) -> None:
+        """End a process that was started for a training which then did not begin."""
+        if self._trainer is not None:
+            end_group(self._trainer)
+            self._trainer = None
+
     def _end(self, job: Job, status: str, message: str, version: str = "") -> None:
+        self._end_trainer()
         if status == "cancelled":
             # What a person stopped is not started again until there is as much news again.
             teaching = self._services.ledger.teaching(job.uid)
@@ -306,10 +326,11 @@ class Training:
         self._services.jobs.finish(job.id, status, message, time.time(), version)
         log.log(logging.INFO if status == "done" else logging.WARNING, "Project %s: %s", job.uid, message)
         folder = self.folder(job.id)
-        if status == "failed" and (folder / "train.log").exists():
+        said = folder / "train.log"
+        if status == "failed" and said.exists() and said.stat().st_size:
             logs = self._services.settings.root / "logs"
             logs.mkdir(exist_ok=True)
-            shutil.move(folder / "train.log", logs / f"train-{job.id}.log")
+            shutil.move(said, logs / f"train-{job.id}.log")
         shutil.rmtree(folder, ignore_errors=True)
 
     def _tell(self, job: Job, message: str) -> None:
