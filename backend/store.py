@@ -64,6 +64,9 @@ class Hint:
 
 EVERY_PROJECT = "*"
 
+MOST_NAMED = 500
+"""Rows that a query names one by one; of more, all of a project are read."""
+
 
 class Store:
     """The database. One object per process, used from any thread.

@@ -5,6 +5,7 @@ One loop looks at the hints, the clock and the jobs; DBOS runs the trainings, on
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -49,6 +50,8 @@ class Worker:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
         self._launch()
+        # What was imported stays: to look through it again and again takes longer than to read ten thousand tasks.
+        gc.freeze()
         log.info("Worker is up")
         while not self._stop.is_set():
             try:

@@ -77,7 +77,7 @@ def held_out_of(
     """
     # Images arrive in any order; which of two near-duplicates was the first must not depend on that.
     images = {pictures[index].key: thumbnails[index] for index in sorted(thumbnails)}
-    groups = Duplicates(services.store).groups(project.uid, images)
+    groups = Duplicates(services.store).groups(project.uid, images, {each.key for each in pictures})
     return [is_held_out(groups.get(each.key, each.key), services.settings.holdout) for each in pictures]
 
 
@@ -111,7 +111,7 @@ def build(
             _lists(index, number, network, controls, about[number], folder / f"network-{number}")
             for number, (network, controls) in enumerate(planned)
         ]
-        _write_manifest(folder / "manifest.json", project, data, index.manifest(unreadable))
+        _write_manifest(folder / "manifest.json", project, data, index.manifest())
         return Dataset([each for each in data if each.objects], index.learned(), unreadable)
 
 
@@ -199,8 +199,9 @@ def _update(
     judged = {row.task for row in rows if row.held_out}
     written = {
         example.task_id: Written(
-            Teaching(example.annotation_id, "" if example.task_id in unreadable else example.content),
+            Teaching(example.annotation_id, example.content),
             [control.name for control in schema.controls if is_turned(example.result, control)],
+            unreadable.get(example.task_id, ""),
             example.result if example.task_id in judged else (),
         )
         for example in examples
@@ -293,26 +294,26 @@ def _lists(
     """Write what ultralytics and the judging read first. With few images one side can be empty; then the other stands
     in, so that it runs at all."""
     root = index.folder / f"network-{number}" / "images"
-    teach, judge = (index.entries(number, held_out=held_out) for held_out in (False, True))
+    train, holdout = (
+        [f"{root}/{side}/{file}" for file in files] for side, files in zip(SIDES, about.files, strict=True)
+    )
+    judged = index.entries(number, held_out=True)
     taught = (each.name for each in controls if not each.shape_name or each.name in about.drawn)
     data = NetworkData(
         replace(network, controls=tuple(dict.fromkeys(taught))),
         controls,
         folder,
-        train=len(teach) or len(judge),
-        holdout=len(judge),
+        train=len(train) or len(holdout),
+        holdout=len(holdout),
         objects=about.objects,
         sizes=about.sizes,
-    )
-    train, holdout = (
-        [f"{root}/{side}/{each.file}" for each in entries] for side, entries in zip(SIDES, (teach, judge), strict=True)
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.txt").write_text("\n".join(train or holdout))
     (folder / "holdout.txt").write_text("\n".join(holdout or train))
     (folder / "holdout.json").write_text(
         # What is JSON already is not read and written once more.
-        f"[{','.join(_judged(path, each) for path, each in zip(holdout, judge, strict=True))}]"
+        f"[{','.join(_judged(path, each) for path, each in zip(holdout, judged, strict=True))}]"
     )
     config: dict[str, object] = {
         "path": str(folder),
@@ -329,7 +330,10 @@ def _lists(
                 {"image": path, "classes": json.loads(each.classes), "held_out": held_out}
                 for path, each in zip(paths, entries, strict=True)
             ]
-            for held_out, paths, entries in ((False, train, teach), (True, holdout, judge))
+            for held_out, paths, entries in (
+                (False, train, index.entries(number, held_out=False)),
+                (True, holdout, judged),
+            )
         ]
         config |= {"teach": told[0] or told[1], "judge": told[1] or told[0], "multiple": network.multiple}
     (folder / "data.yaml").write_text(json.dumps(config))  # JSON is YAML, and no label can break it

@@ -6,8 +6,8 @@ smaller copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.dialects.sqlite import insert
 
-from backend.store import Store
+from backend.store import MOST_NAMED, Store
 from backend.tables import thumbnails as table
 
 SIDE = 16
@@ -23,6 +23,8 @@ SIDE = 16
 
 COARSE = 4
 """Cells of the side of the still smaller one, which tells most images apart in a sixteenth of the time."""
+
+BLOCK = SIDE // COARSE
 
 LARGEST = 16.0
 """Grey levels by which no cell differs between near-duplicates, apart from the mean brightness."""
@@ -34,8 +36,7 @@ MOST = 20
 """Images of a group: a fixed camera's thousand pictures do not all land on one side."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """An image that has its group already."""
 
     pixels: bytes
@@ -56,7 +57,8 @@ def are_near(one: bytes, other: bytes) -> bool:
     4 levels (on average 1.1), half the size by 1.2 (0.3), 8 levels of brightness by 3 (0.2), and one pixel to the
     side by 12 (2.5); two different pictures are at least 47 (15) apart, larger ones of 320 pixels 31 (9).
     """
-    return bool(len(_nearest(_levels([one]), _levels([other])[0])))
+    cells = np.frombuffer(one + other, np.uint8).reshape(2, SIDE * SIDE)
+    return bool(len(_nearest(_levels(cells[:1]), _levels(cells[1:])[0])))
 
 
 def group_all(known: Sequence[Known], new: Mapping[str, bytes]) -> dict[str, str]:
@@ -69,17 +71,16 @@ def group_all(known: Sequence[Known], new: Mapping[str, bytes]) -> dict[str, str
     Returns:
         Key → group, which is the key of the group's first image.
     """
-    pixels = np.empty((len(known) + len(new), SIDE * SIDE), np.float32)
-    pixels[: len(known)] = _levels([each.pixels for each in known])
-    pixels[len(known) :] = _levels(new.values())
-    coarse = _coarse(pixels)
+    cells = np.frombuffer(b"".join([*(each.pixels for each in known), *new.values()]), np.uint8)
+    cells = cells.reshape(-1, SIDE * SIDE)
+    coarse = _coarse(cells)
     groups = [each.group for each in known]
     members: dict[str, int] = {}
     for group in groups:
         members[group] = members.get(group, 0) + 1
     for count, key in enumerate(new, start=len(known)):
         alike = np.flatnonzero(_near(coarse[:count], coarse[count]))
-        near = alike[_nearest(pixels[alike], pixels[count])]
+        near = alike[_nearest(_levels(cells[alike]), _levels(cells[count : count + 1])[0])]
         group = next((groups[index] for index in near if members[groups[index]] < MOST), key)
         groups.append(group)
         members[group] = members.get(group, 0) + 1
@@ -92,41 +93,53 @@ class Duplicates:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def groups(self, uid: str, images: Mapping[str, bytes]) -> dict[str, str]:
+    def groups(self, uid: str, images: Mapping[str, bytes], others: Collection[str] = ()) -> dict[str, str]:
         """The group of each image of a project; those seen for the first time get theirs now, in the given order.
 
         Args:
             images: key (see `backend.fit.splits`) → thumbnail.
+            others: keys of images without a thumbnail.
 
         Returns:
-            Key → group, of these images and of all others that the project has had.
+            Key → group, of all these images except others that are seen for the first time.
         """
-        columns = sa.select(table.c.key, table.c.pixels, table.c.group).where(table.c.uid == uid)
-        with self._store.engine.connect() as db:
-            rows = db.execute(columns.order_by(sa.literal_column("rowid"))).all()
-        found = {key: group for key, _, group in rows}
+        found = self._known(uid, {*images, *others})
         new = {key: pixels for key, pixels in images.items() if key not in found}
         if not new:
             return found
-        made = group_all([Known(pixels, group) for _, pixels, group in rows], new)
+        columns = sa.select(table.c.pixels, table.c.group).where(table.c.uid == uid)
+        with self._store.engine.connect() as db:
+            rows = db.execute(columns.order_by(sa.literal_column("rowid"))).all()
+        made = group_all(list(map(Known._make, rows)), new)
         values = [{"uid": uid, "key": key, "pixels": new[key], "group": group} for key, group in made.items()]
         with self._store.write() as db:
             db.execute(insert(table).on_conflict_do_nothing(), values)
         return found | made
 
+    def _known(self, uid: str, keys: Collection[str]) -> dict[str, str]:
+        known = sa.select(table.c.key, table.c.group).where(table.c.uid == uid)
+        if len(keys) <= MOST_NAMED:
+            known = known.where(table.c.key.in_(keys))
+        with self._store.engine.connect() as db:
+            return {key: group for key, group in db.execute(known).all() if key in keys}
 
-def _levels(thumbnails: Iterable[bytes]) -> NDArray[np.float32]:
+
+def _levels(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n, 256): thumbnails without their mean brightness."""
-    cells = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, SIDE * SIDE).astype(np.float32)
-    levels: NDArray[np.float32] = cells - cells.mean(axis=1, keepdims=True)
+    levels: NDArray[np.float32] = cells - cells.mean(axis=1, dtype=np.float32, keepdims=True)
     return levels
 
 
-def _coarse(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, 16): means of 4 × 4 cells. These differ no more than the cells do, at most and on average."""
-    block = SIDE // COARSE
-    means: NDArray[np.float32] = levels.reshape(-1, COARSE, block, COARSE, block).mean(axis=(2, 4))
-    return means.reshape(-1, COARSE * COARSE)
+def _coarse(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, 16): means of 4 × 4 of the levels. These differ no more than the levels do, at most and on average."""
+    means: NDArray[np.float32] = cells.astype(np.float32) @ _MEANS
+    means -= means.mean(axis=1, keepdims=True)
+    return means
+
+
+_MEANS = np.kron(np.kron(np.eye(COARSE), np.ones((BLOCK, 1))), np.kron(np.eye(COARSE), np.ones((BLOCK, 1))))
+_MEANS = (_MEANS / BLOCK**2).astype(np.float32)
+"""(256, 16): what takes cells to those means, as one product."""
 
 
 def _near(levels: NDArray[np.float32], one: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -26,6 +26,9 @@ IMAGES = "images"
 SIDES = ("train", "holdout")
 SUFFIXES = ("jpg", "png")
 
+LONGEST = 500
+"""Characters of an image's key that the manifest tells."""
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS layout (value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tasks (
@@ -44,9 +47,10 @@ CREATE TABLE IF NOT EXISTS pictures (
   file TEXT NOT NULL,     -- empty: it could not be read
   width INTEGER NOT NULL,
   height INTEGER NOT NULL,
-  held_out INTEGER NOT NULL
+  held_out INTEGER NOT NULL,
+  told TEXT NOT NULL      -- what the manifest says of it, as JSON
 );
-CREATE INDEX IF NOT EXISTS pictures_of_task ON pictures (task);
+CREATE INDEX IF NOT EXISTS pictures_in_order ON pictures (task, data_key, page);
 CREATE TABLE IF NOT EXISTS shown (
   network INTEGER NOT NULL,
   stem TEXT NOT NULL,
@@ -93,20 +97,20 @@ class Written:
     """One task, once its files are written.
 
     Attributes:
-        teaching: without its content, the task stays unfinished: it is tried again.
+        unreadable: why one of its images could not be read; then the task stays unfinished: it is tried again.
         turned: names of the controls with turned boxes.
         result: the annotation's, where a picture of the task is held out.
     """
 
     teaching: Teaching
     turned: Collection[str]
+    unreadable: str = ""
     result: Sequence[Mapping[str, Any]] = ()
 
 
 class Entry(NamedTuple):
     """One picture as a network is to learn it. `classes`, and of held-out ones `result`, are JSON as it was stored."""
 
-    file: str
     classes: str
     data_key: str
     page: int
@@ -115,9 +119,16 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known of all pictures of a network: width and height of each in pixels, the number of their objects, and
-    the names of the controls that these were drawn with."""
+    """What is known of all pictures of a network.
 
+    Attributes:
+        files: names of the images that teach and of those that judge, in the order of tasks.
+        sizes: width and height of each, in pixels.
+        objects: their number.
+        drawn: names of the controls that objects were drawn with.
+    """
+
+    files: tuple[list[str], list[str]]
     sizes: list[tuple[int, int]]
     objects: int
     drawn: set[str]
@@ -158,10 +169,10 @@ class Index:
                 shutil.rmtree(path)
         self._db.execute("INSERT INTO layout VALUES (?)", (layout,))
 
-    def tasks(self) -> dict[int, Teaching]:
-        """What was written of each task; without content, its files may be wrong or missing."""
+    def tasks(self) -> dict[int, tuple[int, str]]:
+        """`Teaching` of what was written of each task; without content, its files may be wrong or missing."""
         rows = self._db.execute("SELECT task, annotation, content FROM tasks")
-        return {task: Teaching(annotation, content) for task, annotation, content in rows}
+        return {task: (annotation, content) for task, annotation, content in rows}
 
     def learned(self) -> dict[int, str]:
         """Task → content, of the tasks whose files are all there."""
@@ -190,7 +201,7 @@ class Index:
                 ((task,) for task in dropped),
             )
             self._db.executemany(
-                "INSERT INTO pictures VALUES (?, ?, '', 0, '', '', 0, 0, 0) ON CONFLICT DO NOTHING", new
+                "INSERT INTO pictures VALUES (?, ?, '', 0, '', '', 0, 0, 0, '') ON CONFLICT DO NOTHING", new
             )
         self._remove(stem for (stem,) in had)
         with self._write():
@@ -201,7 +212,7 @@ class Index:
             self._db.executemany("DELETE FROM pictures WHERE stem = ?", had)
             self._db.executemany("DELETE FROM tasks WHERE task = ?", ((task,) for task in gone))
             self._db.executemany(
-                "INSERT INTO pictures VALUES (?, ?, '', 0, '', '', 0, 0, 0) ON CONFLICT DO NOTHING", new
+                "INSERT INTO pictures VALUES (?, ?, '', 0, '', '', 0, 0, 0, '') ON CONFLICT DO NOTHING", new
             )
 
     def finish(self, rows: Iterable[Row], tasks: Mapping[int, Written]) -> None:
@@ -209,9 +220,10 @@ class Index:
         with self._write():
             for row in rows:
                 width, height = (0, 0) if row.size is None else (row.size.width, row.size.height)
+                known = row.stem, row.task, row.data_key, row.page, row.key, row.file, width, height, row.held_out
                 self._db.execute(
-                    "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (row.stem, row.task, row.data_key, row.page, row.key, row.file, width, height, row.held_out),
+                    "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*known, json.dumps(_told(row, tasks[row.task]))),
                 )
                 self._db.executemany(
                     "INSERT OR REPLACE INTO shown VALUES (?, ?, ?, ?, ?)",
@@ -226,7 +238,7 @@ class Index:
                     (
                         task,
                         each.teaching.annotation_id,
-                        each.teaching.content,
+                        "" if each.unreadable else each.teaching.content,
                         _list(each.turned),
                         json.dumps(list(each.result)),
                     )
@@ -238,46 +250,38 @@ class Index:
         """Pictures of all tasks, those that could not be read too."""
         return int(self._db.execute("SELECT count(*) FROM pictures").fetchone()[0])
 
-    def entries(self, network: int, *, held_out: bool) -> list[Entry]:
-        """The pictures of one side that say something to a network, in the order of tasks."""
+    def about(self, network: int) -> About:
+        """All pictures of a network taken together."""
         rows = self._db.execute(
-            "SELECT file, classes, data_key, page, iif(held_out, result, '')"
-            " FROM shown JOIN pictures USING (stem) JOIN tasks USING (task)"
+            "SELECT file, width, height, held_out FROM pictures CROSS JOIN shown USING (stem) WHERE network = ?"
+            " ORDER BY task, data_key, page",
+            (network,),
+        ).fetchall()
+        train, holdout = ([row[0] for row in rows if row[3] == held_out] for held_out in (False, True))
+        (objects,) = self._db.execute(
+            "SELECT coalesce(sum(objects), 0) FROM shown WHERE network = ?", (network,)
+        ).fetchone()
+        drawn = self._db.execute("SELECT DISTINCT drawn FROM shown WHERE network = ?", (network,))
+        return About(
+            (train, holdout),
+            [(width, height) for _, width, height, _ in rows],
+            objects,
+            {name for (names,) in drawn for name in json.loads(names)},
+        )
+
+    def entries(self, network: int, *, held_out: bool) -> list[Entry]:
+        """What is known of each of the `files` of one side."""
+        rows = self._db.execute(
+            "SELECT classes, data_key, page, result FROM pictures CROSS JOIN shown USING (stem) JOIN tasks USING (task)"
             " WHERE network = ? AND held_out = ? ORDER BY task, data_key, page",
             (network, held_out),
         )
         return list(map(Entry._make, rows))
 
-    def about(self, network: int) -> About:
-        """All pictures of a network taken together."""
-        sizes = self._db.execute(
-            "SELECT width, height, count(*) FROM shown JOIN pictures USING (stem) WHERE network = ? GROUP BY 1, 2",
-            (network,),
-        )
-        (objects,) = self._db.execute(
-            "SELECT coalesce(sum(objects), 0) FROM shown WHERE network = ?", (network,)
-        ).fetchone()
-        drawn = self._db.execute("SELECT DISTINCT drawn FROM shown WHERE network = ?", (network,))
-        every = [(width, height) for width, height, count in sizes for _ in range(count)]
-        return About(every, objects, {name for (names,) in drawn for name in json.loads(names)})
-
-    def manifest(self, unreadable: Mapping[int, str], longest: int = 500) -> str:
-        """All pictures as JSON objects with commas between, in the order of tasks.
-
-        Args:
-            unreadable: task → why one of its images could not be read.
-            longest: characters of an image's key that are told.
-        """
-        rows = self._db.execute(
-            "SELECT task, json_object('task', task, 'annotation', annotation, 'content', content, 'image',"
-            " substr(key, 1, ?), 'page', page, 'side', iif(held_out, 'holdout', 'train'), 'unreadable', '')"
-            " FROM pictures JOIN tasks USING (task) ORDER BY task, data_key, page",
-            (longest,),
-        )
-        return ",\n".join(
-            text if task not in unreadable else json.dumps({**json.loads(text), "unreadable": unreadable[task]})
-            for task, text in rows
-        )
+    def manifest(self) -> str:
+        """What is told of all pictures: JSON objects with commas between, in the order of tasks."""
+        rows = self._db.execute("SELECT told FROM pictures ORDER BY task, data_key, page")
+        return ",\n".join(text for (text,) in rows)
 
     @contextmanager
     def _write(self) -> Iterator[None]:
@@ -301,6 +305,18 @@ class Index:
                     found.append(network / "labels" / side / f"{stem}.txt")
             for path in found:
                 path.unlink(missing_ok=True)
+
+
+def _told(row: Row, written: Written) -> dict[str, Any]:
+    return {
+        "task": row.task,
+        "annotation": written.teaching.annotation_id,
+        "content": written.teaching.content,
+        "image": row.key[:LONGEST],
+        "page": row.page,
+        "side": SIDES[row.held_out],
+        "unreadable": written.unreadable,
+    }
 
 
 def _list(names: Iterable[str]) -> str:

@@ -22,13 +22,10 @@ from sqlalchemy.dialects.sqlite import insert
 from backend.fit.triggers import KEPT, Progress, by_itself
 from backend.labels.schema import PATH_SEPARATOR
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
-from backend.store import Store
+from backend.store import MOST_NAMED, Store
 from backend.tables import acceptances, projects
 from backend.tables import jobs as jobs_table
 from backend.tables import ledger as table
-
-MOST_NAMED = 500
-"""Tasks that a query names one by one; of more, all are read."""
 
 RECENT_JOBS = 500
 """Trainings of a project that are looked at, newest first."""

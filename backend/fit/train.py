@@ -121,7 +121,7 @@ def rehearse() -> None:
     import torch._inductor  # noqa: F401  ultralytics asks for reproducible results, and torch then imports it
     import ultralytics.engine.trainer  # noqa: F401
 
-    import backend.fit.dataset
+    import backend.fit.ledger
     import backend.fit.parity  # noqa: F401
 
 

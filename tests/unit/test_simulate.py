@@ -118,7 +118,7 @@ def test_groups_are_taken_over_in_their_order(store: Store, tmp_path: Path) -> N
     other = Store(f"sqlite:///{tmp_path / 'other.db'}")
     for _ in range(2):
         copy_groups(store, other, "1.1")
-    assert Duplicates(other).groups("1.1", {"z": bytes(256)}) == {"a": "a", "b": "a", "z": "a"}
+    assert Duplicates(other).groups("1.1", {"z": bytes(256)}, "abc") == {"a": "a", "b": "a", "z": "a"}
     other.close()
 
 

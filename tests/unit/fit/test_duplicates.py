@@ -145,20 +145,21 @@ class TestStored:
     def test_an_assignment_stays(self, store: Store) -> None:
         duplicates = Duplicates(store)
         assert duplicates.groups(UID, {"a": near(1, 0)}) == {"a": "a"}
-        assert duplicates.groups(UID, {"b": near(1, 1), "c": near(2, 0)}) == {"a": "a", "b": "a", "c": "c"}
+        assert duplicates.groups(UID, {"b": near(1, 1), "c": near(2, 0)}) == {"b": "a", "c": "c"}
         # Another image under a known key; a near one before the first of its group.
-        assert Duplicates(store).groups(UID, {"0": near(2, 9), "b": near(2, 5)}) == {
-            "a": "a",
-            "b": "a",
-            "c": "c",
-            "0": "c",
-        }
+        assert Duplicates(store).groups(UID, {"0": near(2, 9), "b": near(2, 5)}) == {"b": "a", "0": "c"}
+
+    def test_those_without_thumbnail_have_the_group_that_is_known(self, store: Store) -> None:
+        duplicates = Duplicates(store)
+        duplicates.groups(UID, {"a": near(1, 0), "b": near(1, 1), "c": near(2, 0)})
+        assert duplicates.groups(UID, {"d": near(2, 1)}, {"b", "e"}) == {"b": "a", "d": "c"}
+        assert duplicates.groups(UID, {}, {"a", "b", "c", *map(str, range(600))}) == {"a": "a", "b": "a", "c": "c"}
 
     def test_projects_do_not_share_groups(self, store: Store) -> None:
         duplicates = Duplicates(store)
         duplicates.groups(UID, {"a": near(1, 0)})
         assert duplicates.groups("2.200", {"b": near(1, 1)}) == {"b": "b"}
-        assert duplicates.groups(UID, {}) == {"a": "a"}
+        assert duplicates.groups(UID, {}, {"a", "b"}) == {"a": "a"}
 
     @settings(deadline=None, max_examples=15)
     @given(images=thumbnails, sizes=st.lists(st.integers(1, 20), min_size=1, max_size=6))
@@ -170,7 +171,7 @@ class TestStored:
             while keys:
                 batch, keys = keys[: sizes[0]], keys[sizes[0] :]
                 sizes = [*sizes[1:], sizes[0]]
-                after = duplicates.groups(UID, {key: images[key] for key in batch})
+                after = duplicates.groups(UID, {key: images[key] for key in batch}, before)
                 assert after.items() >= before.items()
                 before = after
             store.close()
