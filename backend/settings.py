@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="Torch device of serving and training: auto, cpu, cuda, cuda:0 …")
     engine: Literal["auto", "torch", "openvino"] = Field(
         "auto",
-        description="What serves trained models for boxes: openvino, the faster one on a CPU, or torch. auto: openvino "
-        "unless there is a GPU.",
+        description="What serves: openvino, the faster one on a CPU, for every model, trained or pretrained, whose "
+        "export finds what torch finds; or torch. auto: openvino unless there is a GPU.",
     )
 
     max_models: int = Field(

@@ -21,7 +21,8 @@ from backend.app import create_app
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import TAG, Part, dump
-from backend.predict.engine.openvino import OpenVinoDetector, export
+from backend.predict.engine.export import export
+from backend.predict.engine.openvino import OpenVinoDetector
 from backend.predict.engine.torch import TorchDetector
 from backend.serving import Serving
 
