@@ -57,9 +57,9 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="Torch device of serving and training: auto, cpu, cuda, cuda:0 …")
     engine: Literal["auto", "torch", "openvino", "tensorrt"] = Field(
         "auto",
-        description="What serves trained models for boxes: openvino, the faster one on a CPU, or torch. auto: openvino "
-        "unless there is a GPU. tensorrt, for all models on an NVIDIA GPU, needs the packages tensorrt and onnx and "
-        "minutes for each new version; torch serves what it cannot.",
+        description="What serves: openvino, the faster one on a CPU, for every model, trained or pretrained, whose "
+        "export finds what torch finds; or torch. auto: openvino unless there is a GPU. tensorrt, on an NVIDIA GPU, "
+        "needs the packages tensorrt and onnx and minutes for each new version; torch serves what it cannot.",
     )
 
     max_models: int = Field(

@@ -36,7 +36,8 @@ from shapes import draw_pictures  # noqa: E402
 
 from backend.labels.networks import Network  # noqa: E402
 from backend.parts import TAG, Part, dump  # noqa: E402
-from backend.predict.engine.openvino import export, letterbox  # noqa: E402
+from backend.predict.engine.export import export  # noqa: E402
+from backend.predict.engine.inputs import letterbox  # noqa: E402
 from backend.predict.engine.quiet import limit_threads, prepare  # noqa: E402
 from model_registry import Registry, Version  # noqa: E402
 

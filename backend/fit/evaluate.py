@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from backend.fit.bootstrap import Answers, Evidence, Objects
 from backend.fit.yolo_format import OKS_SIGMA
-from backend.labels.geometry import Box, Detection, Mask, Point
+from backend.labels.geometry import Box, Detection, Point
 from backend.labels.networks import Network, Task
 from backend.predict.engine.base import Detector, Image
 
@@ -160,7 +160,7 @@ def mask_iou(left: Sequence[Detection], right: Sequence[Detection]) -> NDArray[n
     for row, a in enumerate(left):
         for column, b in enumerate(right):
             if a.mask is not None and b.mask is not None:
-                shared = _shared(a.mask, b.mask)
+                shared = a.mask.overlap(b.mask)
                 found[row, column] = shared / max(int(a.mask.bits.sum()) + int(b.mask.bits.sum()) - shared, 1)
     return found
 
@@ -273,14 +273,3 @@ _MISSING = Point(0.0, 0.0, 0.0)
 
 def _sides(box: Box) -> tuple[float, float, float, float]:
     return box.x1, box.y1, box.x2, box.y2
-
-
-def _shared(left: Mask, right: Mask) -> int:
-    x1, y1 = max(left.x, right.x), max(left.y, right.y)
-    x2 = min(left.x + left.bits.shape[1], right.x + right.bits.shape[1])
-    y2 = min(left.y + left.bits.shape[0], right.y + right.bits.shape[0])
-    if x2 <= x1 or y2 <= y1:
-        return 0
-    a = left.bits[y1 - left.y : y2 - left.y, x1 - left.x : x2 - left.x]
-    b = right.bits[y1 - right.y : y2 - right.y, x1 - right.x : x2 - right.x]
-    return int((a & b).sum())

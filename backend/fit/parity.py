@@ -1,59 +1,33 @@
-"""Whether a network exported for another engine still finds what its checkpoint finds.
+"""Export of a network that was just trained, and the proof that it serves as torch would.
 
-An export may serve when each box that torch suggests is there again, within `MOST_PIXELS`, and the metrics on the
-hold-out are the same within `MOST_METRIC`.
+Beside what `backend.predict.engine.parity` compares, the metrics on the hold-out must be the same.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backend.fit.evaluate import Measured, measured
 from backend.labels.geometry import Detection
-from backend.labels.networks import Network
+from backend.labels.networks import Network, Task
 from backend.predict.engine.base import Detector, Image
-from backend.predict.engine.openvino import OpenVinoDetector, export
+from backend.predict.engine.export import export
+from backend.predict.engine.openvino import OpenVinoDetector
+from backend.predict.engine.parity import PRECISIONS, SLACK, SUGGESTED, compare
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "f32")
-"""In which an export is tried: what the processor is fastest at, then as exact as torch."""
-
 COMPARED = 50
-"""Images on which an export is compared with torch, box by box."""
+"""Images on which an export is compared with torch, object by object."""
 
-MOST_PIXELS = 1.0
-"""How far a side of a box may be from where torch has it, in pixels of the network's input."""
-
-MOST_METRIC = 0.002
-"""How much mAP50 and mAP50-95 may differ."""
-
-SUGGESTED = 0.25
-"""Least score of the boxes that are compared; those that nobody sees may differ."""
-
-SLACK = 0.05
-"""How much lower the score of the same box may be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """`boxes` were compared, of which the worst was `pixels` away (infinite: one was missing)."""
-
-    boxes: int
-    pixels: float
-    metric: float
-
-    @property
-    def same(self) -> bool:
-        return self.pixels <= MOST_PIXELS and self.metric <= MOST_METRIC
-
-    def __str__(self) -> str:
-        pixels = "one is missing" if self.pixels == float("inf") else f"at most {self.pixels:.2f} pixels apart"
-        return f"{self.boxes} boxes, {pixels}, metrics {self.metric:.4f} apart"
+METRICS = ("mAP50", "mAP50-95", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,42 +38,85 @@ class Exported:
     note: str = ""
 
 
+class Keeping:
+    """A detector that keeps what a person would see of what it finds, on the first `COMPARED` images: see `Detector`.
+
+    What is measured need not be found once more to be compared.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self.names: Mapping[int, str] = detector.names
+        self.task: Task = detector.task
+        self.batch = detector.batch
+        self.found: list[list[Detection]] = []
+
+    def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
+        found = self._detector.detect(images, conf)
+        least = 0.0 if self.task == "classify" else SUGGESTED - SLACK
+        for each in found[: COMPARED - len(self.found)]:
+            self.found.append([one for one in each if one.score >= least])
+        return found
+
+    def embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        return self._detector.embed(images)
+
+    def warm(self) -> None:
+        self._detector.warm()
+
+
 def exported(
     weights: Path,
     network: Network,
     images: Sequence[Image],
     truths: Sequence[Sequence[Detection]],
     candidate: Measured | None,
+    seen: Sequence[Sequence[Detection]] | None,
     *,
     image_size: int,
     max_regions: int,
     threads: int,
 ) -> Exported:
-    """Export a network for boxes beside its checkpoint, as `.xml` and `.bin`, and check it.
+    """Export a network beside its checkpoint, as `.xml` and `.bin`, and check it.
 
     Nothing that goes wrong here may cost a training: torch can serve all that it trained.
 
     Args:
         images: to compare on.
         truths: the objects on them, when torch was measured on them.
-        candidate: what torch scored there; None: only boxes are compared.
+        candidate: what torch scored there; None: only objects are compared.
+        seen: what torch found on the first `COMPARED` images; None: that is found here.
     """
     from backend.predict.engine.torch import TorchDetector
 
-    options: dict[str, Any] = {"names": network.classes, "image_size": image_size, "max_regions": max_regions}
+    options: dict[str, Any] = {
+        "names": network.classes,
+        "multiple": network.multiple,
+        "whole": True,
+        "image_size": image_size,
+        "max_regions": max_regions,
+    }
     try:
         path = weights.with_suffix(".xml")
         export(weights, path)
-        torch = TorchDetector(weights, whole=True, device="cpu", **options)
+        if seen is None:
+            torch = Keeping(TorchDetector(weights, device="cpu", **options))
+            _look(torch, images)
+            seen = torch.found
         labels = {index: index for index in range(len(network.classes))}
+        gains = [image_size / max(image.shape[:2]) for image in images[:COMPARED]]
         for precision in PRECISIONS:
-            detector = OpenVinoDetector(path, precision=precision, threads=threads, **options)
-            theirs = None if candidate is None else (candidate, measured(detector, labels, images, truths, network))
-            parity = compare(torch, detector, images[:COMPARED], image_size, theirs)
-            log.info("OpenVINO (%s) against torch: %s", precision, parity)
+            detector = Keeping(OpenVinoDetector(path, precision=precision, threads=threads, **options))
+            metric = 0.0
+            if candidate is None:
+                _look(detector, images)
+            else:
+                metric = _differ(candidate, measured(detector, labels, images, truths, network))
+            parity = replace(compare(network.task, seen, detector.found, gains), metric=metric)
+            log.info("%s: OpenVINO (%s) against torch: %s", network.key, precision, parity)
             if parity.same:
                 return Exported(precision, f"OpenVINO ({precision}) finds what torch finds: {parity}")
-        note = f"torch serves it, for its export finds other boxes: {parity}"
+        note = f"torch serves it, for its export finds something else: {parity}"
         log.warning("%s: %s", network.key, note)
     except Exception as error:
         note = f"torch serves it, for it could not be exported ({type(error).__name__})"
@@ -107,38 +124,12 @@ def exported(
     return Exported("", note)
 
 
-def compare(
-    reference: Detector,
-    other: Detector,
-    images: Sequence[Image],
-    image_size: int,
-    measured: tuple[Measured, Measured] | None = None,
-) -> Parity:
-    """Compare two detectors for boxes.
-
-    Args:
-        images: any; best those that neither has learned from.
-        image_size: longer side of the networks' input, in pixels.
-        measured: what each of them scored on a hold-out, if there is one.
-    """
-    boxes, furthest = 0, 0.0
-    for image in images:
-        (expected,), (found,) = reference.detect([image], SUGGESTED), other.detect([image], SUGGESTED - SLACK)
-        gain = image_size / max(image.shape[:2])
-        boxes += len(expected)
-        furthest = max([furthest, *(gain * _nearest(each, found) for each in expected)])
-    metric = 0.0
-    if measured is not None:
-        one, two = (each.metrics for each in measured)
-        metric = max((abs(one[name] - two[name]) for name in ("mAP50", "mAP50-95") if name in one), default=0.0)
-    return Parity(boxes, furthest, metric)
+def _look(detector: Detector, images: Sequence[Image]) -> None:
+    for image in images[:COMPARED]:
+        detector.detect([image], SUGGESTED - SLACK)
 
 
-def _nearest(expected: Detection, found: Sequence[Detection]) -> float:
-    """Pixels of the image between a box and the likeliest other of its class."""
-    return min((_apart(expected, each) for each in found if each.cls == expected.cls), default=float("inf"))
-
-
-def _apart(one: Detection, other: Detection) -> float:
-    a, b = one.box, other.box
-    return max(abs(a.x1 - b.x1), abs(a.y1 - b.y1), abs(a.x2 - b.x2), abs(a.y2 - b.y2))
+def _differ(one: Measured, other: Measured) -> float:
+    """The furthest that two of the deciding metrics are apart."""
+    names = [name for name in METRICS if name in one.metrics]
+    return max((abs(one.metrics[name] - other.metrics.get(name, 0.0)) for name in names), default=0.0)

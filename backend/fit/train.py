@@ -62,8 +62,8 @@ class Spec:
     """One training.
 
     `parent_version` names the version whose weights it starts from; empty for the base model or none.
-    `minutes` are shared by the networks. `engine` is what will serve: `torch`, or `openvino` where an export of the
-    networks for boxes passes its check.
+    `minutes` are shared by the networks. `engine` is what will serve: `torch`, or `openvino` where an export passes its
+    check.
     """
 
     home: str
@@ -296,6 +296,7 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     from backend.fit.bootstrap import difference
     from backend.fit.evaluate import measured
     from backend.fit.ledger import Example
+    from backend.fit.parity import Keeping
     from backend.fit.pictures import objects_of
     from backend.labels.geometry import ImageSize
     from backend.predict.engine.torch import TorchDetector
@@ -315,9 +316,10 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
         for each, image in zip(held_out, images, strict=True)
     ]
     index = {label: position for position, label in enumerate(network.classes)}
+    kept: dict[str, Keeping] = {}
 
     def score(weights: str, size: int, known: Network) -> Measured:
-        detector = TorchDetector(
+        torch = TorchDetector(
             Path(weights),
             names=known.classes if known.own else None,
             multiple=known.multiple,
@@ -326,6 +328,7 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
             image_size=size,
             max_regions=spec.max_regions,
         )
+        detector = kept[weights] = Keeping(torch)
         if detector.task != network.task and (network.task != "detect" or detector.task == "classify"):
             return measured(None, {}, images, truths, network)
         found = _labels(detector.names, todo, spec, own=known.own)
@@ -340,7 +343,7 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     opponent = network_from(todo.opponent_network) if todo.opponent else None
     progress = json.loads((folder / "progress.json").read_text())
     candidate = score(best, todo.image_size, network)
-    export = _exported(spec, todo, Path(best), images, truths, candidate)
+    export = _exported(spec, todo, Path(best), images, truths, candidate, kept[best].found)
     champion = None if opponent is None else score(todo.opponent, todo.opponent_size, opponent)
     interval = difference(candidate.evidence, champion.evidence, seed=0) if champion is not None and images else None
     return {
@@ -357,7 +360,13 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
 
 
 def _exported(
-    spec: Spec, todo: NetworkSpec, best: Path, images: Sequence[Any], truths: Sequence[Any], candidate: Measured
+    spec: Spec,
+    todo: NetworkSpec,
+    best: Path,
+    images: Sequence[Any],
+    truths: Sequence[Any],
+    candidate: Measured,
+    seen: Sequence[Any],
 ) -> Exported:
     """Make the network ready for the engine that will serve it; without held-out images, judged on those that teach."""
     import cv2
@@ -365,7 +374,7 @@ def _exported(
     from backend.fit.parity import COMPARED, Exported, exported
 
     network = network_from(todo.network)
-    if spec.engine != "openvino" or network.task != "detect":
+    if spec.engine != "openvino":
         return Exported()
     held_out = bool(images)
     if not held_out:
@@ -377,6 +386,7 @@ def _exported(
         images,
         truths if held_out else [],
         candidate if held_out else None,
+        seen if held_out else None,
         image_size=todo.image_size,
         max_regions=spec.max_regions,
         threads=spec.threads,

@@ -31,6 +31,9 @@ from backend.labelstudio.records import (
     read_webhook,
 )
 
+_COUNTS = {"include": "task_number"}
+"""Of the numbers that Label Studio counts for a project, all that are used: the others take time in a large one."""
+
 _PREDICTION = "id,result,score,model_version,created_at"
 _FIELDS = (
     f"{_PREDICTION},updated_at,data,annotations,predictions,"
@@ -69,7 +72,7 @@ class LabelStudioClient(LabelStudioApi):
 
     def project(self, project_id: int) -> ProjectInfo:
         try:
-            return self._get(f"read project {project_id}", f"api/projects/{project_id}/", {}, read_project)
+            return self._get(f"read project {project_id}", f"api/projects/{project_id}/", _COUNTS, read_project)
         except LabelStudioError as error:
             if error.code != 404:
                 raise
@@ -85,7 +88,7 @@ class LabelStudioClient(LabelStudioApi):
         # The SDK's own paging asks for one page too many, which Label Studio answers with 404.
         found: list[ProjectInfo] = []
         for page in itertools.count(1):
-            params = {"page": page, "page_size": 100, "ordering": "id"}
+            params = {"page": page, "page_size": 100, "ordering": "id", **_COUNTS}
             rows, more = self._get("list projects", "api/projects/", params, read_projects)
             found += rows
             if not more:

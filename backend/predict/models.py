@@ -328,7 +328,7 @@ class Models:
             wanted.missing = True
             return replace(wanted.loaded, why=found.why)
         try:
-            detector = load_weights(self._settings, found.path, None)
+            detector = load_weights(self._settings, found.path)
         except Exception:
             log.exception("The base model %s could not be loaded", found.path.name)
             return replace(wanted.loaded, why=f"The base model {found.path.name} could not be loaded.")

@@ -24,7 +24,8 @@ from backend.app import create_app
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import TAG, Part, dump
-from backend.predict.engine.openvino import OpenVinoDetector, export
+from backend.predict.engine.export import export
+from backend.predict.engine.openvino import OpenVinoDetector
 from backend.predict.engine.torch import TorchDetector
 from backend.serving import Serving
 
@@ -74,10 +75,20 @@ def test_the_setting_chooses(start: Start, weights: Weights, tmp_path: Path, eng
     assert isinstance(served(serving), expected)
 
 
+def test_a_pretrained_model_is_exported_before_it_serves(start: Start) -> None:
+    serving = start(engine="auto")
+    found = serving.engine.models.ready(UID, parse_label_config(config()), time.monotonic() + 60)
+    assert isinstance(found.suggests[0].loaded.detector, OpenVinoDetector)
+    client: FlaskClient = create_app(serving=serving).test_client()
+    client.post("/setup", json=setup())
+    (entry,) = client.post("/predict", json=predict([task(1)])).get_json()["results"]
+    assert entry["model_version"] == "v0" and entry["result"]
+
+
 def test_torch_takes_over_when_the_export_cannot_be_loaded(
     start: Start, weights: Weights, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    serving = start()
+    serving = start(engine="openvino")
     promote(serving, weights(LABELS, {1: (0, 0.8)}), tmp_path, damaged=True)
     assert isinstance(served(serving), TorchDetector)
     assert "its export could not be loaded; torch serves it" in caplog.text

@@ -40,11 +40,23 @@ def load_part(settings: Settings, registry: Registry, version: Version, part: Pa
             return _exported(settings, registry, version, part)
         except Exception:
             log.exception("%s: its export could not be loaded; torch serves it", version.name)
-    weights = registry.fetch(version, part.file)
-    return load_weights(settings, weights, part)
+    return on_torch(settings, registry.fetch(version, part.file), part)
 
 
-def load_weights(settings: Settings, weights: Path, part: Part | None) -> Detector:
+def load_weights(settings: Settings, weights: Path) -> Detector:
+    """A checkpoint that was not trained here, ready to run; its export is made when it is needed for the first time."""
+    if serving_engine(settings.engine, settings.device) == "openvino":
+        from backend.predict.engine.pretrained import exported
+
+        try:
+            if (export := exported(settings, weights)) is not None:
+                return _on_openvino(settings, export.path, None, export.precision)
+        except Exception:
+            log.exception("%s: its export could not be loaded; torch serves it", weights.name)
+    return on_torch(settings, weights, None)
+
+
+def on_torch(settings: Settings, weights: Path, part: Part | None) -> Detector:
     """A checkpoint on torch, or on TensorRT where it was asked for; `part` None: one that was not trained here."""
     from backend.predict.engine.torch import TorchDetector, choose_device
 
@@ -90,14 +102,22 @@ def load_weights(settings: Settings, weights: Path, part: Part | None) -> Detect
 
 
 def _exported(settings: Settings, registry: Registry, version: Version, part: Part) -> Detector:
+    network, _ = (registry.fetch(version, name) for name in part.exported)
+    return _on_openvino(settings, network, part, part.openvino)
+
+
+def _on_openvino(settings: Settings, path: Path, part: Part | None, precision: str) -> Detector:
+    """An export; `part` None: of a checkpoint that was not trained here."""
     from backend.predict.engine.openvino import OpenVinoDetector
 
-    network, _ = (registry.fetch(version, name) for name in part.exported)
+    network = part.network if part else None
     detector = OpenVinoDetector(
-        network,
-        names=part.network.classes,
-        precision=part.openvino,
-        image_size=part.image_size,
+        path,
+        names=network.classes if network else None,
+        multiple=bool(network and network.multiple),
+        whole=network is not None,
+        precision=precision,
+        image_size=part.image_size if part else settings.image_size,
         max_regions=settings.max_regions,
     )
     detector.warm()

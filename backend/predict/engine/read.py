@@ -1,4 +1,5 @@
-"""ultralytics' results as objects in pixels of the upright image, and the two predictors that differ from its own.
+"""What networks find as objects in pixels of the upright image: from rows of numbers, and from ultralytics' results;
+and the two predictors that differ from ultralytics' own.
 
 What is not a finite number is left out: a model that has diverged finds nothing rather than nonsense.
 """
@@ -6,7 +7,8 @@ What is not a finite number is left out: a model that has diverged finds nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -31,48 +33,48 @@ def predictor(task: Task, *, multiple: bool) -> type[Any] | None:
     return _sigmoid_predictor() if task == "classify" and multiple else None
 
 
-def objects(rows: NDArray[np.float64]) -> list[Detection]:
+def boxed(rows: NDArray[np.float64]) -> list[Detection]:
     """Rows of left, top, right, bottom in pixels, score and class as objects."""
-    return [_object(row) for row in rows]
+    return [_object(row) for row in _numbers(rows)]
 
 
-def _detect(result: Any) -> list[Detection]:
-    return objects(_numbers(result.boxes.data))
+def turned(rows: NDArray[np.float64]) -> list[Detection]:
+    """Rows of centre, width, height in pixels, angle in radians, score and class as objects."""
+    found = []
+    for cx, cy, width, height, angle, score, cls in _numbers(rows).tolist():
+        around = RotatedBox(cx, cy, width, height, math.degrees(angle))
+        corners = around.corners()
+        box = Box(*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
+        found.append(Detection(int(cls), _clamped(score), box, rotated=around))
+    return found
+
+
+def outlined(rows: NDArray[np.float64], masks: Sequence[Mask | None]) -> list[Detection]:
+    """Rows as `boxed` takes them, each with its mask."""
+    return [replace(_object(row), mask=mask) for row, mask in zip(rows, masks, strict=True) if np.isfinite(row).all()]
+
+
+def skeletons(rows: NDArray[np.float64], points: NDArray[np.float64]) -> list[Detection]:
+    """Rows as `boxed` takes them, each with its keypoints: (rows, points, 2 or 3), x and y in pixels, score."""
+    return [
+        replace(_object(row), points=tuple(_point(each) for each in skeleton))
+        for row, skeleton in zip(rows, points, strict=True)
+        if np.isfinite(row).all()
+    ]
+
+
+def choices(scores: NDArray[np.float64], height: int, width: int) -> list[Detection]:
+    """Scores of the classes of an image of that size, each as an object."""
+    return [
+        Detection(cls, _clamped(score), Box(0, 0, width, height))
+        for cls, score in enumerate(scores.tolist())
+        if math.isfinite(score)
+    ]
 
 
 def _object(row: NDArray[np.float64]) -> Detection:
     x1, y1, x2, y2, score, cls = row[:6].tolist()
     return Detection(int(cls), _clamped(score), Box(x1, y1, x2, y2))
-
-
-def _obb(result: Any) -> list[Detection]:
-    found = []
-    for cx, cy, width, height, angle, score, cls in _numbers(result.obb.data).tolist():
-        turned = RotatedBox(cx, cy, width, height, math.degrees(angle))
-        corners = turned.corners()
-        box = Box(*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
-        found.append(Detection(int(cls), _clamped(score), box, rotated=turned))
-    return found
-
-
-def _segment(result: Any) -> list[Detection]:
-    rows = result.boxes.data.double().cpu().numpy()
-    return [
-        Detection(found.cls, found.score, found.box, mask=mask)
-        for row, mask in zip(rows, result.cutouts, strict=True)
-        if np.isfinite(row).all()
-        for found in [_object(row)]
-    ]
-
-
-def _pose(result: Any) -> list[Detection]:
-    rows, points = result.boxes.data.double().cpu().numpy(), result.keypoints.data.double().cpu().numpy()
-    return [
-        Detection(found.cls, found.score, found.box, points=tuple(_point(each) for each in skeleton))
-        for row, skeleton in zip(rows, points, strict=True)
-        if np.isfinite(row).all()
-        for found in [_object(row)]
-    ]
 
 
 def _point(numbers: NDArray[np.float64]) -> Point:
@@ -82,32 +84,26 @@ def _point(numbers: NDArray[np.float64]) -> Point:
     return Point(x, y, _clamped(score[0]) if score else 1.0)
 
 
-def _classify(result: Any) -> list[Detection]:
-    height, width = result.orig_shape
-    scores = result.probs.data.double().cpu().numpy()
-    return [
-        Detection(cls, _clamped(score), Box(0, 0, width, height))
-        for cls, score in enumerate(scores.tolist())
-        if math.isfinite(score)
-    ]
-
-
-_READ: dict[Task, Callable[[Any], list[Detection]]] = {
-    "detect": _detect,
-    "obb": _obb,
-    "segment": _segment,
-    "pose": _pose,
-    "classify": _classify,
-}
-
-
-def _numbers(data: Any) -> NDArray[np.float64]:
-    rows: NDArray[np.float64] = data.double().cpu().numpy()
+def _numbers(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return rows[np.isfinite(rows).all(axis=1)]
 
 
 def _clamped(score: float) -> float:
     return min(1.0, max(0.0, score))
+
+
+def _array(found: Any) -> NDArray[np.float64]:
+    numbers: NDArray[np.float64] = found.data.double().cpu().numpy()
+    return numbers
+
+
+_READ: dict[Task, Callable[[Any], list[Detection]]] = {
+    "detect": lambda result: boxed(_array(result.boxes)),
+    "obb": lambda result: turned(_array(result.obb)),
+    "segment": lambda result: outlined(_array(result.boxes), result.cutouts),
+    "pose": lambda result: skeletons(_array(result.boxes), _array(result.keypoints)),
+    "classify": lambda result: choices(_array(result.probs), *result.orig_shape),
+}
 
 
 @cache

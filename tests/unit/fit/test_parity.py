@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from backend.fit.bootstrap import Answers
 from backend.fit.evaluate import Measured
-from backend.fit.parity import Parity, compare
+from backend.fit.parity import COMPARED, Keeping, _differ
 from backend.labels.geometry import Box, Detection
 from backend.labels.networks import Task
 from backend.predict.engine.base import Image
 
-IMAGES = [np.zeros((320, 640, 3), np.uint8)]
+IMAGE = np.zeros((320, 640, 3), np.uint8)
 
 
 @dataclass
@@ -36,48 +36,41 @@ class Finds:
         raise NotImplementedError
 
 
-def thing(x: float, score: float = 0.9, cls: int = 0) -> Detection:
-    return Detection(cls, score, Box(x, 10, x + 40, 50))
+def thing(score: float) -> Detection:
+    return Detection(0, score, Box(0, 10, 40, 50))
 
 
-def measured(value: float) -> Measured:
+def measured(**metrics: float) -> Measured:
     nothing = Answers(np.zeros(1, np.int64), np.zeros(1, np.int64))
-    return Measured({"mAP50": 0.9, "mAP50-95": value}, nothing, {})
+    return Measured(metrics, nothing, {})
 
 
-def parity(one: list[Detection], other: list[Detection], size: int = 640) -> Parity:
-    return compare(Finds(one), Finds(other), IMAGES, size)
+class TestKeeping:
+    def test_it_finds_the_same_and_keeps_what_would_be_seen(self) -> None:
+        detector = Keeping(Finds([thing(0.9), thing(0.22), thing(0.1)]))
+        assert [len(each) for each in detector.detect([IMAGE, IMAGE], 0.001)] == [3, 3]
+        assert [[one.score for one in each] for each in detector.found] == [[0.9, 0.22]] * 2
+
+    def test_of_many_images_only_the_first_are_kept(self) -> None:
+        detector = Keeping(Finds([thing(0.9)]))
+        for _ in range(COMPARED):
+            detector.detect([IMAGE, IMAGE], 0.001)
+        assert len(detector.found) == COMPARED
+
+    def test_of_choices_every_score_counts(self) -> None:
+        detector = Keeping(Finds([thing(0.01)], task="classify"))
+        detector.detect([IMAGE], 0.0)
+        assert len(detector.found[0]) == 1
 
 
-def test_the_furthest_side_counts() -> None:
-    found = parity([thing(0), thing(100)], [thing(0.2), thing(100.7)])
-    assert (found.boxes, found.pixels, found.metric) == (2, pytest.approx(0.7), 0)
-    assert found.same
-    assert not parity([thing(0)], [thing(1.1)]).same
-
-
-def test_pixels_are_those_of_the_input() -> None:
-    assert parity([thing(0)], [thing(3.0)], size=160).pixels == pytest.approx(0.75)
-
-
-@pytest.mark.parametrize("other", [[], [thing(0, cls=1)], [thing(0, score=0.19)]])
-def test_a_box_that_is_missing(other: list[Detection]) -> None:
-    found = parity([thing(0)], other)
-    assert not found.same
-    assert "one is missing" in str(found)
-
-
-def test_a_score_at_the_threshold_may_fall_a_little() -> None:
-    assert parity([thing(0, score=0.26)], [thing(0, score=0.24)]).same
-
-
-def test_what_nobody_sees_may_differ() -> None:
-    found = parity([thing(0, score=0.2)], [])
-    assert (found.boxes, found.same) == (0, True)
-
-
-@pytest.mark.parametrize(("value", "same"), [(0.801, True), (0.797, False)])
-def test_the_metrics_count_too(value: float, same: bool) -> None:
-    found = compare(Finds([thing(0)]), Finds([thing(0)]), IMAGES, 640, (measured(0.8), measured(value)))
-    assert found.metric == pytest.approx(abs(0.8 - value))
-    assert found.same is same
+@pytest.mark.parametrize(
+    ("one", "other", "furthest"),
+    [
+        ({"mAP50": 0.9, "mAP50-95": 0.8}, {"mAP50": 0.9, "mAP50-95": 0.797}, 0.003),
+        ({"accuracy": 0.5, "precision": 0.1}, {"accuracy": 0.5, "precision": 0.9}, 0),
+        ({"mAP50": 0.9}, {}, 0.9),
+        ({}, {}, 0),
+    ],
+)
+def test_the_deciding_metrics_are_compared(one: dict[str, float], other: dict[str, float], furthest: float) -> None:
+    assert _differ(measured(**one), measured(**other)) == pytest.approx(furthest)

@@ -16,7 +16,7 @@ from backend.errors import YoloopError
 from backend.labels.networks import Network
 from backend.parts import Part
 from backend.predict.engine import tensorrt
-from backend.predict.engine.choice import load_weights, serving_engine
+from backend.predict.engine.choice import on_torch, serving_engine
 from backend.predict.engine.tensorrt import installed, key_of, plan_for, prune
 from backend.settings import Settings
 
@@ -50,7 +50,7 @@ class TestTorchStandsIn:
         self, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, part: Part | None
     ) -> None:
         with caplog.at_level(logging.WARNING):
-            detector = load_weights(self.settings(tmp_path), weights, part)
+            detector = on_torch(self.settings(tmp_path), weights, part)
         (found,) = detector.detect([torch.zeros(SIZE, SIZE, 3, dtype=torch.uint8).numpy()], 0.5)
         assert len(found) == 16
         assert "torch serves it instead of TensorRT: TensorRT needs an NVIDIA GPU" in caplog.text
@@ -62,7 +62,7 @@ class TestTorchStandsIn:
         plan = tmp_path / "any.engine"
         plan.write_bytes(b"junk")
         monkeypatch.setattr(tensorrt, "plan_for", lambda *_, **__: plan)
-        detector = load_weights(self.settings(tmp_path), weights, None)
+        detector = on_torch(self.settings(tmp_path), weights, None)
         assert len(detector.detect([torch.zeros(SIZE, SIZE, 3, dtype=torch.uint8).numpy()], 0.5)[0]) == 16
         assert "TensorRT failed; torch serves it" in caplog.text
 
