@@ -126,7 +126,9 @@ class YoloBackend:
             embed=compares,
             urgent=len(tasks) == 1 or prompts is not None,
         )
-        of_task = {index: [look for look in looks if look.task == index] for index in range(len(tasks))}
+        of_task: dict[int, list[Look]] = {index: [] for index in range(len(tasks))}
+        for look in looks:
+            of_task[look.task].append(look)
         places = {index: self._places(mine, served) for index, mine in of_task.items() if index not in errors}
         far = self._distances(version, places, of_task) if compares else {}
         answers = []

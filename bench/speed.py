@@ -1,6 +1,6 @@
-"""How close suggestions come to the raw engine, over HTTP, one image at a time, and beside a training.
+"""How close suggestions come to the raw engine, over HTTP, one image at a time, beside a large request and a training.
 
-    python bench/speed.py [--rounds 5] [--seconds 30] [--predictions 10000] [--out bench]
+    python bench/speed.py [--rounds 5] [--seconds 30] [--predictions 10000] [--only bulk] [--out bench]
 
 Everything is taken in one run, the raw engine beside the rest, and told as ratios of medians; the milliseconds belong
 to the machine. The model is yolo11n with random weights, exported as a training exports it; the images are 1280 × 720
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import zip_longest
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -31,11 +32,14 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from bulk import TASKS, beside_a_retrieve  # noqa: E402
 from latency import CONFIG, PORT, beside_a_training, data_uri, serve, wait  # noqa: E402
 from shapes import draw_pictures  # noqa: E402
 
 from backend.labels.networks import Network  # noqa: E402
 from backend.parts import TAG, Part, dump  # noqa: E402
+from backend.predict.addresses import locate  # noqa: E402
+from backend.predict.cache import ImageCache  # noqa: E402
 from backend.predict.engine.export import export  # noqa: E402
 from backend.predict.engine.inputs import letterbox  # noqa: E402
 from backend.predict.engine.quiet import limit_threads, prepare  # noqa: E402
@@ -55,6 +59,7 @@ GOALS: dict[str, tuple[str, float]] = {
     "large_jpeg": ("<=", 2.5),
     "rss_mb": ("<=", 700),
     "rss_growth_mb": ("<=", 50),
+    "bulk_p95": ("<=", 2.0),
     "training_p95": ("<=", 1.3),
     "webhook_p99_ms": ("<=", 50),
     "health_p99_ms": ("<=", 100),
@@ -70,6 +75,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30, help="of each side of the comparison with a training")
     parser.add_argument("--predictions", type=int, default=10_000, help="between two looks at the memory")
+    parser.add_argument("--only", choices=("engine", "bulk", "training", "memory"), help="one part of it")
     parser.add_argument("--out", type=Path, default=ROOT / "bench")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,9 +87,17 @@ def main() -> None:
         Thread(target=files.serve_forever, daemon=True).start()
         server = serve(home)
         try:
-            found = measure(server.pid, files.server_port, exported, home / "weights.pt", pictures, large, given.rounds)
-            found |= beside(home, given.seconds)
-            found |= {"rss_growth_mb": growth(server.pid, home, given.predictions)}
+            ask = asking(files.server_port)
+            wait(lambda: answered(partial(ask, pictures[:1])), 120)
+            parts: dict[str, Callable[[], Mapping[str, float]]] = {
+                "engine": lambda: measure(
+                    server.pid, ask, exported, home / "weights.pt", pictures, large, given.rounds
+                ),
+                "bulk": lambda: retrieve(home, files.server_port, ask, pictures),
+                "training": lambda: beside(home, given.seconds),
+                "memory": lambda: {"rss_growth_mb": growth(server.pid, home, given.predictions)},
+            }
+            found = {key: value for name in parts if given.only in (None, name) for key, value in parts[name]().items()}
         finally:
             server.terminate()
             server.wait()
@@ -104,25 +118,40 @@ def tell(found: Mapping[str, float], out: Path) -> None:
         print(f"{name:<24}{value:>10.2f}{told}")
 
 
-def measure(
-    pid: int, port: int, network: Path, weights: Path, pictures: Sequence[Path], large: Path, rounds: int
-) -> dict[str, float]:
+def asking(port: int) -> Callable[..., None]:
+    """A function that asks for the suggestions of pictures, in one request; `copy` keeps like pictures apart."""
     session = requests.Session()
 
-    def task(path: Path) -> dict[str, Any]:
-        return {"id": int(path.stem), "data": {"image": f"http://127.0.0.1:{port}/{path.name}"}}
+    def task(path: Path, copy: int | None) -> dict[str, Any]:
+        return {"id": int(path.stem) + TOGETHER * (copy or 0), "data": {"image": address(port, path, copy)}}
 
-    def ask(paths: Sequence[Path]) -> None:
-        body = {"project": UID, "label_config": CONFIG, "tasks": [task(path) for path in paths]}
+    def ask(paths: Sequence[Path], copies: Sequence[int] = ()) -> None:
+        tasks = [task(path, copy) for path, copy in zip_longest(paths, copies)]
+        body = {"project": UID, "label_config": CONFIG, "tasks": tasks}
         answer = session.post(f"http://127.0.0.1:{PORT}/predict", json=body, timeout=120)
         answer.raise_for_status()
         failed = [each for each in answer.json()["results"] if "result" not in each or each["model_version"] == "v0"]
         if failed:
             raise RuntimeError(f"The serving process did not suggest: {failed[0]}")
 
+    return ask
+
+
+def address(port: int, path: Path, copy: int | None = None) -> str:
+    return f"http://127.0.0.1:{port}/{path.name}" + ("" if copy is None else f"?copy={copy}")
+
+
+def measure(
+    pid: int,
+    ask: Callable[..., None],
+    network: Path,
+    weights: Path,
+    pictures: Sequence[Path],
+    large: Path,
+    rounds: int,
+) -> dict[str, float]:
     run, inputs = raw_engine(network, [np.asarray(cv2.imread(str(path)), np.uint8) for path in pictures])
     plain = plain_loop(weights)
-    wait(lambda: answered(partial(ask, pictures[:1])), 120)
     ask(pictures)
     ask([large])
     times: dict[str, list[float]] = {name: [] for name in ("raw", "http", "ultralytics", "single", "alone", "large")}
@@ -145,6 +174,24 @@ def measure(
         "raw_images_per_s": 1 / middle["raw"],
         "single_p50_ms": 1000 * middle["single"],
     }
+
+
+def retrieve(home: Path, port: int, ask: Callable[..., None], pictures: Sequence[Path]) -> Mapping[str, float]:
+    """What a retrieve of a thousand tasks costs somebody who labels meanwhile.
+
+    Its pictures have an address each, so that every one of them is decoded.
+    """
+    cache = ImageCache(home / "cache", 5 * 2**30)
+    paths = [pictures[number % len(pictures)] for number in range(TASKS)]
+    copies = [1 + number // len(pictures) for number in range(TASKS)]
+    for path, copy in zip(paths, copies, strict=True):
+        cache.put(locate(address(port, path, copy), None, "").key, path.read_bytes())
+    ask(pictures)
+    another = asking(port)  # a connection of its own
+    found = beside_a_retrieve(
+        lambda number: ask([pictures[number % len(pictures)]]), lambda: another(paths, copies), TASKS
+    )
+    return found.told()
 
 
 def growth(pid: int, home: Path, predictions: int) -> float:

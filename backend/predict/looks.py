@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,17 +93,18 @@ def run(
         urgent: a person waits, so these images pass those of other requests.
     """
     sources = [source(look.reference, look.task_id) for look in looks]
-    for index, image in images.load_many(sources, deadline, urgent=urgent, cover=cover):
-        look = looks[index]
-        if isinstance(image, ImageError):
-            errors.setdefault(look.task, image)
-            continue
-        look.size = image.size
-        look.scale = image.scale if image.shrunk else None
-        for detector, conf in _wanted(served, look.data_key, threshold):
-            look.found[id(detector)] = pool.submit(detector, image.pixels, conf, urgent=urgent)
-            if embed and look.vector is None:
-                look.vector = pool.embed(detector, image.pixels, urgent=urgent)
+    with pool.expecting() if urgent else nullcontext():
+        for index, image in images.load_many(sources, deadline, urgent=urgent, cover=cover):
+            look = looks[index]
+            if isinstance(image, ImageError):
+                errors.setdefault(look.task, image)
+                continue
+            look.size = image.size
+            look.scale = image.scale if image.shrunk else None
+            for detector, conf in _wanted(served, look.data_key, threshold):
+                look.found[id(detector)] = pool.submit(detector, image.pixels, conf, urgent=urgent)
+                if embed and look.vector is None:
+                    look.vector = pool.embed(detector, image.pixels, urgent=urgent)
     for look in looks:
         for future in (*look.found.values(), *(() if look.vector is None else (look.vector,))):
             try:

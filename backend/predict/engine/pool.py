@@ -7,11 +7,12 @@ a batch, in one pass.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 0.003
 """Seconds the owner waits for more images before it runs a batch that is not full."""
+
+HOLD = 0.05
+"""Most seconds that others are held back for an urgent image: decoding takes less, a download may take long."""
 
 
 @dataclass(slots=True)
@@ -40,7 +44,7 @@ class EnginePool:
     """The device's owner.
 
     What a person waits for runs first: `urgent` images pass all others, and of those only what is in the device at
-    that moment is waited for.
+    that moment is waited for. Who announces them with `expecting` has that wait over while they are still decoded.
 
     Args:
         batch_size: most images in one pass.
@@ -55,6 +59,7 @@ class EnginePool:
         self._others: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._held = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -70,6 +75,17 @@ class EnginePool:
         self._put(_Item(detector, image, 0.0, vector=vector), urgent)
         return vector
 
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Start no others, for a moment, until an urgent image is handed in or this ends."""
+        with self._changed:
+            self._held = time.monotonic() + HOLD
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._release()
+
     def close(self) -> None:
         """Ends once all that waits is answered; what comes later is cancelled."""
         with self._changed:
@@ -83,9 +99,15 @@ class EnginePool:
             self._changed.wait_for(lambda: len(lane) < self._waiting or self._closed)
             if not self._closed:
                 lane.append(item)
+                if urgent:
+                    self._release()
                 self._changed.notify_all()
                 return
         (item.vector or item.answer).cancel()
+
+    def _release(self) -> None:
+        self._held = 0.0
+        self._changed.notify_all()
 
     def _run(self) -> None:
         while batch := self._gather():
@@ -106,6 +128,8 @@ class EnginePool:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._urgent or self._others or self._closed)
+            while not self._urgent and not self._closed and (rest := self._held - time.monotonic()) > 0:
+                self._changed.wait(rest)
             lane = self._urgent or self._others
             if not lane:
                 return []

@@ -203,6 +203,52 @@ def test_urgent_images_pass_the_others(hold: Callable[[EnginePool], Counting]) -
     pool.close()
 
 
+def test_others_do_not_start_while_an_urgent_image_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.predict.engine.pool.HOLD", 60.0)
+    pool = EnginePool(batch_size=1)
+    detector = Counting()
+    order: list[int] = []
+
+    def submit(number: int, *, urgent: bool = False) -> Future[list[Detection]]:
+        answer = pool.submit(detector, image(number), 0.5, urgent=urgent)
+        answer.add_done_callback(lambda _: order.append(number))
+        return answer
+
+    with pool.expecting():
+        waiting = submit(1)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.2)
+        assert read(submit(2, urgent=True))[0] == 2
+        assert read(waiting)[0] == 1
+    assert order == [2, 1]
+    pool.close()
+
+
+def test_what_was_expected_and_does_not_come_lets_the_others_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.predict.engine.pool.HOLD", 60.0)
+    pool = EnginePool()
+    with pool.expecting():
+        waiting = pool.submit(Counting(), image(1), 0.5)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.2)
+    assert read(waiting)[0] == 1
+    pool.close()
+
+
+def test_others_are_held_back_for_a_moment_only(pool: EnginePool) -> None:
+    with pool.expecting():
+        assert read(pool.submit(Counting(), image(1), 0.5))[0] == 1
+
+
+def test_closing_waits_for_nothing_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.predict.engine.pool.HOLD", 60.0)
+    pool = EnginePool()
+    with pool.expecting():
+        waiting = pool.submit(Counting(), image(1), 0.5)
+        pool.close()
+        assert waiting.done()
+
+
 def test_a_model_that_gains_nothing_takes_one_image_at_a_time(hold: Callable[[EnginePool], Counting]) -> None:
     pool = EnginePool(batch_size=4)
     detector = hold(pool)
