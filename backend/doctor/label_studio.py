@@ -65,6 +65,9 @@ def token(probe: Probe, key: str, connect: str, now: float) -> tuple[Check, str]
     try:
         owner = probe.whoami()
     except LabelStudioError as error:
+        if error.code is not None and error.code >= 500:
+            # It has just told its release: of a token's owner without an organization it makes a 500.
+            return by_error("token", error, f"If its owner has left the organization, use another one. {mend}"), ""
         return by_error("token", error, mend if error.code in (401, 403) else ""), ""
     ends = token_end(key)
     if ends is not None and ends - now < SOON:

@@ -28,6 +28,7 @@ from backend.settings import Settings
 from model_registry import Version
 
 _LOCAL_FILES = "/data/local-files/"
+_UPLOADS = "/data/upload/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +171,13 @@ def _mapped(name: str, each: LabelMapping) -> Check:
 
 
 def _mend(ref: str, error: ImageError) -> str:
-    """What mends an image in Label Studio's local files, whose refusals look like those of a token."""
-    if not urlsplit(ref).path.endswith(_LOCAL_FILES):
-        return ""
-    if "HTTP 403" in error.message:
+    """What mends an image that Label Studio itself does not give, where its status misleads; else empty."""
+    path, status = urlsplit(ref).path, error.message.rpartition("Label Studio answered HTTP ")[2].rstrip(".")
+    if _UPLOADS in path and status in ("404", "500"):
+        return "Import the image again and delete this task: Label Studio has lost its file."
+    if path.endswith(_LOCAL_FILES) and status == "403":
         return "Start Label Studio with LOCAL_FILES_SERVING_ENABLED=true and LOCAL_FILES_DOCUMENT_ROOT=<folder>."
-    if "HTTP 404" in error.message:
+    if path.endswith(_LOCAL_FILES) and status == "404":
         return (
             "In the project's Settings → Cloud Storage add a Local Files storage whose path holds the image, below "
             "LOCAL_FILES_DOCUMENT_ROOT."
