@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from backend.auth import webhook_secret
 from backend.connect import our_backends
 from backend.doctor import connection, project, state
 from backend.doctor.check import Check, asked, guarded, left_out
@@ -23,13 +22,15 @@ NOT_ANSWERING = "as Label Studio cannot be asked"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What was found of the installation: the server `serves`, a worker `works`, the `registry` can be used."""
+    """What was found of the installation: the server `serves`, a worker `works`, the `registry` can be used; and the
+    webhook's secret."""
 
     settings: Settings
     now: float
     serves: bool
     works: bool
     registry: bool
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,11 @@ class OneProject:
         there = our_backends(rows, hooks, usual, connection.TITLE)
         url = mine.backend_url or (there[0].url if there else usual)
         ours = connection.ours(rows, hooks, url)
-        secret = webhook_secret(settings.root)
         yield self._check("address", lambda name: connection.reserved(name, probe, mine.id, url, connect))
         yield self._check(
             "backend", lambda name: connection.backend(name, rows, hooks, mine.backend_url, settings, connect)
         )
-        yield self._check("webhook", lambda name: connection.webhook(name, ours, url, secret, connect))
+        yield self._check("webhook", lambda name: connection.webhook(name, ours, url, self.around.secret, connect))
         yield self._check("stale webhooks", lambda name: connection.stale_webhooks(name, ours, url, connect))
         if mine.active_learning and there:
             refresh = Refreshes(self.services.store).get(mine.uid)
