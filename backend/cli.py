@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -90,11 +91,12 @@ def connect(
             "The key is in Label Studio under Account & Settings, Personal Access Token.",
         )
     address = settings.label_studio_url.rstrip("/")
+    url = url or f"http://localhost:{settings.port}"
     password = settings.basic_auth_pass.get_secret_value()
     report = connect_project(
         LabelStudioClient(address, key),
         project,
-        url or f"http://localhost:{settings.port}",
+        url,
         secret=webhook_secret(settings.root),
         basic_auth=(settings.basic_auth_user, password) if settings.basic_auth_user else None,
         active_learning=active_learning,
@@ -104,7 +106,13 @@ def connect(
     store = Store(settings.database_url)
     info = report.project
     store.save_project(
-        info.uid, url=address, api_key=key, title=info.title, label_config=info.label_config, sync_error=""
+        info.uid,
+        url=address,
+        api_key=key,
+        title=info.title,
+        label_config=info.label_config,
+        sync_error="",
+        backend_url=url.strip().rstrip("/"),
     )
     if active_learning:
         store.save_project(info.uid, active_learning=True)
@@ -203,17 +211,21 @@ def rollback(project: ProjectOption = None) -> None:
 
 
 @app.command()
-def doctor() -> None:
-    """Check weights, Label Studio and every project, and say what to do where something is wrong."""
-    from backend.doctor import diagnose
+def doctor(
+    project: Annotated[int | None, typer.Option("--project", help="Only this project of Label Studio.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check Label Studio, the connection, the machine and what yoloop keeps; say what mends what is not well."""
+    from backend.doctor import counted, examine
 
-    with open_services() as services:
-        findings = diagnose(services)
-    for finding in findings:
-        typer.echo(f"{'✓' if finding.well else '✗'} {finding.what}")
-        if finding.remedy:
-            typer.echo(f"  {finding.remedy}")
-    if not all(finding.well for finding in findings):
+    logging.disable()  # what goes wrong is a line of its own
+    found = []
+    for check in examine(Settings(), project):
+        found.append(check)
+        if not as_json:
+            typer.echo(str(check))
+    typer.echo(json.dumps([asdict(check) for check in found], indent=1) if as_json else counted(found))
+    if any(check.ok is False for check in found):
         raise typer.Exit(1)
 
 

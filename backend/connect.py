@@ -155,8 +155,10 @@ def connect(
 def our_backends(rows: Iterable[BackendInfo], hooks: Iterable[WebhookInfo], url: str, title: str) -> list[BackendInfo]:
     """The rows that are ours by address, title or a signed webhook of theirs; the one to keep first."""
     signed = {_normal(hook.url) for hook in hooks if _is_signed(hook)}
-    mine = [row for row in rows if _same(row.url, url) or row.title == title or _normal(_target(row.url)) in signed]
-    return sorted(mine, key=lambda row: (not _same(row.url, url), row.id))
+    mine = [
+        row for row in rows if same_address(row.url, url) or row.title == title or _normal(_target(row.url)) in signed
+    ]
+    return sorted(mine, key=lambda row: (not same_address(row.url, url), row.id))
 
 
 def our_webhooks(
@@ -179,7 +181,7 @@ def _keep_backend(
     steps: list[Step],
 ) -> BackendInfo:
     kept, *extra = mine
-    right = _same(kept.url, url) and kept.connected and (kept.is_interactive or not interactive)
+    right = same_address(kept.url, url) and kept.connected and (kept.is_interactive or not interactive)
     if basic_auth is not None:
         right = right and kept.basic_auth_user == basic_auth[0]
     if not right:
@@ -212,7 +214,7 @@ def _add_backend(
         # Label Studio stores the row before it refuses the webhook.
         with contextlib.suppress(LabelStudioError):
             left = client.backends(project_id)
-            _take_back(client, [row for row in left if row.id not in known and _same(row.url, url)])
+            _take_back(client, [row for row in left if row.id not in known and same_address(row.url, url)])
         raise
 
 
@@ -256,7 +258,7 @@ def _keep_webhook(
     headers = {name: value for name, value in kept.headers.items() if name.lower() != HEADER.lower()}
     headers[HEADER] = secret
     right = (
-        _same(kept.url, target)
+        same_address(kept.url, target)
         and kept.is_active
         and kept.send_payload
         and not kept.send_for_all_actions
@@ -301,7 +303,8 @@ def _target(url: str) -> str:
     return f"{url.rstrip('/')}/webhook"
 
 
-def _same(one: str, other: str) -> bool:
+def same_address(one: str, other: str) -> bool:
+    """Whether two addresses lead to one place."""
     return _normal(one) == _normal(other)
 
 

@@ -38,6 +38,7 @@ class Project:
     sync_error: str
     waiting_for: str
     active_learning: bool
+    backend_url: str
 
     def __repr__(self) -> str:
         return f"Project({self.uid!r}, {self.title!r})"

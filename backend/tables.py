@@ -28,6 +28,8 @@ projects = sa.Table(
     sa.Column("waiting_for", sa.Text, nullable=False, server_default=""),
     # As `yoloop connect --active-learning` was told: Label Studio's backend is titled with the served version.
     sa.Column("active_learning", sa.Boolean, nullable=False, server_default=sa.false()),
+    # yoloop's address as Label Studio reaches it, as `yoloop connect` was told.
+    sa.Column("backend_url", sa.String, nullable=False, server_default=""),
 )
 
 hints = sa.Table(

@@ -216,6 +216,19 @@ class Registry:
             got.replace(target)
         return target
 
+    def verify(self, version: Version, name: str) -> None:
+        """Read one of a version's stored artifacts. Raises RegistryError when it is gone or not what was registered."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            try:
+                got = Path(self._client.download_artifacts(version.run_id, name, folder))
+            except Exception as error:  # each kind of store has its own
+                raise RegistryError(
+                    f"The stored {name} of {version.name} cannot be read ({type(error).__name__})."
+                ) from None
+            if (expected := version.hashes.get(name, "")) and _sha256(got) != expected:
+                raise RegistryError(f"The stored {name} of {version.name} is not the one that was registered.")
+
     def _experiment(self) -> str:
         from mlflow.exceptions import MlflowException
 

@@ -231,6 +231,21 @@ class TestArtifacts:
         stored.write_bytes(b"weights of a")
         assert registry.fetch(version).read_bytes() == b"weights of a"
 
+    def test_what_is_stored_is_verified_whatever_the_local_copy(
+        self, registry: Registry, register: Callable[..., Version], tmp_path: Path
+    ) -> None:
+        version = register("a")
+        registry.fetch(version)
+        registry.verify(version, "weights.pt")
+        (stored,) = (tmp_path / "registry" / "artifacts").rglob("weights.pt")
+        stored.write_bytes(b"half")
+        with pytest.raises(RegistryError, match="not the one that was registered"):
+            registry.verify(version, "weights.pt")
+        stored.unlink()
+        with pytest.raises(RegistryError, match="of v1 cannot be read"):
+            registry.verify(version, "weights.pt")
+        registry.verify(version, "manifest.json")
+
     def test_other_artifacts(self, registry: Registry, register: Callable[..., Version]) -> None:
         first, second = register("a"), register("b")
         assert json.loads(registry.fetch(second, "manifest.json").read_text()) == {"key": "b"}
