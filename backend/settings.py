@@ -110,14 +110,14 @@ class Settings(BaseSettings):
     max_class_drop: float = Field(
         0.1, ge=0, le=1, description="Most that a new version may lose on one label (mAP50, or share of right choices)."
     )
-    debounce: float = Field(3.0, ge=0, description="Seconds without an event before the worker looks.")
+    debounce: float = Field(2.0, ge=0, description="Seconds without an event before the worker looks.")
     debounce_max: float = Field(30.0, ge=0, description="Seconds after which the worker looks although events go on.")
     sync_interval: float = Field(60.0, gt=0, description="Seconds between looks at Label Studio without any event.")
     train_minutes: float = Field(10.0, gt=0, description="Most minutes of one training.")
     train_threads: int = Field(0, ge=0, description="CPU threads of a training; 0: one per core.")
     image_size: int = Field(640, ge=32, le=4096, description="Most pixels of the network input's longer side.")
     holdout: float = Field(0.2, gt=0, lt=1, description="Share of the annotated images that only judge.")
-    refresh_interval: float = Field(1.0, gt=0, description="Seconds between looks for a newly promoted version.")
+    refresh_interval: float = Field(0.5, gt=0, description="Seconds between looks for a newly promoted version.")
 
     @classmethod
     def variable(cls, name: str) -> str:
