@@ -7,7 +7,7 @@ written by the modules they belong to.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,9 @@ class Store:
         sa.event.listen(self.engine, "connect", _configure)
         path = Path(self.engine.url.database or "")
         with FileLock(path.with_suffix(".lock")):
+            _make_private(path)
             metadata.create_all(self.engine)
             self._add_columns()
-        path.chmod(0o600)
 
     def _add_columns(self) -> None:
         """Bring a database of an earlier release up to date; columns are only ever added."""
@@ -160,3 +160,11 @@ def _configure(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _make_private(path: Path) -> None:
+    """The database holds tokens: only its owner may read it, and SQLite gives its other files the mode of this one."""
+    path.touch(0o600)
+    for each in (path, *(path.with_name(f"{path.name}-{ending}") for ending in ("wal", "shm"))):
+        with suppress(FileNotFoundError):  # the last one to close the database takes these away
+            each.chmod(0o600)

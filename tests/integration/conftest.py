@@ -60,6 +60,7 @@ def start(tmp_path: Path, empty_registry: Path, weights: Weights) -> Iterator[St
             "device": "cpu",
             "image_size": SIZE,
             "fetch_timeout": 5.0,
+            "allowed_hosts": "127.0.0.1",
             "refresh_interval": 0.05,
             **settings,
         }

@@ -31,7 +31,7 @@ CONFIG = """
 
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
-    made = Services(Settings(home=tmp_path / "home", holdout=0.5))
+    made = Services(Settings(home=tmp_path / "home", holdout=0.5, allowed_hosts="127.0.0.1"))
     yield made
     made.close()
 
@@ -239,7 +239,9 @@ def test_some_unreadable_images_are_left_out(
     assert only(dataset).objects == 8
     del server.routes["/8.jpg"]
     with pytest.raises(TrainingError, match="3 of 10 images could not be read; task"):
-        make(Services(Settings(home=tmp_path / "other")), project, examples, tmp_path / "job")
+        make(
+            Services(Settings(home=tmp_path / "other", allowed_hosts="127.0.0.1")), project, examples, tmp_path / "job"
+        )
 
 
 @pytest.mark.parametrize(
