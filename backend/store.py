@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.schema import CreateColumn
 
 from backend.errors import NotFound
-from backend.tables import hints, metadata, projects
+from backend.tables import hints, jobs, metadata, projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,9 @@ class Hint:
 
 EVERY_PROJECT = "*"
 
+MOST_STRANGERS = 200
+"""Projects that are known by name only: whoever may ask can name as many as there are numbers."""
+
 
 class Store:
     """The database. One object per process, used from any thread.
@@ -102,6 +105,9 @@ class Store:
     def save_project(self, uid: str, **columns: Any) -> None:
         """Make or change a project; columns not named keep their value."""
         with self.write() as db:
+            known = db.scalar(sa.select(sa.func.count()).where(projects.c.uid == uid))
+            if not known:
+                _forget_strangers(db)
             statement = insert(projects).values(uid=uid, **columns)
             if columns:
                 db.execute(statement.on_conflict_do_update(index_elements=["uid"], set_=columns))
@@ -154,6 +160,16 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _forget_strangers(db: sa.Connection) -> None:
+    """Drop the oldest of the projects that were named in requests and of which Label Studio was never read."""
+    never_read = (projects.c.synced_at.is_(None), projects.c.cursor.is_(None), projects.c.api_key == "")
+    found = db.scalars(sa.select(projects.c.uid).where(*never_read).order_by(sa.text("rowid"))).all()
+    gone = found[: max(0, len(found) - MOST_STRANGERS + 1)]
+    db.execute(hints.delete().where(hints.c.uid.in_(gone)))
+    db.execute(jobs.delete().where(jobs.c.uid.in_(gone), jobs.c.started_at.is_(None)))
+    db.execute(projects.delete().where(projects.c.uid.in_(gone)))
 
 
 def _configure(connection: Any, _record: Any) -> None:

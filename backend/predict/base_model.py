@@ -6,6 +6,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,10 @@ def find_base_model(settings: Settings, task: Task = "detect", model_path: str =
         named = "model_path in the labelling config" if model_path else "YOLOOP_BASE_MODEL"
         return BaseModel(None, f"{named} must be the name of a .pt file; put the file into the folder YOLOOP_MODELS.")
     path = settings.models_dir / name
-    if path.is_file() and path.stat().st_size > 0:
-        return BaseModel(path)
+    with suppress(OSError, ValueError):  # a name that no file can have
+        if path.is_file() and path.stat().st_size > 0:
+            return BaseModel(path)
+    name = name if len(name) <= 100 else f"{name[:99]}…"
     return BaseModel(
         None,
         f"The pretrained weights {name} are neither in the folder YOLOOP_MODELS nor downloaded, so nothing is "

@@ -31,6 +31,10 @@ RETRY_LOAD = 30.0
 """Seconds after a version that could not be loaded before the next try."""
 
 
+MOST_UNTRAINED = 200
+"""Projects without a version that are remembered; of another one the registry is asked again."""
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
     """One version, in memory or about to be; `number` None: the pretrained models answer."""
@@ -201,6 +205,9 @@ class Models:
         version = self._registry.champion(uid)
         made = _Slot(_State() if version is None else self._described(version))
         with self._lock:
+            untrained = [key for key, each in self._slots.items() if each.state.number is None and not each.asleep]
+            for key in untrained[: max(0, len(untrained) - MOST_UNTRAINED)]:
+                del self._slots[key]
             return self._slots.setdefault(uid, made)
 
     def _touch(self, slot: _Slot) -> None:
@@ -294,7 +301,14 @@ class Models:
             found = self._pretrained.get((file, named))
             if found is None or self._arrived(found):
                 loaded = Loaded(Network(file, task, (), own=False), {}, file, why="It is still being loaded.")
-                found = self._pretrained[file, named] = _Pretrained(task, file, named, loaded)
+                found = _Pretrained(task, file, named, loaded)
+                here = find_base_model(self._settings, task, file) if named else None
+                if here is not None and here.path is None:
+                    # A config can name anything, and only what is there is worth remembering.
+                    found.loaded, found.missing = replace(loaded, why=here.why), True
+                    found.ready.set()
+                    return found
+                self._pretrained[file, named] = found
                 self._wanted.put(found)
             found.used = time.monotonic()
         return found
