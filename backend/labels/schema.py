@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import count, islice
-from typing import Any, Literal
+from typing import Literal
 from xml.etree import ElementTree as ET
 
 from backend.errors import LabelConfigError
 from backend.labels import attributes as given
+from backend.labels.document import EXAMPLE, parse
 
 Kind = Literal["rectangle", "ellipse", "polygon", "brush", "bitmask", "keypoint", "choices", "taxonomy"]
 
@@ -34,11 +35,6 @@ _SHAPES: dict[str, tuple[str, Kind]] = {
     "keypoint": ("KeyPoint", "keypoint"),
 }
 _TASK_FIELD = re.compile(r"\$([^\s$./\\\[\]{}]+)")
-_EXAMPLE = (
-    "Add one to the labelling config, for example "
-    '<Image name="image" value="$image"/> and '
-    '<RectangleLabels name="label" toName="image"><Label value="Car"/></RectangleLabels>.'
-)
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 PATH_SEPARATOR = " / "
 
@@ -137,7 +133,7 @@ class LabelSchema:
         if self.controls:
             return self
         why = self.notes[0] if self.notes else "The labelling config has no control over an Image."
-        raise LabelConfigError(why, _EXAMPLE)
+        raise LabelConfigError(why, EXAMPLE)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -145,13 +141,9 @@ class LabelSchema:
         return tuple(dict.fromkeys(label for control in self.controls for label in control.labels))
 
 
-LARGEST = 4 * 2**20
-"""Characters of a labelling config."""
-
 LARGE = 100_000
 """Characters from which on few are kept in memory."""
 
-DEEPEST = 100
 MOST_CONTROLS = 500
 MOST_LABELS = 50_000
 LONGEST_LABEL = 1000
@@ -163,13 +155,11 @@ def parse_label_config(xml: str) -> LabelSchema:
     Raises:
         LabelConfigError: not XML, past all measure, or an attribute that yoloop reads has an impossible value.
     """
-    if len(xml) > LARGEST:
-        raise LabelConfigError(f"The labelling config has {len(xml)} characters.", f"At most {LARGEST} are read.")
     return (_read_small if len(xml) < LARGE else _read_large)(xml)
 
 
 def _read(xml: str) -> LabelSchema:
-    root = _parse(xml)
+    root = parse(xml)
     images = {tag.get("name", ""): tag for tag in _tags(root, "image") if tag.get("name")}
     controls: list[Control] = []
     boxes: list[Control] = []
@@ -203,35 +193,6 @@ def _read(xml: str) -> LabelSchema:
 
 _read_small, _read_large = lru_cache(maxsize=256)(_read), lru_cache(maxsize=8)(_read)
 _FEWER = "Split the project, or use shorter labels."
-
-
-class _Careful(ET.TreeBuilder):
-    """Refuses a document type, without which there are no entities to expand, and tags within tags without end."""
-
-    depth = 0
-
-    def start(self, tag: Any, attrs: Any) -> ET.Element:
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise LabelConfigError(f"The labelling config nests more than {DEEPEST} tags.", "Make it flatter.")
-        return super().start(tag, attrs)
-
-    def end(self, tag: str) -> ET.Element:
-        self.depth -= 1
-        return super().end(tag)
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise LabelConfigError(
-            "The labelling config declares a document type, which is not allowed.",
-            "Remove <!DOCTYPE …> and every <!ENTITY …> from it.",
-        )
-
-
-def _parse(xml: str) -> ET.Element:
-    try:
-        return ET.fromstring(xml, ET.XMLParser(target=_Careful()))
-    except (ET.ParseError, ValueError, LookupError) as error:
-        raise LabelConfigError(f"The labelling config is not XML: {error}.", _EXAMPLE) from None
 
 
 def _name(tag: ET.Element) -> str:
