@@ -23,6 +23,7 @@ def webhook_secret(home: Path) -> str:
     path = home / "webhook-secret"
     with FileLock(path.with_suffix(".lock")):  # the server and `yoloop connect` may come first together
         if path.exists() and (found := path.read_text().strip()):
+            path.chmod(0o600)  # it may have been set by hand
             return found
         secret = secrets.token_urlsafe(32)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

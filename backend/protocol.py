@@ -15,6 +15,7 @@ from backend.connect import EVENTS
 from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopError
 from backend.fit.jobs import Job
 from backend.labels.schema import parse_label_config
+from backend.masking import masked
 from backend.model import START_TRAINING, YoloBackend
 from backend.predict.interactive import prompts_of, silenced
 from backend.predict.references import task_id_of
@@ -237,6 +238,7 @@ def _describe(job: Job) -> dict[str, Any]:
 
 def as_response(status: int, message: str, hint: str) -> Response:
     """An error for people: JSON, and the message as the reason phrase, which is all that Label Studio shows."""
+    message, hint = masked(message), masked(hint)
     response = jsonify({"error": message, "hint": hint})
     phrase = "".join(each if each.isprintable() else " " for each in f"{message} {hint}".strip())
     phrase = " ".join(phrase.split()).encode("latin-1", "replace").decode("latin-1")

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import base64
+import os
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from e2e.labelstudio import free_port
 from flask.testing import FlaskClient
 from integration.bodies import event, setup
 
@@ -118,3 +125,50 @@ def test_the_secret_is_its_owners_and_stays(guarded: Serving) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text() == guarded.secret
     assert len(guarded.secret) >= 32
+
+
+def test_no_refusal_quotes_a_token(client: FlaskClient) -> None:
+    token = "0123456789abcdef" * 2 + "01234567"
+    headers = basic("mluser", "mlpäss")
+    for text in (token, f"http://me:{token[:9]}@host/", f"Token {token}"):
+        for body in ({"project": f"Authorization: {text}"}, {**setup(f"<{text}"), "project": text}):
+            answer = client.post("/setup", json=body, headers=headers)
+            assert answer.status_code == 400
+            assert token[:9] not in answer.text + answer.status
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"YOLOOP_HOST": "0.0.0.0"}, True),
+        ({"YOLOOP_HOST": "0.0.0.0", "BASIC_AUTH_USER": "me", "BASIC_AUTH_PASS": "hush"}, False),
+    ],
+)
+def test_an_open_door_is_told_at_the_start(tmp_path: Path, settings: dict[str, str], told: bool) -> None:
+    port = free_port()
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("YOLOOP", "LABEL", "BASIC"))}
+    env |= {"YOLOOP_HOME": str(tmp_path), "YOLOOP_PORT": str(port), "YOLOOP_OFFLINE": "1", **settings}
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen([sys.executable, "-m", "backend.cli", "serve"], env=env, stderr=output)
+    try:
+        host = settings["YOLOOP_HOST"].replace("0.0.0.0", "127.0.0.1")
+        answer = _asked(server, f"http://{host}:{port}/")
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert answer.status_code == (401 if "hush" in settings.values() else 200)
+    said = log.read_text()
+    assert ("as no credentials are asked for" in said) is told
+    assert "hush" not in said
+
+
+def _asked(server: subprocess.Popen[bytes], url: str) -> requests.Response:
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return requests.get(url, timeout=10)
+        except requests.ConnectionError:
+            assert server.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
