@@ -162,6 +162,11 @@ class Store:
         self.engine.dispose()
 
 
+def whole(text: str) -> str:
+    """The text with a question mark for each half of a character, which JSON can spell and no database can keep."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _forget_strangers(db: sa.Connection) -> None:
     """Drop the oldest of the projects that were named in requests and of which Label Studio was never read."""
     never_read = (projects.c.synced_at.is_(None), projects.c.cursor.is_(None), projects.c.api_key == "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 import zlib
 from typing import Any
@@ -197,6 +198,79 @@ ACCEPTED: dict[str, str] = {
     "some depth": nested(90, inside='<Image name="image" value="$image"/>' + _BOXES.format(labels(2))),
 }
 """Odd configs that nevertheless are answered."""
+
+
+REGION: dict[str, Any] = {
+    "id": "r1",
+    "from_name": "l",
+    "to_name": "image",
+    "type": "rectanglelabels",
+    "original_width": 40,
+    "original_height": 30,
+    "image_rotation": 0,
+    "value": {"x": 1, "y": 2, "width": 30, "height": 40, "rotation": 0, "rectanglelabels": ["a"]},
+}
+"""A region that is well."""
+
+
+def region(kind: str = "rectanglelabels", labels: Any = None, **value: Any) -> dict[str, Any]:
+    """A region of a control of that kind, which is named by it."""
+    given = {**value, kind: ["a"] if labels is None else labels}
+    return {**REGION, "from_name": kind, "type": kind, "value": given}
+
+
+_HUGE = {"original_width": 10**9, "original_height": 10**9}
+
+RESULTS: dict[str, Any] = {
+    "no list": {"a": 1},
+    "text": "all of them",
+    "a number": 5,
+    "what are no regions": [None, 1, "x", [], [[]], True],
+    "regions of nothing": [{}, {"value": None}, {"id": 1, "type": [], "value": []}],
+    "names that are none": [{**REGION, "id": {"a": 1}, "from_name": ["l"], "to_name": 5, "type": {"b": []}}],
+    "numbers that are none": [region(x=float("nan"), y=float("inf"), width=1e308, height=-1e308, rotation=10**400)],
+    "numbers in words": [region(x="1", y=None, width=[3], height={}, rotation=True)],
+    "labels that are none": [region(labels=each, x=1, y=1, width=5, height=5) for each in (5, {}, [[]], [None, {}])],
+    "half a character": [{**region(labels=["\ud800"], x=1, y=1, width=5, height=5), "id": "\udfff"}],
+    "pages that are none": [{**region(x=1, y=1, width=5, height=5), "item_index": each} for each in (-1, 1e300, "x")],
+    "sizes past all measure": [
+        {**region("polygonlabels", points=[[0, 0], [100, 0], [100, 100]]), **_HUGE},
+        {**region("brushlabels", format="rle", rle=[0] * 100), "id": "r2", **_HUGE},
+        {**region("brushlabels", format="rle", rle=[255] * 100), "id": "r3", **_HUGE},
+        {**region("ellipselabels", x=5, y=5, radiusX=5, radiusY=5), "id": "r4", **_HUGE},
+    ],
+    "a code that claims gigabytes": [region("brushlabels", format="rle", rle=[255, 255, 255, 255, 63, 255, 255, 255])],
+    "a code that is none": [region("brushlabels", format="rle", rle=each) for each in ([1e9], ["x"], [-1], "rle", [])],
+    "a picture that is a bomb": [region("bitmasklabels", imageDataURL=data_uri(packed(20_000, 20_000)))],
+    "a picture elsewhere": [region("bitmasklabels", imageDataURL="http://169.254.169.254/a.png")],
+    "a picture that is none": [region("bitmasklabels", imageDataURL=data_uri(b"<svg/>"))],
+    "points that are none": [
+        region("polygonlabels", points=each)
+        for each in ("x", [], [[1]], [["a", "b"]], [[1, 2], None], [[1e300, 1]] * 3)
+    ],
+    "points without end": [region("polygonlabels", points=[[n % 101, n * 7 % 101] for n in range(50_000)])],
+    "a region within itself": [{**region(x=1, y=1, width=5, height=5), "parentID": "r1"}],
+    "the same id again": [region(x=1, y=1, width=5, height=5)] * 50,
+    "very many": [{**region(x=1, y=1, width=5, height=5), "id": str(number)} for number in range(5_000)],
+    "depth": [region("polygonlabels", points=json.loads("[" * 800 + "]" * 800))],
+    "paths that are none": [region("taxonomy", labels=each) for each in ([[]], [["a", 1]], ["a"], [[["a"]]], 5)],
+    "choices that are none": [region("choices", labels=each) for each in ("a", [1], {"a": 1})],
+    "a skeleton of one thing": [region("keypointlabels", x="1", y=2, width=0), {**REGION, "type": "relation"}],
+}
+"""What an annotation may hold when somebody writes it by hand."""
+
+CONTROLS = """
+<View><Image name="image" value="$image"/>
+  <RectangleLabels name="rectanglelabels" toName="image"><Label value="a"/></RectangleLabels>
+  <EllipseLabels name="ellipselabels" toName="image"><Label value="a"/></EllipseLabels>
+  <PolygonLabels name="polygonlabels" toName="image"><Label value="a"/></PolygonLabels>
+  <BrushLabels name="brushlabels" toName="image"><Label value="a"/></BrushLabels>
+  <BitmaskLabels name="bitmasklabels" toName="image"><Label value="a"/></BitmaskLabels>
+  <KeyPointLabels name="keypointlabels" toName="image"><Label value="a"/></KeyPointLabels>
+  <Choices name="choices" toName="image"><Choice value="a"/></Choices>
+  <Taxonomy name="taxonomy" toName="image"><Choice value="a"/></Taxonomy>
+</View>
+"""
 
 
 def leaves(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
