@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.labels.networks import Task
+from backend.predict.engine.weights import hash_file, sha256
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -91,5 +92,6 @@ def _download(name: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as part:
         got = Path(attempt_download_asset(Path(part) / name, retry=0, progress=False))
+        hash_file(folder / name).write_text(f"{sha256(got)}  {name}\n")
         got.replace(folder / name)
     log.info("Base model %s downloaded", name)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from backend.errors import YoloopError
 from backend.labels.networks import SERVES, Network, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
 from backend.parts import parts_of
@@ -343,6 +344,9 @@ class Models:
             return replace(wanted.loaded, why=found.why)
         try:
             detector = load_weights(self._settings, found.path, None)
+        except YoloopError as error:
+            log.warning("%s", error)
+            return replace(wanted.loaded, why=str(error))
         except Exception:
             log.exception("The base model %s could not be loaded", found.path.name)
             return replace(wanted.loaded, why=f"The base model {found.path.name} could not be loaded.")

@@ -22,6 +22,7 @@ from backend.labels.networks import Task
 from backend.predict.engine.base import Image
 from backend.predict.engine.quiet import cores
 from backend.predict.engine.read import objects
+from backend.predict.engine.weights import open_model
 
 INFO = "yoloop"
 """Where the exported file keeps what the network is."""
@@ -47,9 +48,8 @@ def export(weights: Path, path: Path) -> None:
     import openvino as ov
     import torch
     from openvino.preprocess import ColorFormat, PrePostProcessor
-    from ultralytics import YOLO
 
-    model = YOLO(str(weights))
+    model = open_model(weights)
     if model.task != "detect":
         raise ValueError(f"a network for {model.task} is not exported")
     network = model.model.float().eval().fuse(verbose=False)

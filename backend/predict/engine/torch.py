@@ -15,6 +15,7 @@ from backend.labels.geometry import Detection
 from backend.labels.networks import Task
 from backend.predict.engine.base import Image
 from backend.predict.engine.read import predictor, read
+from backend.predict.engine.weights import open_model
 
 
 class TorchDetector:
@@ -44,9 +45,7 @@ class TorchDetector:
         max_regions: int = 300,
         batch_size: int = 8,
     ) -> None:
-        from ultralytics import YOLO
-
-        self._model = YOLO(str(weights))
+        self._model = open_model(weights)
         self.task: Task = self._model.task
         chosen = choose_device(device)
         # On a CPU a batch gains little, and a person would wait for all of it.
