@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import base64
-import os
 import stat
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from e2e.labelstudio import free_port
 from flask.testing import FlaskClient
 from integration.bodies import event, setup
+from integration.processes import served
 
 from backend.app import create_app
 from backend.auth import HEADER
@@ -145,30 +141,8 @@ def test_no_refusal_quotes_a_token(client: FlaskClient) -> None:
     ],
 )
 def test_an_open_door_is_told_at_the_start(tmp_path: Path, settings: dict[str, str], told: bool) -> None:
-    port = free_port()
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("YOLOOP", "LABEL", "BASIC"))}
-    env |= {"YOLOOP_HOME": str(tmp_path), "YOLOOP_PORT": str(port), "YOLOOP_OFFLINE": "1", **settings}
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        server = subprocess.Popen([sys.executable, "-m", "backend.cli", "serve"], env=env, stderr=output)
-    try:
-        host = settings["YOLOOP_HOST"].replace("0.0.0.0", "127.0.0.1")
-        answer = _asked(server, f"http://{host}:{port}/")
-    finally:
-        server.terminate()
-        server.wait(30)
-    assert answer.status_code == (401 if "hush" in settings.values() else 200)
+    with served(tmp_path, **settings) as (url, log):
+        assert requests.get(f"{url}/", timeout=30).status_code == (200 if told else 401)
     said = log.read_text()
     assert ("as no credentials are asked for" in said) is told
     assert "hush" not in said
-
-
-def _asked(server: subprocess.Popen[bytes], url: str) -> requests.Response:
-    until = time.monotonic() + 60
-    while True:
-        try:
-            return requests.get(url, timeout=10)
-        except requests.ConnectionError:
-            assert server.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
