@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,20 @@ def test_the_secret_lets_events_in_and_nothing_else(client: FlaskClient, guarded
     for method, path in PATHS:
         if path != "/webhook":
             assert client.open(path, method=method, json={}, headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:9090", ""])
+def test_a_web_page_is_not_let_in(start: Callable[..., Serving], origin: str) -> None:
+    """A browser sends such a body without asking first, and the credentials that it knows along."""
+    serving = start(base_model="", basic_auth_user="me", basic_auth_pass="mine")
+    client = create_app(serving=serving).test_client()
+    told = setup(hostname="http://evil.example")
+    for headers in ({}, basic("me", "mine"), {HEADER: serving.secret}):
+        sent = {**headers, "Origin": origin, "Content-Type": "text/plain"}
+        assert client.post("/setup", data=json.dumps(told), headers=sent).status_code == 401
+        assert client.post("/webhook", data=json.dumps(event("X")), headers=sent).status_code == 401
+    assert serving.services.store.projects() == []
+    assert client.get("/health", headers={"Origin": origin}).status_code == 200
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "ä", "s" * 10_000])
