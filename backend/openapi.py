@@ -182,6 +182,7 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
                     {"anyOf": [_object({"status": {"type": "string", "enum": ["noted"]}}), ASKED]},
                     400,
                     401,
+                    404,
                     413,
                     status=201,
                 ),
@@ -191,7 +192,7 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "/train": {
         "post": _post(
-            "Asks for a training now.", _object({"project": EITHER}), _answers(ASKED, 400, 401, 413, status=201)
+            "Asks for a training now.", _object({"project": EITHER}), _answers(ASKED, 400, 401, 404, 413, status=201)
         )
     },
     "/job_status": {

@@ -43,12 +43,12 @@ class Settings(BaseSettings):
     basic_auth_user: str = Field(
         "",
         validation_alias=AliasChoices("YOLOOP_BASIC_AUTH_USER", "BASIC_AUTH_USER"),
-        description="User name that requests must carry; empty: no basic auth.",
+        description="User name that requests must carry; empty: no basic auth. Also `BASIC_AUTH_USER`.",
     )
     basic_auth_pass: SecretStr = Field(
         SecretStr(""),
         validation_alias=AliasChoices("YOLOOP_BASIC_AUTH_PASS", "BASIC_AUTH_PASS"),
-        description="Password that requests must carry.",
+        description="Password that requests must carry. Also `BASIC_AUTH_PASS`.",
     )
 
     score_threshold: float = Field(0.25, ge=0.0, le=1.0, description="Least score of a suggestion (0 to 1).")

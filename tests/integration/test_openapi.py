@@ -57,6 +57,8 @@ ASKED: list[tuple[str, str, Any, int]] = [
     ("post", "/webhook", event("ANNOTATION_CREATED"), 201),
     ("post", "/webhook", event("START_TRAINING"), 201),
     ("post", "/train", {"project": UID}, 201),
+    ("post", "/train", {"project": "8.1"}, 404),
+    ("post", "/webhook", {"action": "START_TRAINING", "project": "8.1"}, 404),
     ("get", "/job_status?job=nothing", None, 404),
     ("post", "/job_status", {}, 400),
     ("get", "/versions", None, 200),
