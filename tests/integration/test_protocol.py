@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from hostile import ACCEPTED, REFUSED
 from integration.bodies import CREATED_AT, UID, config, event, picture, predict, setup, task
 from label_studio_sdk.label_interface import LabelInterface
 from prometheus_client.parser import text_string_to_metric_families
@@ -307,6 +309,20 @@ def test_a_message_is_one_line_of_the_answer(refusing: FlaskClient) -> None:
     answer = refusing.post("/setup", json=setup(config('model_score_threshold="&#133;&#10;\u2028x"')))
     assert answer.status.startswith("400 ")
     assert answer.status.isprintable()
+
+
+@pytest.mark.parametrize(("configs", "statuses"), [(ACCEPTED, {200}), (REFUSED, {400})], ids=["odd", "harmful"])
+def test_configs_past_all_measure_are_answered_in_time(
+    client: FlaskClient, configs: dict[str, str], statuses: set[int]
+) -> None:
+    for name, xml in configs.items():
+        for path, body in (("/setup", setup(xml)), ("/predict", predict([task(1)], xml))):
+            began = time.monotonic()
+            answer = client.post(path, json=body)
+            assert time.monotonic() - began < 10, (name, path)
+            if name not in ("nothing", "half a character"):  # the last config serves, and what is left is a config
+                assert answer.status_code in statuses, (name, path)
+    assert client.get("/report").status_code == 200
 
 
 def test_validate(refusing: FlaskClient) -> None:
