@@ -13,6 +13,7 @@ from flask import Blueprint, Response, request
 from backend.errors import BadRequest, LabelConfigError, NotFound
 from backend.labels.region import number
 from backend.labels.schema import parse_label_config
+from backend.openapi import description
 from backend.protocol import body_of, project_uid, serving
 from backend.report import mappings
 from backend.store import Project
@@ -101,3 +102,8 @@ def _score(name: str, value: Any) -> float:
 @blueprint.get("/metrics")
 def metrics() -> Response:
     return Response(serving().engine.metrics.text(), mimetype="text/plain; version=0.0.4")
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> dict[str, Any]:
+    return description()

@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
         serving: parts made elsewhere, which the caller closes.
     """
     made = serving or make_serving(settings or Settings())
-    app = Flask("yoloop")
+    app = Flask("yoloop", static_folder=None)  # it would serve a folder of that name where yoloop is started
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.extensions["yoloop"] = made
     app.register_blueprint(protocol.blueprint)

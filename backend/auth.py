@@ -23,6 +23,7 @@ def webhook_secret(home: Path) -> str:
     path = home / "webhook-secret"
     with FileLock(path.with_suffix(".lock")):  # the server and `yoloop connect` may come first together
         if path.exists() and (found := path.read_text().strip()):
+            path.chmod(0o600)  # it may have been set by hand
             return found
         secret = secrets.token_urlsafe(32)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -33,10 +34,13 @@ def webhook_secret(home: Path) -> str:
 def check(request: Request, settings: Settings, secret: str) -> None:
     """Raise Unauthorized unless the request carries what the settings ask for.
 
-    A secret header that is there must be right, asked for or not.
+    A secret header that is there must be right, asked for or not. Web pages may send nothing: any of them could make
+    the browser of somebody who runs yoloop for themselves name a Label Studio of its own, and get the token.
     """
     if request.path in OPEN:
         return
+    if request.headers.get("Origin") is not None:
+        raise Unauthorized("Web pages may not ask yoloop.", "Ask from Label Studio or from a program.")
     sent = request.headers.get(HEADER)
     if sent is not None:
         if not secrets.compare_digest(sent.encode(), secret.encode()):

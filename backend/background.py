@@ -24,7 +24,7 @@ def start(module: str, arguments: Sequence[str], log: Path, stdin: int = subproc
     """
     supervised = SUPERVISED in os.environ
     with log.open("ab") as output:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - our own modules
             [sys.executable, "-m", module, *arguments],
             stdin=stdin,
             stdout=output,

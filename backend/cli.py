@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from backend import cli_labelling
 from backend.cli_options import JsonOption, ProjectOption, open_services
 from backend.errors import YoloopError
+from backend.masking import masked
 from backend.settings import Settings
 from model_registry import RegistryError
 
@@ -49,9 +50,10 @@ def serve() -> None:
 
     settings = Settings()
     configure(settings.log_level, "serve")
-    if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.basic_auth_user:
+    if settings.exposed:
         logging.getLogger("backend").warning(
-            "Anybody who reaches %s:%s may use yoloop: set YOLOOP_BASIC_AUTH_USER and YOLOOP_BASIC_AUTH_PASS",
+            "Anybody who reaches %s:%s may use yoloop, as no credentials are asked for: "
+            "set YOLOOP_BASIC_AUTH_USER and YOLOOP_BASIC_AUTH_PASS",
             settings.host,
             settings.port,
         )
@@ -98,7 +100,7 @@ def connect(
         project,
         url,
         secret=webhook_secret(settings.root),
-        basic_auth=(settings.basic_auth_user, password) if settings.basic_auth_user else None,
+        basic_auth=(settings.basic_auth_user, password) if settings.basic_auth_user or password else None,
         active_learning=active_learning,
     )
     for step in report.steps:
@@ -286,7 +288,7 @@ def main() -> None:
         sys.exit(2)
     except (YoloopError, RegistryError) as error:
         reason = getattr(error, "reason", "")
-        typer.echo(f"{error}" + (f"\nLabel Studio said: {reason}" if reason else ""), err=True)
+        typer.echo(masked(f"{error}" + (f"\nLabel Studio said: {reason}" if reason else "")), err=True)
         sys.exit(1)
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(130)

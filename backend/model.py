@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.errors import BadRequest
+from backend.errors import BadRequest, NotFound
 from backend.labels.convert import to_regions
 from backend.labels.geometry import Detection
 from backend.labels.mapping import fingerprint
@@ -155,12 +155,16 @@ class YoloBackend:
         project = data.get("project")
         if isinstance(project, Mapping) and self.project_id:
             self._remember(str(project.get("label_config") or ""), str(project.get("title") or ""))
+        known = self._services.store.project(uid) is not None
         if event == START_TRAINING:
             if not self.project_id:
                 raise BadRequest("START_TRAINING names no project.", "Let the webhook send its payload.")
+            if not known:
+                raise NotFound("No such project is known.", "Connect it first: yoloop connect --project N")
             job, started = self._services.jobs.request(uid, "asked for in Label Studio", now)
             return {"job": job.id, "status": "queued" if started else "joined"}
-        self._services.store.hint(uid, now, deletion=event in DELETIONS)
+        if known or uid == EVERY_PROJECT:  # of another one nobody could read what is new
+            self._services.store.hint(uid, now, deletion=event in DELETIONS)
         return {"status": "noted"}
 
     def _remember(self, label_config: str, title: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -14,12 +15,15 @@ from backend.connect import EVENTS
 from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopError
 from backend.fit.jobs import Job
 from backend.labels.schema import parse_label_config
+from backend.masking import masked
 from backend.model import START_TRAINING, YoloBackend
 from backend.predict.interactive import prompts_of, silenced
+from backend.predict.references import task_id_of
 from backend.serving import Serving
 
 blueprint = Blueprint("protocol", __name__)
 MOST_TASKS = 100_000
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _UID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
@@ -76,8 +80,8 @@ def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, 
     permits = serving().predicting
     if not permits.acquire(blocking=False):
         raise Busy("Too many predictions are under way.", "Ask again in a few seconds.")
-    ids = (task.get("id") for task in tasks if isinstance(task, Mapping))
-    serving().activity.mark(uid, [each for each in ids if isinstance(each, int)], time.time())
+    ids = (task_id_of(task) for task in tasks)
+    serving().activity.mark(uid, [each for each in ids if each is not None], time.time())
     try:
         entries = made.predict(tasks, context=context)
     finally:
@@ -173,11 +177,18 @@ def body_of(*, empty: bool = False) -> dict[str, Any]:
         return {}
     try:
         found = request.get_json(force=True, silent=True)
+        if isinstance(found, dict) and _SURROGATE.search(request.get_data()):
+            found = _whole(found)
     except RecursionError:
         found = None
     if not isinstance(found, dict):
         raise BadRequest("The body must be a JSON object.")
     return found
+
+
+def _whole(found: dict[str, Any]) -> Any:
+    """The same with a question mark for each half of a character, which JSON can spell and no database can keep."""
+    return json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def text_of(body: Mapping[str, Any], key: str) -> str:
@@ -227,7 +238,9 @@ def _describe(job: Job) -> dict[str, Any]:
 
 def as_response(status: int, message: str, hint: str) -> Response:
     """An error for people: JSON, and the message as the reason phrase, which is all that Label Studio shows."""
+    message, hint = masked(message), masked(hint)
     response = jsonify({"error": message, "hint": hint})
-    phrase = " ".join(f"{message} {hint}".split()).encode("latin-1", "replace").decode("latin-1")
+    phrase = "".join(each if each.isprintable() else " " for each in f"{message} {hint}".strip())
+    phrase = " ".join(phrase.split()).encode("latin-1", "replace").decode("latin-1")
     response.status = f"{status} {phrase[:300]}"
     return response

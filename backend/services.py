@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from backend.errors import LabelStudioError
 from backend.fit.jobs import Jobs
 from backend.fit.ledger import Ledger
+from backend.hosts import AllowedHosts
 from backend.labelstudio.client import LabelStudioClient
 from backend.predict.cache import ImageCache
 from backend.predict.embeddings import Embeddings
@@ -31,14 +32,18 @@ class Connection:
 
 def connection_of(project: Project | None, settings: Settings) -> Connection | None:
     """How to reach a project's Label Studio: what `yoloop connect` was told, else the environment, else what
-    Label Studio said in /setup (its token there is a legacy one, which new installs refuse)."""
+    Label Studio said in /setup (its token there is a legacy one, which new installs refuse).
+
+    Where anybody may call /setup, nothing goes to a host that was named there, least of all the environment's token.
+    """
     if project is not None and project.url and project.api_key:
         return Connection(project.url, project.api_key)
+    told = project.hostname if project is not None and not settings.exposed else ""
     token = settings.label_studio_api_key.get_secret_value()
-    if token and (url := settings.label_studio_url or (project.hostname if project else "")):
+    if token and (url := settings.label_studio_url or told):
         return Connection(url.rstrip("/"), token)
-    if project is not None and project.hostname and project.access_token:
-        return Connection(project.hostname.rstrip("/"), project.access_token)
+    if project is not None and told and project.access_token:
+        return Connection(told.rstrip("/"), project.access_token)
     return None
 
 
@@ -58,6 +63,7 @@ class Services:
             max_bytes=int(settings.max_image_mb * 2**20),
             max_pixels=int(settings.max_image_megapixels * 1e6),
             workers=settings.fetch_workers,
+            allowed=AllowedHosts.read(settings.allowed_hosts),
         )
         self._clients: dict[Connection, LabelStudioClient] = {}
         self._lock = threading.Lock()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +14,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import YoloopError
+from backend.hosts import AllowedHosts
 
 Sampling = Literal["least-confidence", "margin", "entropy", "mean", "diverse"]
 
@@ -40,12 +43,12 @@ class Settings(BaseSettings):
     basic_auth_user: str = Field(
         "",
         validation_alias=AliasChoices("YOLOOP_BASIC_AUTH_USER", "BASIC_AUTH_USER"),
-        description="User name that requests must carry; empty: no basic auth.",
+        description="User name that requests must carry; empty: no basic auth. Also `BASIC_AUTH_USER`.",
     )
     basic_auth_pass: SecretStr = Field(
         SecretStr(""),
         validation_alias=AliasChoices("YOLOOP_BASIC_AUTH_PASS", "BASIC_AUTH_PASS"),
-        description="Password that requests must carry.",
+        description="Password that requests must carry. Also `BASIC_AUTH_PASS`.",
     )
 
     score_threshold: float = Field(0.25, ge=0.0, le=1.0, description="Least score of a suggestion (0 to 1).")
@@ -88,6 +91,12 @@ class Settings(BaseSettings):
     models: Path | None = Field(None, description="Folder of pretrained weights; default YOLOOP_HOME/models.")
     offline: bool = Field(False, description="Never download the base model.")
 
+    allowed_hosts: str = Field(
+        "",
+        description="Hosts at reserved addresses (this machine's, a private network's) that images may be fetched "
+        "from: names, addresses or networks with commas, such as `nas.lan, 192.168.1.0/24`. Label Studio's own is "
+        "always allowed.",
+    )
     fetch_timeout: float = Field(20.0, gt=0, description="Seconds one image may take to arrive.")
     fetch_workers: int = Field(8, ge=1, le=64, description="Images fetched at the same time.")
     max_image_mb: float = Field(64.0, gt=0, description="Largest image file, in MiB.")
@@ -132,6 +141,17 @@ class Settings(BaseSettings):
             return value
         raise ValueError("must be auto, cpu, mps, cuda or cuda:N")
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts_are_hosts(cls, value: str) -> str:
+        AllowedHosts.read(value)
+        return value
+
+    @property
+    def exposed(self) -> bool:
+        """Whether others than this machine's users may ask without any credentials."""
+        return not (self.basic_auth_user or self.basic_auth_pass.get_secret_value() or _is_loopback(self.host))
+
     @cached_property
     def root(self) -> Path:
         """The home folder, absolute, made when it is missing (only its owner may enter)."""
@@ -157,3 +177,9 @@ class Settings(BaseSettings):
     def tracking_uri(self) -> str:
         """MLflow's tracking and registry server: `MLFLOW_TRACKING_URI`, or SQLite in the home folder."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host.strip("[]")).is_loopback
+    return host.lower() == "localhost"

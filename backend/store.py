@@ -7,7 +7,7 @@ written by the modules they belong to.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.schema import CreateColumn
 
 from backend.errors import NotFound
-from backend.tables import hints, metadata, projects
+from backend.tables import hints, jobs, metadata, projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,9 @@ EVERY_PROJECT = "*"
 MOST_NAMED = 500
 """Rows that a query names one by one; of more, all of a project are read."""
 
+MOST_STRANGERS = 200
+"""Projects that are known by name only: whoever may ask can name as many as there are numbers."""
+
 
 class Store:
     """The database. One object per process, used from any thread.
@@ -80,9 +83,9 @@ class Store:
         sa.event.listen(self.engine, "connect", _configure)
         path = Path(self.engine.url.database or "")
         with FileLock(path.with_suffix(".lock")):
+            _make_private(path)
             metadata.create_all(self.engine)
             self._add_columns()
-        path.chmod(0o600)
 
     def _add_columns(self) -> None:
         """Bring a database of an earlier release up to date; columns are only ever added."""
@@ -106,6 +109,9 @@ class Store:
     def save_project(self, uid: str, **columns: Any) -> None:
         """Make or change a project; columns not named keep their value."""
         with self.write() as db:
+            known = db.scalar(sa.select(sa.func.count()).where(projects.c.uid == uid))
+            if not known:
+                _forget_strangers(db)
             statement = insert(projects).values(uid=uid, **columns)
             if columns:
                 db.execute(statement.on_conflict_do_update(index_elements=["uid"], set_=columns))
@@ -160,7 +166,30 @@ class Store:
         self.engine.dispose()
 
 
+def whole(text: str) -> str:
+    """The text with a question mark for each half of a character, which JSON can spell and no database can keep."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _forget_strangers(db: sa.Connection) -> None:
+    """Drop the oldest of the projects that were named in requests and of which Label Studio was never read."""
+    never_read = (projects.c.synced_at.is_(None), projects.c.cursor.is_(None), projects.c.api_key == "")
+    found = db.scalars(sa.select(projects.c.uid).where(*never_read).order_by(sa.text("rowid"))).all()
+    gone = found[: max(0, len(found) - MOST_STRANGERS + 1)]
+    db.execute(hints.delete().where(hints.c.uid.in_(gone)))
+    db.execute(jobs.delete().where(jobs.c.uid.in_(gone), jobs.c.started_at.is_(None)))
+    db.execute(projects.delete().where(projects.c.uid.in_(gone)))
+
+
 def _configure(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _make_private(path: Path) -> None:
+    """The database holds tokens: only its owner may read it, and SQLite gives its other files the mode of this one."""
+    path.touch(0o600)
+    for each in (path, *(path.with_name(f"{path.name}-{ending}") for ending in ("wal", "shm"))):
+        with suppress(FileNotFoundError):  # the last one to close the database takes these away
+            each.chmod(0o600)

@@ -81,7 +81,7 @@ class Supervisor:
             log.warning("%s ended with %s; it starts again in %.1f s", child.name, code, child.pause)
         if now >= child.restart_at:
             child.started_at = now
-            child.process = subprocess.Popen(
+            child.process = subprocess.Popen(  # noqa: S603 - our own modules
                 child.command, stdin=subprocess.DEVNULL, process_group=0, env={**os.environ, SUPERVISED: "1"}
             )
 

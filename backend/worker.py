@@ -20,6 +20,7 @@ from backend.fit.sync import sync
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
 from backend.labels.schema import parse_label_config
+from backend.masking import masked
 from backend.refresh.keeper import Keeper
 from backend.services import Services
 from backend.settings import Settings
@@ -177,7 +178,9 @@ class Worker:
 
 
 def _in_words(error: Exception) -> str:
-    return str(error) if isinstance(error, YoloopError) else f"{type(error).__name__}; the worker's log says more."
+    return (
+        masked(str(error)) if isinstance(error, YoloopError) else f"{type(error).__name__}; the worker's log says more."
+    )
 
 
 def run_worker(settings: Settings) -> None:

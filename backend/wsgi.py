@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+import struct
+from collections.abc import Iterable
 from typing import Any
 
 from flask import Flask
@@ -42,8 +46,9 @@ class Server(BaseApplication):  # type: ignore[misc]
             "proc_name": "yoloop",
             "loglevel": "warning",
             "control_socket_disable": True,
+            "when_ready": lambda arbiter: _lose_patience(listener.sock for listener in arbiter.LISTENERS),
             "worker_exit": lambda _server, worker: _close(getattr(worker, "wsgi", None)),
-            "post_fork": lambda _server, _worker: configure(settings.log_level, "serve"),
+            "post_fork": lambda _server, _worker: _configure_logs(settings.log_level),
         }
         for name, value in options.items():
             if name in self.cfg.settings:
@@ -51,6 +56,29 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         return create_app(self._settings)
+
+
+SILENCE = 10
+"""Seconds for which a client may fall silent within a request, or take nothing of its answer."""
+
+
+def _lose_patience(listeners: Iterable[socket.socket]) -> None:
+    """Give up on clients that stop half-way: each holds a thread, and a few dozen of them would hold all.
+
+    Connections inherit this from the socket that accepts them; gunicorn itself has no such limit.
+    """
+    limit = struct.pack("@ll", SILENCE, 0)
+    for listener in listeners:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
+def _configure_logs(level: str) -> None:
+    configure(level, "serve")
+    # A client that fell silent is its own fault, and nothing to write a traceback for.
+    logging.getLogger("gunicorn.error").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
+    )
 
 
 def _close(app: Flask | None) -> None:

@@ -133,6 +133,7 @@ def serve(home: Path) -> subprocess.Popen[bytes]:
     """A serving process; it and the trainings that this process starts share a session, as under `yoloop up`."""
     os.environ[SUPERVISED] = "1"
     env = {**os.environ, "YOLOOP_HOME": str(home), "YOLOOP_PORT": str(PORT), "YOLOOP_OFFLINE": "1"}
+    env["YOLOOP_ALLOWED_HOSTS"] = "127.0.0.1"  # where the images lie
     server = subprocess.Popen([sys.executable, "-m", "backend.cli", "serve"], env=env, cwd=ROOT, process_group=0)
     wait(lambda: _answers(), 90)
     return server

@@ -114,7 +114,7 @@ class Side:
         images = [f"{web.url}/{number}.jpg" for number in range(count + ROUNDS)]
         self._project = make_project(studio, images, [[box(number)] for number in range(count)])
         folder.mkdir(parents=True)
-        self.services = Services(Settings(home=folder / "home", label_studio_url=studio.url))
+        self.services = Services(Settings(home=folder / "home", label_studio_url=studio.url, allowed_hosts="127.0.0.1"))
         made = studio.api("GET", f"/api/projects/{self._project}/")["created_at"]
         moment = time.strptime(made.partition(".")[0].rstrip("Z"), "%Y-%m-%dT%H:%M:%S")
         self._uid = f"{self._project}.{int(time.mktime(moment) - time.timezone)}"

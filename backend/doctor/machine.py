@@ -21,8 +21,7 @@ LEAST_MEMORY = GIB
 LEAST_GPU_MEMORY = GIB
 """Bytes that must be free: a training's files and its checkpoints; what a training takes beside the server."""
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is compared with
 _PRIVATE = ("yoloop.db", "webhook-secret")
 
 
@@ -101,7 +100,7 @@ def access(settings: Settings) -> Check:
         return ill(
             "access", "Half of basic auth is set.", "Set both YOLOOP_BASIC_AUTH_USER and YOLOOP_BASIC_AUTH_PASS."
         )
-    if settings.host not in LOOPBACK and not user:
+    if settings.exposed:
         return ill(
             "access",
             f"Anybody who reaches {settings.host}:{settings.port} may use yoloop.",

@@ -162,8 +162,8 @@ class Index:
     def reset(self, layout: str) -> None:
         """Drop everything, files included."""
         with self._write():
-            for table in ("layout", "tasks", "pictures", "shown"):
-                self._db.execute(f"DELETE FROM {table}")
+            for statement in ("DELETE FROM layout", "DELETE FROM tasks", "DELETE FROM pictures", "DELETE FROM shown"):
+                self._db.execute(statement)
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from backend.masking import masked
 from backend.store import Store
 from backend.tables import jobs as table
 
@@ -69,6 +70,8 @@ class Jobs:
         return self._select(table.c.uid == uid, limit=limit)
 
     def update(self, job_id: str, **columns: Any) -> None:
+        if "message" in columns:
+            columns["message"] = masked(columns["message"])
         with self._store.write() as db:
             db.execute(table.update().where(table.c.id == job_id, table.c.finished_at.is_(None)).values(**columns))
 

@@ -89,7 +89,8 @@ def label_counts(results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, in
     for result in results:
         for region in result:
             value = region.get("value")
-            labels = value.get(region.get("type")) if isinstance(value, Mapping) else None
+            kind = region.get("type")
+            labels = value.get(kind) if isinstance(value, Mapping) and isinstance(kind, str) else None
             for label in labels if isinstance(labels, list) else ():
                 if isinstance(label, str):
                     counted[label] += 1

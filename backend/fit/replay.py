@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
+from backend.labels.document import parse
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.model import YoloBackend
@@ -206,7 +207,7 @@ def next_task(
 
 def without_sampling(label_config: str) -> str:
     """The labelling config without the strategies that its tags name, so that the setting decides."""
-    root = ElementTree.fromstring(label_config)
+    root = parse(label_config)
     for element in root.iter():
         element.attrib.pop("model_sampling", None)
     return ElementTree.tostring(root, encoding="unicode")

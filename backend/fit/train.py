@@ -25,6 +25,7 @@ from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import network_from
 from backend.predict.engine.quiet import limit_threads, prepare
+from backend.predict.engine.weights import open_model, read_checkpoint
 
 if TYPE_CHECKING:
     from backend.fit.evaluate import Measured
@@ -127,7 +128,6 @@ def rehearse() -> None:
 
 def train(job: Path, spec: Spec, number: int, budget: float) -> None:
     """Train one network until the recipe's end, early stopping or `budget` seconds; resume what a crash interrupted."""
-    from ultralytics import YOLO
     from ultralytics.utils import SETTINGS
 
     from backend.fit.memory import back_off, prepare_gpu
@@ -171,7 +171,7 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
 
     def go_on(batch: int | None) -> tuple[Any, dict[str, Any]]:
         log.info("%s: going on from %s", network.key, last.name)
-        return YOLO(str(last)), {"resume": True, **({} if batch is None else {"batch": batch})}
+        return open_model(last), {"resume": True, **({} if batch is None else {"batch": batch})}
 
     def begin(batch: int | None) -> tuple[Any, dict[str, Any]]:
         model, warm = _initial(todo, network)
@@ -219,9 +219,7 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
 
 def _is_finished(checkpoint: Path) -> bool:
     """Whether a crash came after the last epoch: ultralytics refuses to go on from such a checkpoint."""
-    import torch
-
-    found = torch.load(checkpoint, map_location="cpu", weights_only=False)  # our own trainer wrote it
+    found = read_checkpoint(checkpoint)
     return bool(found["epoch"] < 0 or found["epoch"] + 1 >= found["train_args"]["epochs"])
 
 
@@ -240,7 +238,7 @@ def _initial(todo: NetworkSpec, network: Network) -> tuple[Any, bool]:
     from ultralytics import YOLO
 
     if todo.initial:
-        model = YOLO(todo.initial)
+        model = open_model(Path(todo.initial))
         if model.task == network.task:
             return model, True
     model = YOLO(todo.architecture, task=network.task)

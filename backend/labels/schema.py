@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import count
+from itertools import count, islice
 from typing import Literal
 from xml.etree import ElementTree as ET
 
 from backend.errors import LabelConfigError
 from backend.labels import attributes as given
+from backend.labels.document import EXAMPLE, parse
 
 Kind = Literal["rectangle", "ellipse", "polygon", "brush", "bitmask", "keypoint", "choices", "taxonomy"]
 
@@ -34,11 +35,6 @@ _SHAPES: dict[str, tuple[str, Kind]] = {
     "keypoint": ("KeyPoint", "keypoint"),
 }
 _TASK_FIELD = re.compile(r"\$([^\s$./\\\[\]{}]+)")
-_EXAMPLE = (
-    "Add one to the labelling config, for example "
-    '<Image name="image" value="$image"/> and '
-    '<RectangleLabels name="label" toName="image"><Label value="Car"/></RectangleLabels>.'
-)
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 PATH_SEPARATOR = " / "
 
@@ -137,7 +133,7 @@ class LabelSchema:
         if self.controls:
             return self
         why = self.notes[0] if self.notes else "The labelling config has no control over an Image."
-        raise LabelConfigError(why, _EXAMPLE)
+        raise LabelConfigError(why, EXAMPLE)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -145,14 +141,25 @@ class LabelSchema:
         return tuple(dict.fromkeys(label for control in self.controls for label in control.labels))
 
 
-@lru_cache(maxsize=256)
+LARGE = 100_000
+"""Characters from which on few are kept in memory."""
+
+MOST_CONTROLS = 500
+MOST_LABELS = 50_000
+LONGEST_LABEL = 1000
+
+
 def parse_label_config(xml: str) -> LabelSchema:
     """Finds the controls over images of a labelling config; everything else in it is ignored.
 
     Raises:
-        LabelConfigError: not XML, or an attribute that yoloop reads has an impossible value.
+        LabelConfigError: not XML, past all measure, or an attribute that yoloop reads has an impossible value.
     """
-    root = _parse(xml)
+    return (_read_small if len(xml) < LARGE else _read_large)(xml)
+
+
+def _read(xml: str) -> LabelSchema:
+    root = parse(xml)
     images = {tag.get("name", ""): tag for tag in _tags(root, "image") if tag.get("name")}
     controls: list[Control] = []
     boxes: list[Control] = []
@@ -179,24 +186,13 @@ def parse_label_config(xml: str) -> LabelSchema:
                     asked.add(control.name)
                 if not (given.flag(given.SKIP, tag.attrib) or given.flag(given.SKIP, shape.attrib)):
                     controls.append(control)
+                if len(controls) + len(boxes) > MOST_CONTROLS:
+                    raise LabelConfigError(f"The labelling config has more than {MOST_CONTROLS} controls.", _FEWER)
     return LabelSchema(_with_boxes(controls, boxes, asked), tuple(dict.fromkeys(notes)))
 
 
-class _NoDoctype(ET.TreeBuilder):
-    """Refuses a document type: without one there are no entities to expand."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise LabelConfigError(
-            "The labelling config declares a document type, which is not allowed.",
-            "Remove <!DOCTYPE …> and every <!ENTITY …> from it.",
-        )
-
-
-def _parse(xml: str) -> ET.Element:
-    try:
-        return ET.fromstring(xml, ET.XMLParser(target=_NoDoctype()))
-    except (ET.ParseError, ValueError) as error:
-        raise LabelConfigError(f"The labelling config is not XML: {error}.", _EXAMPLE) from None
+_read_small, _read_large = lru_cache(maxsize=256)(_read), lru_cache(maxsize=8)(_read)
+_FEWER = "Split the project, or use shorter labels."
 
 
 def _name(tag: ET.Element) -> str:
@@ -209,7 +205,7 @@ def _tags(root: ET.Element, name: str) -> Iterator[ET.Element]:
 
 
 def _targets(tag: ET.Element) -> list[str]:
-    return [part.strip() for part in tag.get("toName", "").split(",")]
+    return list(dict.fromkeys(part.strip() for part in tag.get("toName", "").split(",")))
 
 
 def _data_key(image: ET.Element | None) -> tuple[str, bool, str]:
@@ -234,7 +230,10 @@ def _control(
     if kind in ("choices", "taxonomy") and tag.get("perRegion", "").lower() == "true":
         notes.append(f"The {spelled} control {name!r} is about single regions, not about the image.")
         return None
-    entries = list(_entries(tag, kind))
+    entries = list(islice(_entries(tag, kind), MOST_LABELS + 1))
+    if len(entries) > MOST_LABELS or any(len(label) > LONGEST_LABEL for label, _, _ in entries):
+        most = f"{MOST_LABELS} labels, or one of more than {LONGEST_LABEL} characters"
+        raise LabelConfigError(f"The {spelled} control {name!r} has more than {most}.", _FEWER)
     labels = dict.fromkeys(label for label, _, _ in entries)
     if not labels:
         notes.append(
@@ -301,7 +300,8 @@ def _keypoints(control: Control, entries: Sequence[tuple[str, ET.Element]], attr
     indexes = {
         label: given.count(given.INDEX, entry.attrib, control.from_name, 0) for label, entry in dict(entries).items()
     }
-    free = (index for index in count() if index not in indexes.values())
+    taken = set(indexes.values())
+    free = (index for index in count() if index not in taken)
     points = [
         Keypoint(label, next(free) if index is None else index, control.predicted_values.get(label, ()))
         for label, index in indexes.items()

@@ -125,7 +125,7 @@ def read_task(row: dict[str, Any]) -> TaskRecord:
         id=int(row["id"]),
         created_at=_time(row["created_at"]),
         updated_at=_time(row["updated_at"]),
-        data=row["data"],
+        data=_data(row["data"]),
         annotations=tuple(read_annotation(one) for one in row["annotations"]),
         predictions=tuple(_prediction(one) for one in row.get("predictions") or ()),
     )
@@ -134,7 +134,7 @@ def read_task(row: dict[str, Any]) -> TaskRecord:
 def read_open_task(row: dict[str, Any]) -> OpenTask:
     return OpenTask(
         id=int(row["id"]),
-        data=row["data"],
+        data=_data(row["data"]),
         predictions=tuple(_prediction(one) for one in row["predictions"] or ()),
         touched=bool(row["drafts"]) or bool(row["cancelled_annotations"]),
     )
@@ -145,7 +145,7 @@ def _prediction(row: dict[str, Any]) -> PredictionRecord:
         id=int(row["id"]),
         version=str(row["model_version"] or ""),
         score=row["score"],
-        result=row["result"] or [],
+        result=_regions(row["result"]),
         created_at=_time(row["created_at"]),
     )
 
@@ -154,7 +154,7 @@ def read_annotation(row: dict[str, Any]) -> AnnotationRecord:
     owner = row["completed_by"]
     return AnnotationRecord(
         id=int(row["id"]),
-        result=row["result"] or [],
+        result=_regions(row["result"]),
         was_cancelled=bool(row["was_cancelled"]),
         ground_truth=bool(row["ground_truth"]),
         created_at=_time(row["created_at"]),
@@ -189,6 +189,15 @@ def read_webhook(row: Any) -> WebhookInfo:
         is_active=bool(row.is_active),
         headers={str(name): str(value) for name, value in (row.headers or {}).items()},
     )
+
+
+def _regions(result: Any) -> list[dict[str, Any]]:
+    """Label Studio takes any JSON for a result: whatever in it is no region is left out."""
+    return [each for each in result if isinstance(each, dict)] if isinstance(result, list) else []
+
+
+def _data(data: Any) -> dict[str, Any]:
+    return data if isinstance(data, dict) else {}
 
 
 def _time(text: str) -> datetime:

@@ -6,10 +6,12 @@ import logging
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.labels.networks import Task
+from backend.predict.engine.weights import hash_file, sha256
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -54,8 +56,10 @@ def find_base_model(settings: Settings, task: Task = "detect", model_path: str =
         named = "model_path in the labelling config" if model_path else "YOLOOP_BASE_MODEL"
         return BaseModel(None, f"{named} must be the name of a .pt file; put the file into the folder YOLOOP_MODELS.")
     path = settings.models_dir / name
-    if path.is_file() and path.stat().st_size > 0:
-        return BaseModel(path)
+    with suppress(OSError, ValueError):  # a name that no file can have
+        if path.is_file() and path.stat().st_size > 0:
+            return BaseModel(path)
+    name = name if len(name) <= 100 else f"{name[:99]}…"
     return BaseModel(
         None,
         f"The pretrained weights {name} are neither in the folder YOLOOP_MODELS nor downloaded, so nothing is "
@@ -88,5 +92,6 @@ def _download(name: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as part:
         got = Path(attempt_download_asset(Path(part) / name, retry=0, progress=False))
+        hash_file(folder / name).write_text(f"{sha256(got)}  {name}\n")
         got.replace(folder / name)
     log.info("Base model %s downloaded", name)

@@ -15,7 +15,9 @@ import requests
 import urllib3
 
 from backend.errors import ImageUnavailable, LabelStudioError
+from backend.hosts import AllowedHosts
 from backend.predict.addresses import Address, follow, same_origin
+from backend.predict.pinned import PinnedAdapter, ReservedAddress
 
 _REDIRECTS = 5
 _CHUNK = 64 * 1024
@@ -28,11 +30,13 @@ class Downloads:
         timeout: seconds one image may take to arrive, redirects included. A server that falls silent
             half-way is noticed after at most twice that.
         max_bytes: largest file.
+        allowed: hosts that may be asked although their address is a reserved one.
     """
 
-    def __init__(self, timeout: float, max_bytes: int) -> None:
+    def __init__(self, timeout: float, max_bytes: int, allowed: AllowedHosts) -> None:
         self._timeout = timeout
         self._max_bytes = max_bytes
+        self._allowed = allowed
         self._local = threading.local()
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -41,7 +45,8 @@ class Downloads:
         """The file at an address, whole.
 
         Args:
-            ls_url: Label Studio's address; `auth` is asked for headers for this origin and no other.
+            ls_url: Label Studio's address, which may be a reserved one; `auth` is asked for headers for this origin
+                and no other.
 
         Raises:
             ImageUnavailable: it cannot be had.
@@ -78,24 +83,29 @@ class Downloads:
         url = address.url
         for _ in range(_REDIRECTS + 1):
             own = same_origin(url, ls_url)
-            with self._get(url, _headers(auth) if own else {}, deadline, address) as response:
-                target = self._session().get_redirect_target(response)
+            session = self._session(checked=not own)
+            with self._get(session, url, _headers(auth) if own else {}, deadline, address) as response:
+                target = session.get_redirect_target(response)
                 if target is None:
                     return self._body(response, deadline, address, own)
             url = follow(url, target, address)
         raise ImageUnavailable(f"{address.name} redirects too often.", "Check its address in a browser.")
 
-    def _get(self, url: str, auth: dict[str, str], deadline: float, address: Address) -> requests.Response:
+    def _get(
+        self, session: requests.Session, url: str, auth: dict[str, str], deadline: float, address: Address
+    ) -> requests.Response:
         headers = {"User-Agent": "yoloop", "Accept-Encoding": "identity", **auth}
         for last in (False, True):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             try:
-                return self._session().get(url, headers=headers, stream=True, allow_redirects=False, timeout=left)
+                return session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=left)
             # Nothing is chained: requests' own errors quote whole addresses, signatures included.
             except requests.Timeout:
                 break
+            except ReservedAddress as error:
+                raise _reserved(address, url, error.host) from None
             except requests.ConnectionError as error:
                 # A kept connection that the server has just closed deserves a second try.
                 if last:
@@ -131,11 +141,19 @@ class Downloads:
             )
         return bytes(body)
 
-    def _session(self) -> requests.Session:
-        """This thread's session: it keeps connections, and neither cookies nor credentials."""
-        session: requests.Session | None = getattr(self._local, "session", None)
+    def _session(self, *, checked: bool) -> requests.Session:
+        """This thread's session: it keeps connections, and neither cookies nor credentials.
+
+        Label Studio has one of its own, so that nobody else rides on a connection that nobody checked.
+        """
+        name = "checked" if checked else "own"
+        session: requests.Session | None = getattr(self._local, name, None)
         if session is None:
-            session = self._local.session = requests.Session()
+            session = requests.Session()
+            setattr(self._local, name, session)
+            if checked:
+                for scheme in ("http://", "https://"):
+                    session.mount(scheme, PinnedAdapter(self._allowed))
             # Cookies know no ports, and ~/.netrc would put its passwords before our headers.
             session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
             session.auth = _unchanged
@@ -164,6 +182,14 @@ def _too_large(address: Address, limit: int) -> ImageUnavailable:
 def _too_slow(address: Address, timeout: float) -> ImageUnavailable:
     return ImageUnavailable(
         f"{address.name} did not arrive within {timeout:g} s.", "Ask again, or raise YOLOOP_FETCH_TIMEOUT."
+    )
+
+
+def _reserved(address: Address, url: str, host: str) -> ImageUnavailable:
+    where = "is" if url == address.url else f"leads to {host}, which is"
+    return ImageUnavailable(
+        f"{address.name} {where} at a reserved address.",
+        "Add its host to YOLOOP_ALLOWED_HOSTS if yoloop may fetch from it.",
     )
 
 

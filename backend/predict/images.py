@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.errors import ImageError, ImageUnavailable, ImageUnreadable
+from backend.hosts import AllowedHosts
 from backend.predict.addresses import Address, locate
 from backend.predict.cache import ImageCache, content_of
 from backend.predict.decode import Decoded, decode
@@ -48,11 +49,21 @@ class Images:
         max_bytes: largest file.
         max_pixels: largest decoded image, width x height.
         workers: images fetched and decoded at the same time by `load_many`.
+        allowed: hosts that may be asked although their address is a reserved one.
     """
 
-    def __init__(self, cache: ImageCache, *, timeout: float, max_bytes: int, max_pixels: int, workers: int) -> None:
+    def __init__(
+        self,
+        cache: ImageCache,
+        *,
+        timeout: float,
+        max_bytes: int,
+        max_pixels: int,
+        workers: int,
+        allowed: AllowedHosts | None = None,
+    ) -> None:
         self._cache = cache
-        self._downloads = Downloads(timeout, max_bytes)
+        self._downloads = Downloads(timeout, max_bytes, allowed or AllowedHosts())
         self._max_pixels = max_pixels
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images")

@@ -18,7 +18,7 @@ from backend.labels.schema import Control
 from backend.predict.engine.base import Detector
 from backend.predict.engine.pool import EnginePool
 from backend.predict.images import Images, Source
-from backend.predict.references import pages_of
+from backend.predict.references import pages_of, task_id_of
 from backend.predict.sampling import FLOOR
 from backend.predict.served import Served, Suggests
 
@@ -60,8 +60,7 @@ def looks_of(
     keys = dict.fromkeys((control.data_key, control.pages) for control in controls)
     for index, task in enumerate(tasks):
         data = task.get("data") if isinstance(task, Mapping) else None
-        task_id = task.get("id") if isinstance(task, Mapping) else None
-        number = task_id if isinstance(task_id, int) else None
+        number = task_id_of(task)
         for key, pages in keys:
             references = pages_of(data.get(key), pages) if isinstance(data, Mapping) else []
             looks += [Look(index, key, page, each, number) for page, each in enumerate(references)]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from backend.errors import YoloopError
 from backend.labels.networks import SERVES, Network, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
 from backend.parts import parts_of
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 
 RETRY_LOAD = 30.0
 """Seconds after a version that could not be loaded before the next try."""
+
+
+MOST_UNTRAINED = 200
+"""Projects without a version that are remembered; of another one the registry is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +206,9 @@ class Models:
         version = self._registry.champion(uid)
         made = _Slot(_State() if version is None else self._described(version))
         with self._lock:
+            untrained = [key for key, each in self._slots.items() if each.state.number is None and not each.asleep]
+            for key in untrained[: max(0, len(untrained) - MOST_UNTRAINED)]:
+                del self._slots[key]
             return self._slots.setdefault(uid, made)
 
     def _touch(self, slot: _Slot) -> None:
@@ -294,7 +302,14 @@ class Models:
             found = self._pretrained.get((file, named))
             if found is None or self._arrived(found):
                 loaded = Loaded(Network(file, task, (), own=False), {}, file, why="It is still being loaded.")
-                found = self._pretrained[file, named] = _Pretrained(task, file, named, loaded)
+                found = _Pretrained(task, file, named, loaded)
+                here = find_base_model(self._settings, task, file) if named else None
+                if here is not None and here.path is None:
+                    # A config can name anything, and only what is there is worth remembering.
+                    found.loaded, found.missing = replace(loaded, why=here.why), True
+                    found.ready.set()
+                    return found
+                self._pretrained[file, named] = found
                 self._wanted.put(found)
             found.used = time.monotonic()
         return found
@@ -329,6 +344,9 @@ class Models:
             return replace(wanted.loaded, why=found.why)
         try:
             detector = load_weights(self._settings, found.path)
+        except YoloopError as error:
+            log.warning("%s", error)
+            return replace(wanted.loaded, why=str(error))
         except Exception:
             log.exception("The base model %s could not be loaded", found.path.name)
             return replace(wanted.loaded, why=f"The base model {found.path.name} could not be loaded.")

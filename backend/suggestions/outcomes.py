@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Literal
 
 from backend.fit.evaluate import mask_iou, rotated_iou
@@ -34,6 +35,9 @@ _PLACE: dict[Kind, tuple[str, ...]] = {
 }
 _ANSWERS = ("choices", "taxonomy")
 _SOME_SIZE = ImageSize(1000, 1000)
+
+MOST_PIXELS = 1 << 27
+"""Of an image on which regions are compared pixel by pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def outcomes(
 def labels_of(region: Mapping[str, Any]) -> tuple[str, ...]:
     """The labels of one entry, without repeats: of a region, choices, or the paths of a taxonomy as text."""
     kind, value = region.get("type"), region.get("value")
-    names = value.get(kind) if isinstance(value, Mapping) else None
+    names = value.get(kind) if isinstance(value, Mapping) and isinstance(kind, str) else None
     found: list[str] = []
     for name in names if isinstance(names, list) else ():
         if isinstance(name, str):
@@ -172,7 +176,8 @@ def _object(entries: Sequence[Mapping[str, Any]]) -> _Object:
     shape = next((each for each in entries if _kind(each)), entries[0])
     named = next((each for each in entries if labels_of(each)), shape)
     width, height = number(shape.get("original_width")), number(shape.get("original_height"))
-    known = width is not None and height is not None and min(width, height) >= 1
+    # What somebody wrote there by hand may be any number.
+    known = width is not None and height is not None and min(width, height) >= 1 and width * height <= MOST_PIXELS
     return _Object(
         shape["id"],
         named["from_name"],
@@ -200,9 +205,10 @@ def _unmoved(one: _Object, other: _Object) -> bool:
     return all(_close(one.value.get(name, 0), other.value.get(name, 0)) for name in _PLACE[one.kind])
 
 
-def _close(left: object, right: object) -> bool:
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_close, left, right))
+def _close(left: object, right: object, depth: int = 2) -> bool:
+    """Whether two values of one place are the same but for rounding. A list of points is the deepest that there is."""
+    if isinstance(left, list) and isinstance(right, list) and depth:
+        return len(left) == len(right) and all(map(_close, left, right, repeat(depth - 1)))
     a, b = number(left), number(right)
     return left == right if a is None or b is None else abs(a - b) <= UNMOVED
 

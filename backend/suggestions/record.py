@@ -8,7 +8,7 @@ predictions that nobody looked at.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from backend.fit.ledger import accepted_unchanged, content_hash, teaching_annotation
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
-from backend.store import Store
+from backend.store import Store, whole
 from backend.suggestions.outcomes import Outcome, outcomes
 from backend.suggestions.selection import run_of
 from backend.tables import acceptances
@@ -128,7 +128,7 @@ def _write(db: sa.Connection, uid: str, task_id: int, judged: _Judged) -> None:
     here = {"uid": uid, "annotation_id": annotation.id}
     said = {
         "task_id": task_id,
-        "version": version,
+        "version": whole(version),
         "submitted_at": annotation.created_at.timestamp(),
         "lead_time": annotation.lead_time,
     }
@@ -139,7 +139,11 @@ def _write(db: sa.Connection, uid: str, task_id: int, judged: _Judged) -> None:
     db.execute(outcomes_table.delete().filter_by(**here))
     made = insert(shown_table).values(here | said)
     db.execute(made.on_conflict_do_update(index_elements=["uid", "annotation_id"], set_=said))
-    rows = {each.region_id: here | asdict(each) for each in judged.outcomes}
+    said_of = [
+        replace(each, region_id=whole(each.region_id), control=whole(each.control), label=whole(each.label))
+        for each in judged.outcomes
+    ]
+    rows = {each.region_id: here | asdict(each) for each in said_of}
     if rows:
         db.execute(outcomes_table.insert(), list(rows.values()))
 

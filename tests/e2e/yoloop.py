@@ -37,6 +37,7 @@ class Yoloop:
             "YOLOOP_HOME": str(home),
             "YOLOOP_PORT": str(self.port),
             "YOLOOP_OFFLINE": "1",
+            "YOLOOP_ALLOWED_HOSTS": "127.0.0.1",  # where the tests' own images lie
             "LABEL_STUDIO_URL": label_studio.url,
             "LABEL_STUDIO_API_KEY": label_studio.pat(),
             **settings,

@@ -61,6 +61,7 @@ def start(tmp_path: Path, empty_registry: Path, weights: Weights) -> Iterator[St
             "engine": "torch",  # an export of each of the models would take seconds: see test_engine.py
             "image_size": SIZE,
             "fetch_timeout": 5.0,
+            "allowed_hosts": "127.0.0.1",
             "refresh_interval": 0.05,
             **settings,
         }

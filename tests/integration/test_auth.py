@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
 import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 from integration.bodies import event, setup
+from integration.processes import served
 
 from backend.app import create_app
 from backend.auth import HEADER
@@ -94,6 +98,20 @@ def test_the_secret_lets_events_in_and_nothing_else(client: FlaskClient, guarded
             assert client.open(path, method=method, json={}, headers=headers).status_code == 401
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:9090", ""])
+def test_a_web_page_is_not_let_in(start: Callable[..., Serving], origin: str) -> None:
+    """A browser sends such a body without asking first, and the credentials that it knows along."""
+    serving = start(base_model="", basic_auth_user="me", basic_auth_pass="mine")
+    client = create_app(serving=serving).test_client()
+    told = setup(hostname="http://evil.example")
+    for headers in ({}, basic("me", "mine"), {HEADER: serving.secret}):
+        sent = {**headers, "Origin": origin, "Content-Type": "text/plain"}
+        assert client.post("/setup", data=json.dumps(told), headers=sent).status_code == 401
+        assert client.post("/webhook", data=json.dumps(event("X")), headers=sent).status_code == 401
+    assert serving.services.store.projects() == []
+    assert client.get("/health", headers={"Origin": origin}).status_code == 200
+
+
 @pytest.mark.parametrize("wrong", ["", "x", "ä", "s" * 10_000])
 def test_a_wrong_secret_is_refused_even_beside_right_credentials(
     client: FlaskClient, guarded: Serving, wrong: str
@@ -118,3 +136,28 @@ def test_the_secret_is_its_owners_and_stays(guarded: Serving) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text() == guarded.secret
     assert len(guarded.secret) >= 32
+
+
+def test_no_refusal_quotes_a_token(client: FlaskClient) -> None:
+    token = "0123456789abcdef" * 2 + "01234567"
+    headers = basic("mluser", "mlpäss")
+    for text in (token, f"http://me:{token[:9]}@host/", f"Token {token}"):
+        for body in ({"project": f"Authorization: {text}"}, {**setup(f"<{text}"), "project": text}):
+            answer = client.post("/setup", json=body, headers=headers)
+            assert answer.status_code == 400
+            assert token[:9] not in answer.text + answer.status
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"YOLOOP_HOST": "0.0.0.0"}, True),
+        ({"YOLOOP_HOST": "0.0.0.0", "BASIC_AUTH_USER": "me", "BASIC_AUTH_PASS": "hush"}, False),
+    ],
+)
+def test_an_open_door_is_told_at_the_start(tmp_path: Path, settings: dict[str, str], told: bool) -> None:
+    with served(tmp_path, **settings) as (url, log):
+        assert requests.get(f"{url}/", timeout=30).status_code == (200 if told else 401)
+    said = log.read_text()
+    assert ("as no credentials are asked for" in said) is told
+    assert "hush" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -259,3 +260,14 @@ def test_a_large_jpeg_is_answered_as_the_same_picture_whole(client: FlaskClient,
         assert (one["original_width"], one["original_height"]) == size
         corner, wanted = ([each["value"][key] for key in ("x", "y", "width", "height")] for each in (one, other))
         assert corner == pytest.approx(wanted, abs=200 / SIZE)  # both sizes round by a pixel of the input
+
+
+def test_weights_that_are_not_those_that_were_told_suggest_nothing(start: Callable[..., Serving]) -> None:
+    serving = start()
+    other = serving.settings.models_dir / "other.pt"
+    shutil.copyfile(serving.settings.models_dir / "tiny.pt", other)
+    other.with_name("other.pt.sha256").write_text("0" * 64)
+    client = create_app(serving=serving).test_client()
+    body = predict([task(1)], config('model_path="other.pt"'))
+    (entry,) = client.post("/predict", json=body).get_json()["results"]
+    assert "other.pt.sha256" in entry["error"]

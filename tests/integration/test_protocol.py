@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from hostile import ACCEPTED, REFUSED
 from integration.bodies import CREATED_AT, UID, config, event, picture, predict, setup, task
 from label_studio_sdk.label_interface import LabelInterface
 from prometheus_client.parser import text_string_to_metric_families
@@ -179,7 +181,6 @@ def test_projects_that_are_none(refusing: FlaskClient, bare: Serving, path: str,
         ("/setup", setup(config('model_score_threshold="2"'))),
         ("/setup", setup("<View>" * 100_000)),
         ("/setup", setup("\x00")),
-        ("/setup", setup("<View>\ud800</View>")),
         ("/predict", {**predict([]), "tasks": None}),
         ("/predict", {**predict([]), "tasks": {}}),
         ("/predict", {**predict([]), "tasks": "all"}),
@@ -274,6 +275,7 @@ def test_metrics_are_prometheus(client: FlaskClient) -> None:
 
 
 def test_jobs_are_told(client: FlaskClient, serving: Serving) -> None:
+    client.post("/setup", json=setup())
     made = client.post("/train", json={"project": UID})
     assert made.status_code == 201
     job = made.get_json()["job"]
@@ -285,6 +287,42 @@ def test_jobs_are_told(client: FlaskClient, serving: Serving) -> None:
     said = client.post("/job_status", json={"job": job}).get_json()
     assert (said["job_status"], said["error"], said["finished_at"]) == ("failed", "It went wrong.", 5.0)
     refused(client.post("/job_status", json={"job": "none"}), 404)
+
+
+def test_half_a_character_is_a_question_mark(client: FlaskClient, serving: Serving) -> None:
+    client.post("/webhook", json=event("X", project={**event("X")["project"], "title": "Sh\ud800pes \U0001f600"}))
+    project = serving.services.store.project(UID)
+    assert project is not None
+    assert project.title == "Sh?pes \U0001f600"
+    assert client.post("/predict", json=predict([task(1, picture() + "\udfff")])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "number", [0, -1, True, "1", 2**63, HUGE, 1.5, None, [1], {"id": 1}], ids=lambda each: repr(each)[:9]
+)
+def test_ids_that_no_task_has(client: FlaskClient, number: Any) -> None:
+    (entry,) = client.post("/predict", json=predict([task(number)])).get_json()["results"]
+    assert entry["result"]
+
+
+def test_a_message_is_one_line_of_the_answer(refusing: FlaskClient) -> None:
+    answer = refusing.post("/setup", json=setup(config('model_score_threshold="&#133;&#10;\u2028x"')))
+    assert answer.status.startswith("400 ")
+    assert answer.status.isprintable()
+
+
+@pytest.mark.parametrize(("configs", "statuses"), [(ACCEPTED, {200}), (REFUSED, {400})], ids=["odd", "harmful"])
+def test_configs_past_all_measure_are_answered_in_time(
+    client: FlaskClient, configs: dict[str, str], statuses: set[int]
+) -> None:
+    for name, xml in configs.items():
+        for path, body in (("/setup", setup(xml)), ("/predict", predict([task(1)], xml))):
+            began = time.monotonic()
+            answer = client.post(path, json=body)
+            assert time.monotonic() - began < 10, (name, path)
+            if name not in ("nothing", "half a character"):  # the last config serves, and what is left is a config
+                assert answer.status_code in statuses, (name, path)
+    assert client.get("/report").status_code == 200
 
 
 def test_validate(refusing: FlaskClient) -> None:

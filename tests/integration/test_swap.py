@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import Part
+from backend.predict.models import MOST_UNTRAINED
 from backend.predict.served import own_suggestions
 from backend.serving import Serving
 from model_registry import Version
@@ -235,3 +237,18 @@ def test_the_models_used_least_recently_wait_on_the_disk(start: Start, weights: 
         held = [slot for slot in models._slots.values() if slot.awake]
         assert len(held) <= 2
     assert set(models.loaded()) == set(other)
+
+
+def test_what_anybody_can_name_is_not_remembered_for_ever(start: Start) -> None:
+    serving = start()
+    client = create_app(serving=serving).test_client()
+    models = serving.engine.models
+    for number in range(MOST_UNTRAINED + 30):
+        named = config(f'model_path="{number}.pt"')
+        (entry,) = client.post("/predict", json=predict([task(1)], named, f"{number + 1}.1")).get_json()["results"]
+        assert f"{number}.pt" in entry["error"]
+    assert len(models._slots) <= MOST_UNTRAINED + 1
+    assert len(models._pretrained) <= 1
+    shutil.copyfile(serving.settings.models_dir / "tiny.pt", serving.settings.models_dir / "7.pt")
+    (entry,) = client.post("/predict", json=predict([task(1)], config('model_path="7.pt"'))).get_json()["results"]
+    assert entry["result"]

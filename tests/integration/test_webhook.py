@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from flask.testing import FlaskClient
-from integration.bodies import UID, config, event
+from integration.bodies import UID, config, event, setup
 
 from backend.app import create_app
 from backend.serving import Serving
@@ -51,6 +51,18 @@ def test_an_event_without_payload_is_for_every_project(client: FlaskClient, serv
     (hint,) = serving.services.store.hints()
     assert hint.uid == EVERY_PROJECT
     assert serving.services.store.projects() == []
+
+
+def test_what_names_an_unknown_project_leaves_nothing(client: FlaskClient, serving: Serving) -> None:
+    assert client.post("/webhook", json={"action": "ANNOTATION_CREATED", "project": UID}).status_code == 201
+    for path, body in (("/webhook", {"action": "START_TRAINING", "project": UID}), ("/train", {"project": UID})):
+        answer = client.post(path, json=body)
+        assert answer.status_code == 404
+        assert "yoloop connect" in answer.get_json()["hint"]
+    assert serving.services.store.hints() == []
+    assert serving.services.jobs.unfinished() == []
+    client.post("/setup", json=setup())
+    assert client.post("/train", json={"project": UID}).status_code == 201
 
 
 def test_an_event_tells_of_its_project(client: FlaskClient, serving: Serving) -> None:

@@ -31,8 +31,11 @@ def test_a_file_left_empty_by_a_crash_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_a_secret_set_by_hand_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "webhook-secret").write_text("chosen\n")
+    path = tmp_path / "webhook-secret"
+    path.write_text("chosen\n")
+    path.chmod(0o644)
     assert webhook_secret(tmp_path) == "chosen"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_those_who_come_first_together_agree(tmp_path: Path) -> None:

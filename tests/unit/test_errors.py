@@ -60,7 +60,7 @@ def test_messages_quote_neither_paths_nor_other_errors_nor_secrets() -> None:
         assert not named & {"password", "secret", "token", "api_key", "headers"}, place
         assert not bare & {"path", "folder", "home"}, place
         # Another library's error may hold anything; the labelling config's parser is known to quote places only.
-        assert "error" not in bare or place.startswith("backend/labels/schema.py"), place
+        assert "error" not in bare or place.startswith("backend/labels/document.py"), place
 
 
 def test_messages_are_sentences() -> None:

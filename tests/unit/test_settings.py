@@ -69,6 +69,8 @@ def test_other_names_that_are_in_use(variable: str, name: str, monkeypatch: pyte
         ("train_minutes", "-1"),
         ("offline", "perhaps"),
         ("cache_gb", ""),
+        ("allowed_hosts", "http://nas.lan"),
+        ("allowed_hosts", "10.0.0.0/99"),
     ],
 )
 def test_bad_values_are_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,3 +129,23 @@ def test_the_tracking_server_is_the_teams_own_when_named(tmp_path: Path, monkeyp
 def test_nothing_is_read_from_the_environment_at_import() -> None:
     assert "YOLOOP_PORT" not in os.environ
     assert Settings().port == 9090
+
+
+@pytest.mark.parametrize(
+    ("host", "user", "password", "exposed"),
+    [
+        ("127.0.0.1", "", "", False),
+        ("127.0.0.9", "", "", False),
+        ("localhost", "", "", False),
+        ("::1", "", "", False),
+        ("[::1]", "", "", False),
+        ("0.0.0.0", "", "", True),
+        ("::", "", "", True),
+        ("192.168.1.7", "", "", True),
+        ("yoloop.internal", "", "", True),
+        ("0.0.0.0", "me", "mine", False),
+        ("0.0.0.0", "", "mine", False),
+    ],
+)
+def test_whether_anybody_may_ask(host: str, user: str, password: str, exposed: bool) -> None:
+    assert Settings(host=host, basic_auth_user=user, basic_auth_pass=password).exposed is exposed

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.store import Hint, Store
+from backend.fit.jobs import Jobs
+from backend.store import MOST_STRANGERS, Hint, Store
 
 UID = "1.100"
 
@@ -35,6 +36,35 @@ class TestProjects:
     def test_tokens_are_not_shown(self, store: Store) -> None:
         store.save_project(UID, title="Shapes", api_key="hush", access_token="hush", url="http://me:hush@host")
         assert "hush" not in repr(store.projects())
+
+
+class TestStrangers:
+    """Projects that somebody named, and that Label Studio was never asked about."""
+
+    def test_they_are_only_so_many(self, store: Store) -> None:
+        for number in range(1, MOST_STRANGERS + 51):
+            store.save_project(f"{number}.1", label_config="<View/>")
+            store.hint(f"{number}.1", 1.0)
+        assert {project.id for project in store.projects()} == set(range(51, MOST_STRANGERS + 51))
+        assert len(store.hints()) == MOST_STRANGERS
+
+    def test_those_that_are_no_strangers_stay(self, store: Store) -> None:
+        store.save_project("1.1", api_key="secret")
+        store.save_project("2.1", synced_at=1.0)
+        store.save_project("3.1", cursor=1.0)
+        for number in range(10, MOST_STRANGERS + 20):
+            store.save_project(f"{number}.1")
+        assert {1, 2, 3} <= {project.id for project in store.projects()}
+
+    def test_their_trainings_go_with_them_unless_begun(self, store: Store) -> None:
+        jobs = Jobs(store)
+        for number in (1, 2):
+            store.save_project(f"{number}.1")
+            jobs.request(f"{number}.1", "", 1.0)
+        jobs.update(jobs.of_project("2.1")[0].id, started_at=2.0)
+        for number in range(10, MOST_STRANGERS + 20):
+            store.save_project(f"{number}.1")
+        assert [job.uid for job in jobs.unfinished()] == ["2.1"]
 
 
 class TestHints:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from backend.predict.engine.openvino import INFO
+from backend.predict.engine.weights import open_model
 
 
 def export(weights: Path, path: Path) -> None:
@@ -24,9 +25,8 @@ def export(weights: Path, path: Path) -> None:
     import openvino as ov
     import torch
     from openvino.preprocess import ColorFormat, PrePostProcessor
-    from ultralytics import YOLO
 
-    model = YOLO(str(weights))
+    model = open_model(weights)
     # The network as ultralytics predicts with it: fused, and of two heads the one that it takes.
     model.predict(np.zeros((64, 64, 3), np.uint8), imgsz=64, device="cpu", verbose=False, save=False)
     served = model.predictor.model

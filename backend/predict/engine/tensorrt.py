@@ -17,6 +17,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from backend.errors import YoloopError
+from backend.predict.engine.weights import open_model
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +90,7 @@ def prune(folder: Path, kept: int = KEPT) -> None:
 
 def _build(weights: Path, *, device: str, image_size: int, max_regions: int, batch: int, half: bool) -> None:
     """Write `weights.engine`. A dynamic one takes any input of up to `batch` images and twice `image_size`."""
-    from ultralytics import YOLO
-
-    YOLO(str(weights)).export(
+    open_model(weights).export(
         format="engine",
         device=device,
         imgsz=image_size,

@@ -17,6 +17,7 @@ from backend.labels.networks import Task
 from backend.predict.engine.base import Image
 from backend.predict.engine.gpu import batching, free_memory, half_precision, is_out_of_memory, network_shape
 from backend.predict.engine.read import predictor, read
+from backend.predict.engine.weights import open_model
 
 
 class TorchDetector:
@@ -49,11 +50,9 @@ class TorchDetector:
         max_regions: int = 300,
         batch_size: int = 8,
     ) -> None:
-        from ultralytics import YOLO
-
-        self._model = YOLO(str(weights))
+        self._model = open_model(weights)
         self.task: Task = self._model.task
-        self._finder = self._model if plan is None else YOLO(str(plan), task=self.task)
+        self._finder = self._model if plan is None else _planned(plan, self.task)
         chosen = choose_device(device)
         # On a CPU a batch gains little, and a person would wait for all of it.
         self.batch = 1 if chosen == "cpu" else batch_size
@@ -141,6 +140,13 @@ def rehearse(device: str) -> None:
     Runs a network with random weights once; nobody sees what it finds.
     """
     TorchDetector(Path("yolo11n.yaml"), device=device, image_size=64).warm()
+
+
+def _planned(plan: Path, task: Task) -> Any:
+    """ultralytics' model that runs a plan: a file that this machine built, and no pickle."""
+    from ultralytics import YOLO
+
+    return YOLO(str(plan), task=task)
 
 
 def choose_device(device: str) -> str:

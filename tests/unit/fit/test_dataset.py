@@ -32,7 +32,7 @@ CONFIG = """
 
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
-    made = Services(Settings(home=tmp_path / "home", holdout=0.5))
+    made = Services(Settings(home=tmp_path / "home", holdout=0.5, allowed_hosts="127.0.0.1"))
     yield made
     made.close()
 
@@ -254,7 +254,9 @@ def test_some_unreadable_images_are_left_out(
     assert only(dataset).objects == 8
     del server.routes["/8.jpg"]
     with pytest.raises(TrainingError, match="3 of 10 images could not be read; task"):
-        make(Services(Settings(home=tmp_path / "other")), project, examples, tmp_path / "job")
+        make(
+            Services(Settings(home=tmp_path / "other", allowed_hosts="127.0.0.1")), project, examples, tmp_path / "job"
+        )
 
 
 @pytest.mark.parametrize(
@@ -361,7 +363,7 @@ class TestWhatChanged:
 
     def anew(self, project: Project, examples: list[Example], folder: Path) -> dict[str, bytes]:
         """What another home writes for the same annotations."""
-        services = Services(Settings(home=folder, holdout=0.5))
+        services = Services(Settings(home=folder, holdout=0.5, allowed_hosts="127.0.0.1"))
         make(services, project, examples, folder / "job")
         services.close()
         return written(services)

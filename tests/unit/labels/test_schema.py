@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import ACCEPTED, REFUSED
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import LabelConfigError
@@ -503,3 +505,25 @@ def test_document_types_and_entities_are_refused(doctype: str) -> None:
 
 def test_a_comment_may_speak_of_doctypes() -> None:
     assert isinstance(parse_label_config(f"<!-- <!DOCTYPE x> -->{PLAIN}"), LabelSchema)
+
+
+@pytest.mark.parametrize("xml", REFUSED.values(), ids=REFUSED)
+def test_harmful_configs_are_refused_at_once(xml: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(LabelConfigError) as error:
+        parse_label_config(xml)
+    assert time.monotonic() - began < 3
+    assert error.value.hint
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("xml", ACCEPTED.values(), ids=ACCEPTED)
+def test_odd_configs_are_read_in_time(xml: str) -> None:
+    began = time.monotonic()
+    parse_label_config(xml)
+    assert time.monotonic() - began < 3
+
+
+def test_ten_thousand_labels_are_all_there() -> None:
+    assert len(only(ACCEPTED["10,000 labels"]).labels) == 10_000
+    assert len(only(ACCEPTED["10,000 points"]).points) == 10_000

@@ -7,6 +7,7 @@ from typing import Any
 
 from web import Server
 
+from backend.hosts import AllowedHosts
 from backend.predict.cache import ImageCache
 from backend.predict.images import Images, Source
 
@@ -15,6 +16,7 @@ SECRET = "Bearer s3cr3t"
 
 def make(folder: Path, **limits: Any) -> Images:
     options = {"timeout": 5.0, "max_bytes": 1 << 20, "max_pixels": 1_000_000, "workers": 4, **limits}
+    options = {"allowed": AllowedHosts.read("127.0.0.1"), **options}
     return Images(ImageCache(folder, 1 << 24), **options)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_the_sibling_of_the_base_model_is_downloaded_once(tmp_path: Path, asked:
         assert found.path == tmp_path / "new" / "models" / "yolo11n-seg.pt"
         assert found.path.read_bytes() == b"downloaded"
     assert asked == ["yolo11n-seg.pt"]
-    assert [path.name for path in settings.models_dir.iterdir()] == ["yolo11n-seg.pt"]
+    assert [path.name for path in settings.models_dir.glob("*.pt")] == ["yolo11n-seg.pt"]
 
 
 def test_an_empty_file_is_downloaded_again(tmp_path: Path, asked: list[str]) -> None:
@@ -158,3 +159,11 @@ def test_a_download_that_fails(
     assert "yolo11n.pt" in found.why
     assert "ConnectionError" in caplog.text
     assert list(settings.models_dir.iterdir()) == []
+
+
+def test_a_download_is_remembered_by_its_hash(tmp_path: Path, asked: list[str]) -> None:
+    found = get_base_model(configured(tmp_path, offline=False))
+    assert asked == ["yolo11n.pt"]
+    assert found.path is not None
+    expected = hashlib.sha256(b"downloaded").hexdigest()
+    assert (tmp_path / "models" / "yolo11n.pt.sha256").read_text() == f"{expected}  yolo11n.pt\n"

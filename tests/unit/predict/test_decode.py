@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import time
 import zlib
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from hostile import READABLE, UNREADABLE
 from PIL import Image
 from web import PNG, RED, encoded
 
@@ -155,6 +157,29 @@ def test_bombs_are_refused_from_their_header(side: int) -> None:
     with pytest.raises(ImageUnreadable, match="pixels") as error:
         decode(data)
     assert "YOLOOP_MAX_IMAGE_MEGAPIXELS" in error.value.hint
+
+
+MOST_PIXELS = 100_000_000
+"""As YOLOOP_MAX_IMAGE_MEGAPIXELS is without a word."""
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
+def test_harmful_files_are_refused_at_once(data: bytes) -> None:
+    began = time.monotonic()
+    with pytest.raises(ImageUnreadable) as error:
+        decode(data, max_pixels=MOST_PIXELS)
+    assert time.monotonic() - began < 2
+    assert error.value.hint
+    assert "passwd" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("data", "size"), READABLE.values(), ids=READABLE)
+def test_odd_files_are_read_as_a_browser_does(data: bytes, size: tuple[int, int]) -> None:
+    began = time.monotonic()
+    assert decode(data, max_pixels=MOST_PIXELS).shape == (size[1], size[0], 3)
+    assert time.monotonic() - began < 10
 
 
 def test_the_limit_itself_is_allowed() -> None:

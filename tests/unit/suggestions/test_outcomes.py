@@ -203,3 +203,17 @@ def test_labels_of_an_entry() -> None:
     assert labels_of(region("taxonomy", [["a", "b"], ["c"]])) == ("a / b", "c")
     assert labels_of(region("choices", [["a", "b"]])) == ("b",)
     assert labels_of({"type": "rectangle", "value": {"x": 1}}) == ()
+
+
+@pytest.mark.parametrize("size", [(10**9, 10**9), (10**308, 10**308), (1, 10**12), (0, 0), (-5, 5)])
+def test_a_size_past_all_measure_costs_no_memory(size: tuple[int, int]) -> None:
+    def drawn(far: float) -> dict[str, object]:
+        return {
+            **{"id": "r", "from_name": "l", "to_name": "image", "type": "polygonlabels"},
+            **{"original_width": size[0], "original_height": size[1]},
+            "value": {"points": [[0, 0], [far, 0], [far, 50], [0, 50]], "polygonlabels": ["a"]},
+        }
+
+    (found,) = outcomes([drawn(50.0)], [drawn(100.0)])
+    assert found.outcome == "moved"
+    assert found.iou == pytest.approx(0.5)
