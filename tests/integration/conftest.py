@@ -58,6 +58,7 @@ def start(tmp_path: Path, empty_registry: Path, weights: Weights) -> Iterator[St
             "base_model": "tiny.pt",
             "offline": True,
             "device": "cpu",
+            "engine": "torch",  # exporting the base model beside each test takes seconds
             "image_size": SIZE,
             "fetch_timeout": 5.0,
             "refresh_interval": 0.05,

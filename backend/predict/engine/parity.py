@@ -107,17 +107,12 @@ def compare(
                 continue
             objects += 1
             same = [other for other in there if other.cls == each.cls and other.score >= least - SLACK]
-            away, nearest = min(
-                ((gain * _apart(each, other), other) for other in same),
-                key=lambda pair: pair[0],
-                default=(_MISSING, each),
-            )
-            pixels = max(pixels, away)
-            overlap = min(overlap, _overlap(each, nearest, gain))
+            away = [gain * _apart(each, other) for other in same]
+            pixels = max(pixels, min(away, default=float("inf")))
+            # Boxes that reach beyond the image may be the same on it, with other masks.
+            near = [other for other, far in zip(same, away, strict=True) if far <= MOST_PIXELS]
+            overlap = min(overlap, max((_overlap(each, other, gain) for other in near), default=overlap))
     return Parity(objects, pixels, overlap)
-
-
-_MISSING = float("inf")
 
 
 def _apart(one: Detection, other: Detection) -> float:
@@ -127,9 +122,7 @@ def _apart(one: Detection, other: Detection) -> float:
     a, b = one.box, other.box
     furthest = max(abs(a.x1 - b.x1), abs(a.y1 - b.y1), abs(a.x2 - b.x2), abs(a.y2 - b.y2))
     points = zip(one.points, other.points, strict=True)
-    return max(
-        [furthest, *(max(abs(p.x - q.x), abs(p.y - q.y)) for p, q in points if p.score >= SHOWN)],
-    )
+    return max([furthest, *(max(abs(p.x - q.x), abs(p.y - q.y)) for p, q in points if p.score >= SHOWN)])
 
 
 def _corners_apart(one: RotatedBox, other: RotatedBox) -> float:

@@ -100,7 +100,7 @@ class TestExport:
         (network / "holdout.json").write_text("[]")
         assert measure(spec, spec.networks[0])["openvino"] in ("auto", "f32")
 
-    def test_one_that_finds_other_boxes_may_not(
+    def test_one_that_finds_something_else_may_not(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         from backend.fit import parity
@@ -110,8 +110,8 @@ class TestExport:
         monkeypatch.setattr(parity, "export", lambda _, path: right(other, path))
         spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
         found = measure(spec, spec.networks[0])
-        assert found["openvino"] == "" and "its export finds other boxes" in found["export"]
-        assert "torch serves it, for its export finds other boxes" in caplog.text
+        assert found["openvino"] == "" and "its export finds something else" in found["export"]
+        assert "torch serves it, for its export finds something else" in caplog.text
 
     def test_one_that_fails_costs_no_training(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -1,83 +1,105 @@
+"""The export of a training, and its proof, of each task with real networks that have random weights."""
+
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from lively import lively
 
-from backend.fit.bootstrap import Answers
-from backend.fit.evaluate import Measured
-from backend.fit.parity import Parity, compare
-from backend.labels.geometry import Box, Detection
-from backend.labels.networks import Task
+from backend.fit import parity
+from backend.fit.evaluate import Measured, measured
+from backend.fit.parity import COMPARED, Exported, Keeping, exported
+from backend.labels.geometry import Detection
+from backend.labels.networks import Network, Task
 from backend.predict.engine.base import Image
+from backend.predict.engine.torch import TorchDetector
 
-IMAGES = [np.zeros((320, 640, 3), np.uint8)]
-
-
-@dataclass
-class Finds:
-    """Finds the same on every image."""
-
-    found: list[Detection]
-    names: Mapping[int, str] = field(default_factory=lambda: {0: "a", 1: "b"})
-    task: Task = "detect"
-    batch: int = 1
-
-    def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
-        return [[each for each in self.found if each.score >= conf] for _ in images]
-
-    def embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        raise NotImplementedError
-
-    def warm(self) -> None:
-        raise NotImplementedError
+SUFFIX: dict[Task, str] = {"detect": "", "obb": "-obb", "segment": "-seg", "pose": "-pose", "classify": "-cls"}
+SIZE = 160
 
 
-def thing(x: float, score: float = 0.9, cls: int = 0) -> Detection:
-    return Detection(cls, score, Box(x, 10, x + 40, 50))
+def picture(seed: int, height: int = 120, width: int = 160) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def measured(value: float) -> Measured:
-    nothing = Answers(np.zeros(1, np.int64), np.zeros(1, np.int64))
-    return Measured({"mAP50": 0.9, "mAP50-95": value}, nothing, {})
+class Trained:
+    """A network, and what torch found on the hold-out; what it finds at 0.25 is the truth there."""
+
+    def __init__(self, folder: Path, task: Task) -> None:
+        self.weights = lively(folder / "best.pt", f"yolo11n{SUFFIX[task]}.yaml")
+        plain = TorchDetector(self.weights, device="cpu", image_size=SIZE)
+        self.network = Network(task, task, tuple(plain.names.values()))
+        self.torch = Keeping(
+            TorchDetector(self.weights, names=self.network.classes, whole=True, device="cpu", image_size=SIZE)
+        )
+        self.images = [picture(seed) for seed in range(4)]
+        least = 0.0 if task == "classify" else 0.25
+        found = [plain.detect([image], least)[0] for image in self.images]
+        self.truths = [each[:1] if task == "classify" else each[:5] for each in found]
+        self.measured = self.measure()
+
+    def measure(self) -> Measured:
+        labels = {index: index for index in range(len(self.network.classes))}
+        return measured(self.torch, labels, self.images, self.truths, self.network)
+
+    def export(self, candidate: Measured | None, seen: list[list[Detection]] | None) -> Exported:
+        return exported(
+            self.weights,
+            self.network,
+            self.images,
+            self.truths,
+            candidate,
+            seen,
+            image_size=SIZE,
+            max_regions=300,
+            threads=2,
+        )
 
 
-def parity(one: list[Detection], other: list[Detection], size: int = 640) -> Parity:
-    return compare(Finds(one), Finds(other), IMAGES, size)
+@pytest.mark.parametrize("task", SUFFIX)
+def test_an_export_of_each_task_may_serve(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = Trained(tmp_path, task)
+    assert max(trained.measured.metrics.values()) > 0
+
+    def again(*given: Any) -> None:
+        raise AssertionError("what torch finds is known already")
+
+    monkeypatch.setattr(TorchDetector, "detect", again)
+    found = trained.export(trained.measured, trained.torch.found)
+    assert found.precision in ("auto", "f32"), found.note
+    assert "finds what torch finds" in found.note
+    assert {path.name for path in tmp_path.iterdir()} >= {"best.pt", "best.xml", "best.bin"}
 
 
-def test_the_furthest_side_counts() -> None:
-    found = parity([thing(0), thing(100)], [thing(0.2), thing(100.7)])
-    assert (found.boxes, found.pixels, found.metric) == (2, pytest.approx(0.7), 0)
-    assert found.same
-    assert not parity([thing(0)], [thing(1.1)]).same
+def test_metrics_that_differ_are_no_parity(tmp_path: Path) -> None:
+    trained = Trained(tmp_path, "detect")
+    metrics = {**trained.measured.metrics, "mAP50-95": trained.measured.metrics["mAP50-95"] + 0.01}
+    found = trained.export(Measured(metrics, trained.measured.evidence, {}), trained.torch.found)
+    assert found.precision == "" and "torch serves it, for its export finds something else" in found.note
 
 
-def test_pixels_are_those_of_the_input() -> None:
-    assert parity([thing(0)], [thing(3.0)], size=160).pixels == pytest.approx(0.75)
+def test_without_a_hold_out_torch_looks_at_the_images_here(tmp_path: Path) -> None:
+    assert Trained(tmp_path, "detect").export(None, None).precision in ("auto", "f32")
 
 
-@pytest.mark.parametrize("other", [[], [thing(0, cls=1)], [thing(0, score=0.19)]])
-def test_a_box_that_is_missing(other: list[Detection]) -> None:
-    found = parity([thing(0)], other)
-    assert not found.same
-    assert "one is missing" in str(found)
+def test_another_network_is_no_parity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = Trained(tmp_path, "classify")
+    other = lively(tmp_path / "other.pt", "yolo26n-cls.yaml")
+    right = parity.export
+    monkeypatch.setattr(parity, "export", lambda _, path: right(other, path))
+    found = trained.export(None, trained.torch.found)
+    assert found.precision == "" and "scores" in found.note
 
 
-def test_a_score_at_the_threshold_may_fall_a_little() -> None:
-    assert parity([thing(0, score=0.26)], [thing(0, score=0.24)]).same
-
-
-def test_what_nobody_sees_may_differ() -> None:
-    found = parity([thing(0, score=0.2)], [])
-    assert (found.boxes, found.same) == (0, True)
-
-
-@pytest.mark.parametrize(("value", "same"), [(0.801, True), (0.797, False)])
-def test_the_metrics_count_too(value: float, same: bool) -> None:
-    found = compare(Finds([thing(0)]), Finds([thing(0)]), IMAGES, 640, (measured(0.8), measured(value)))
-    assert found.metric == pytest.approx(abs(0.8 - value))
-    assert found.same is same
+def test_what_would_be_seen_is_kept_of_the_first_images(tmp_path: Path) -> None:
+    plain = TorchDetector(lively(tmp_path / "n.pt", "yolo11n.yaml"), device="cpu", image_size=64)
+    keeping = Keeping(plain)
+    images = [picture(seed % 3, 64, 64) for seed in range(COMPARED + 2)]
+    found = [each for image in images for each in keeping.detect([image], 0.001)]
+    assert found == [plain.detect([image], 0.001)[0] for image in images]  # nothing is kept back from who asks
+    assert len(keeping.found) == COMPARED
+    assert keeping.found == [[one for one in each if one.score >= 0.2] for each in found[:COMPARED]]
+    assert 0 < sum(map(len, keeping.found)) < sum(map(len, found))
