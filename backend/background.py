@@ -43,11 +43,6 @@ def stand_back(parent: int, *, own_session: bool) -> None:
     if own_session:
         with contextlib.suppress(OSError):  # not every system groups processes by session
             Path("/proc/self/autogroup").write_text(str(NICENESS))
-    end_with(parent)
-
-
-def end_with(parent: int) -> None:
-    """End this process when `parent` is gone (0: live on)."""
 
     def watch() -> None:
         while os.getppid() == parent:

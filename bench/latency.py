@@ -55,7 +55,7 @@ def main() -> None:
         home = Path(folder)
         pictures = draw_pictures(home / "pictures", 60)
         _base_model(home)
-        server = serve(home)
+        server = serve(home, engine="torch")  # no export of the base model comes between the two sides
         try:
             idle, busy = beside_a_training(home, pictures, seconds)
         finally:
@@ -129,11 +129,11 @@ def _base_model(home: Path) -> None:
     YOLO("yolo11n.yaml").save(str(home / "models" / "yolo11n.pt"))
 
 
-def serve(home: Path) -> subprocess.Popen[bytes]:
+def serve(home: Path, engine: str = "auto") -> subprocess.Popen[bytes]:
     """A serving process; it and the trainings that this process starts share a session, as under `yoloop up`."""
     os.environ[SUPERVISED] = "1"
-    env = {**os.environ, "YOLOOP_HOME": str(home), "YOLOOP_PORT": str(PORT), "YOLOOP_OFFLINE": "1"}
-    env["YOLOOP_ALLOWED_HOSTS"] = "127.0.0.1"  # where the images lie
+    settings = {"HOME": str(home), "PORT": str(PORT), "OFFLINE": "1", "ENGINE": engine, "ALLOWED_HOSTS": "127.0.0.1"}
+    env = {**os.environ, **{f"YOLOOP_{name}": value for name, value in settings.items()}}
     server = subprocess.Popen([sys.executable, "-m", "backend.cli", "serve"], env=env, cwd=ROOT, process_group=0)
     wait(lambda: _answers(), 90)
     return server

@@ -12,12 +12,12 @@ SPREAD = 0.06
 """Of the weights that make the scores: few of these are high, hardly two the same."""
 
 
-def lively(path: Path, yaml: str, names: Mapping[int, str] | None = None) -> Path:
+def lively(path: Path, yaml: str, names: Mapping[int, str] | None = None, seed: int = 3) -> Path:
     """Write a checkpoint of one of ultralytics' architectures, such as `yolo11n-seg.yaml`."""
     import torch
     from ultralytics import YOLO
 
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     model = YOLO(yaml)
     network = model.model
     for module in network.modules():
@@ -32,7 +32,7 @@ def lively(path: Path, yaml: str, names: Mapping[int, str] | None = None) -> Pat
             head.linear.weight.normal_(0, 0.3)
         for branch in ("cv3", "one2one_cv3"):
             for layers in getattr(head, branch, None) or ():
-                layers[-1].bias.fill_(-2.0 if head.nc == 1 else -3.0)
+                layers[-1].bias.fill_(-3.0)
                 layers[-1].weight.normal_(0, SPREAD)
     network.eval()
     if names is not None:

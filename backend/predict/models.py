@@ -2,7 +2,8 @@
 
 A thread looks for promotions. It loads and warms the new version beside the one in service and then puts it
 in its place with one assignment: no request waits for a load, and one that holds the old version finishes
-with it. Another thread loads pretrained models when a labelling config first needs them.
+with it. Another thread loads pretrained models when a labelling config first needs them, and a third has them made
+faster while they serve.
 
 Of all that could answer, the `YOLOOP_MAX_MODELS` used last stay in memory; the others are loaded when next asked.
 """
@@ -15,13 +16,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from backend.errors import YoloopError
 from backend.labels.networks import SERVES, Network, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
 from backend.parts import parts_of
 from backend.predict.base_model import base_name, find_base_model, get_base_model
-from backend.predict.engine.choice import load_part, load_weights, serving_engine
+from backend.predict.engine.choice import load_faster, load_part, load_weights, serving_engine
 from backend.predict.served import Loaded, Served, Suggests, suggests, trained, unloaded
 from backend.settings import Settings
 from model_registry import Registry, RegistryError, Version
@@ -76,6 +78,7 @@ class _Pretrained:
     file: str
     named: bool
     loaded: Loaded
+    path: Path | None = None
     missing: bool = False
     ready: threading.Event = field(default_factory=threading.Event)
     used: float = 0.0
@@ -96,6 +99,7 @@ class Models:
         self._known = known
         self._pretrained: dict[tuple[str, bool], _Pretrained] = {}
         self._wanted: queue.Queue[_Pretrained | None] = queue.Queue()
+        self._slow: queue.Queue[_Pretrained | None] = queue.Queue()
         self._slots: dict[str, _Slot] = {}
         self._pinned: dict[tuple[str, int], _Slot] = {}
         self._lock = threading.Lock()
@@ -103,7 +107,7 @@ class Models:
         self._wake = threading.Event()
         self._threads = [
             threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
-            for target in (self._load_pretrained, self._watch)
+            for target in (self._load_pretrained, self._hasten, self._watch)
         ]
 
     def start(self) -> None:
@@ -122,6 +126,7 @@ class Models:
         self._stop.set()
         self._wake.set()
         self._wanted.put(None)
+        self._slow.put(None)
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(30)
@@ -327,6 +332,20 @@ class Models:
             wanted.loaded = self._read(wanted)
             wanted.ready.set()
             self._make_room()
+            self._slow.put(wanted)
+
+    def _hasten(self) -> None:
+        """Put faster engines into the places of those that serve pretrained models, one after the other."""
+        while (slow := self._slow.get()) is not None:
+            if slow.path is None or slow.loaded.detector is None or self._stop.is_set():
+                continue
+            try:
+                faster = load_faster(self._settings, slow.path, slow.loaded.detector, self._stop)
+            except Exception:
+                log.exception("%s could not be made faster; what is loaded serves on", slow.path.name)
+            else:
+                if faster is not None:
+                    slow.loaded = replace(slow.loaded, detector=faster)
 
     def _rehearse(self) -> None:
         from backend.predict.engine.torch import rehearse
@@ -350,6 +369,7 @@ class Models:
         except Exception:
             log.exception("The base model %s could not be loaded", found.path.name)
             return replace(wanted.loaded, why=f"The base model {found.path.name} could not be loaded.")
+        wanted.path = found.path
         network = replace(wanted.loaded.network, task=detector.task)
         return Loaded(network, detector.names, found.path.name, detector)
 

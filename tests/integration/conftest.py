@@ -58,7 +58,7 @@ def start(tmp_path: Path, empty_registry: Path, weights: Weights) -> Iterator[St
             "base_model": "tiny.pt",
             "offline": True,
             "device": "cpu",
-            "engine": "torch",  # an export of each of the models would take seconds: see test_engine.py
+            "engine": "torch",  # exporting the base model beside each test takes seconds
             "image_size": SIZE,
             "fetch_timeout": 5.0,
             "allowed_hosts": "127.0.0.1",

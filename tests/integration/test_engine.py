@@ -1,11 +1,14 @@
-"""Which engine serves a trained version, with real weights and real exports."""
+"""Which engine serves a trained version and a pretrained model, with real weights and real exports."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +29,7 @@ from backend.labels.schema import parse_label_config
 from backend.parts import TAG, Part, dump
 from backend.predict.engine.export import export
 from backend.predict.engine.openvino import OpenVinoDetector
+from backend.predict.engine.pretrained import exported
 from backend.predict.engine.torch import TorchDetector
 from backend.serving import Serving
 
@@ -73,16 +77,6 @@ def test_the_setting_chooses(start: Start, weights: Weights, tmp_path: Path, eng
     serving = start(engine=engine)
     promote(serving, weights(LABELS, {1: (0, 0.8)}), tmp_path)
     assert isinstance(served(serving), expected)
-
-
-def test_a_pretrained_model_is_exported_before_it_serves(start: Start) -> None:
-    serving = start(engine="auto")
-    found = serving.engine.models.ready(UID, parse_label_config(config()), time.monotonic() + 60)
-    assert isinstance(found.suggests[0].loaded.detector, OpenVinoDetector)
-    client: FlaskClient = create_app(serving=serving).test_client()
-    client.post("/setup", json=setup())
-    (entry,) = client.post("/predict", json=predict([task(1)])).get_json()["results"]
-    assert entry["model_version"] == "v0" and entry["result"]
 
 
 def test_torch_takes_over_when_the_export_cannot_be_loaded(
@@ -138,13 +132,98 @@ serving.close()
 """
 
 
+def alone(serving: Serving) -> list[str]:
+    """What a process that starts anew on this home says: the version, its suggestions, and whether torch is loaded."""
+    settings = serving.settings
+    options = {"HOME": settings.root, "OFFLINE": 1, "DEVICE": "cpu", "BASE_MODEL": "tiny.pt", "IMAGE_SIZE": SIZE}
+    env = {**os.environ, **{f"YOLOOP_{name}": str(value) for name, value in options.items()}}
+    body = json.dumps(predict([task(1)]))
+    ended = subprocess.run(
+        [sys.executable, "-c", ALONE], input=body, capture_output=True, text=True, timeout=120, env=env, check=True
+    )
+    return ended.stdout.split()
+
+
 def test_an_export_is_served_without_loading_torch(serving: Serving, weights: Weights, tmp_path: Path) -> None:
     promote(serving, weights(LABELS, {1: (0, 0.8)}), tmp_path)
     served(serving)  # the project is known from here on
-    home = {"YOLOOP_HOME": str(serving.settings.root), "YOLOOP_OFFLINE": "1", "YOLOOP_DEVICE": "cpu"}
-    command = [sys.executable, "-c", ALONE]
-    body = json.dumps(predict([task(1)]))
-    ended = subprocess.run(
-        command, input=body, capture_output=True, text=True, timeout=120, env={**os.environ, **home}, check=True
-    )
-    assert ended.stdout.split()[1:] == ["8", "False"]
+    assert alone(serving)[1:] == ["8", "False"]
+
+
+class TestPretrained:
+    def detector(self, serving: Serving) -> object:
+        found = serving.engine.models.ready(UID, parse_label_config(config()), time.monotonic() + 30)
+        assert found.name == "v0"
+        return found.suggests[0].loaded.detector
+
+    def ask(self, client: FlaskClient) -> list[tuple[str, float]]:
+        """The base model's suggestions: labels and scores, best first."""
+        (entry,) = client.post("/predict", json=predict([task(1)])).get_json()["results"]
+        assert entry["model_version"] == "v0"
+        return [
+            (each["value"]["rectanglelabels"][0], pytest.approx(each["score"], abs=0.01)) for each in entry["result"]
+        ]
+
+    def outcome(self, serving: Serving) -> Path:
+        weights = (serving.settings.models_dir / "tiny.pt").read_bytes()
+        return serving.settings.root / "exports" / hashlib.sha256(weights).hexdigest() / "outcome.json"
+
+    def test_torch_serves_until_the_export_is_made(self, start: Start) -> None:
+        serving = start(engine="openvino", finds={1: (0, 0.8)})
+        client = create_app(serving=serving).test_client()
+        assert isinstance(self.detector(serving), TorchDetector)
+        before = self.ask(client)
+        assert len(before) == 8
+        until = time.monotonic() + 120
+        while not isinstance(self.detector(serving), OpenVinoDetector):
+            assert self.ask(client) == before
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert self.ask(client) == before
+        assert json.loads(self.outcome(serving).read_text())["precision"] in ("auto", "f32")
+        serving.close()
+        assert alone(serving) == ["v0", "8", "False"]
+
+    def test_torch_goes_on_where_the_export_failed_and_that_is_remembered(
+        self, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        from backend.predict.engine import pretrained
+
+        caplog.set_level(logging.INFO)
+        monkeypatch.setattr(pretrained, "LONGEST", 0.1)
+        serving = start(engine="openvino", finds={1: (0, 0.8)})
+        until = time.monotonic() + 30
+        while "torch serves it, for its export took more than" not in caplog.text:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        monkeypatch.undo()
+        again = start(engine="openvino", finds={1: (0, 0.8)})
+        for each in (serving, again):
+            assert isinstance(self.detector(each), TorchDetector)
+            assert len(self.ask(create_app(serving=each).test_client())) == 8
+            each.close()  # waits for what is under way
+        assert caplog.text.count("is being made ready for OpenVINO") == 1
+        assert json.loads(self.outcome(serving).read_text())["precision"] == ""
+
+    def test_an_export_under_way_does_not_keep_a_server_from_ending(self, start: Start) -> None:
+        serving = start(engine="openvino")
+        assert isinstance(self.detector(serving), TorchDetector)
+        part = self.outcome(serving).parent.with_suffix(".part")
+        until = time.monotonic() + 30
+        while not (part / "export.log").exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        began = time.monotonic()
+        serving.close()
+        assert time.monotonic() - began < 5
+        assert not part.exists() and not self.outcome(serving).exists()
+
+    def test_a_damaged_export_leaves_it_to_torch(self, start: Start, caplog: pytest.LogCaptureFixture) -> None:
+        serving = start()
+        made = exported(serving.settings, serving.settings.models_dir / "tiny.pt", threading.Event())
+        assert made is not None and made.precision
+        made.path.write_text("<net/>")
+        again = start(engine="openvino")
+        assert isinstance(self.detector(again), TorchDetector)
+        assert len(self.ask(create_app(serving=again).test_client())) > 8
+        assert "its export could not be loaded; torch serves it" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from pathlib import Path
 
 from backend.errors import YoloopError
@@ -44,16 +45,32 @@ def load_part(settings: Settings, registry: Registry, version: Version, part: Pa
 
 
 def load_weights(settings: Settings, weights: Path) -> Detector:
-    """A checkpoint that was not trained here, ready to run; its export is made when it is needed for the first time."""
+    """A checkpoint that was not trained here, ready to run: its export if one is kept that may serve, else on torch."""
     if serving_engine(settings.engine, settings.device) == "openvino":
-        from backend.predict.engine.pretrained import exported
+        from backend.predict.engine.pretrained import kept
 
         try:
-            if (export := exported(settings, weights)) is not None:
+            if (export := kept(settings, weights)) is not None and export.precision:
                 return _on_openvino(settings, export.path, None, export.precision)
         except Exception:
             log.exception("%s: its export could not be loaded; torch serves it", weights.name)
     return on_torch(settings, weights, None)
+
+
+def load_faster(settings: Settings, weights: Path, serving: Detector, stop: threading.Event) -> Detector | None:
+    """The export of what `load_weights` gave, ready to run in its place; None: nothing serves it faster.
+
+    The first time it is made, and compared with torch, which takes seconds. `stop` ends that.
+    """
+    from backend.predict.engine.openvino import OpenVinoDetector
+    from backend.predict.engine.pretrained import exported
+
+    if isinstance(serving, OpenVinoDetector) or serving_engine(settings.engine, settings.device) != "openvino":
+        return None
+    export = exported(settings, weights, stop)
+    if export is None or not export.precision:
+        return None
+    return _on_openvino(settings, export.path, None, export.precision)
 
 
 def on_torch(settings: Settings, weights: Path, part: Part | None) -> Detector:

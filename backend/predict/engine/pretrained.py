@@ -1,27 +1,31 @@
 """Exports of weights that were not trained here: made once for a file, checked against torch, and kept.
 
-Torch does its part in a process of its own, `python -m backend.predict.engine.pretrained FOLDER`, so that the one that
-serves need not load it. Where the photographs that ultralytics brings along show nothing that the model would suggest,
-its best guesses are compared.
+That is done in a process of its own, `python -m backend.predict.engine.pretrained FOLDER`, which stands back behind the
+one that serves. Where the photographs that ultralytics brings along show nothing that the model would suggest, its best
+guesses are compared.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from backend.background import end_with, start
+from backend.background import SUPERVISED, stand_back, start
 from backend.predict.engine.quiet import cores, limit_threads, prepare
 from backend.settings import Settings
 
@@ -40,28 +44,49 @@ LOWEST = 0.001
 """Least score of a guess."""
 
 
+POLL = 0.2
+"""Seconds between two looks at what an export waits for."""
+
+FROM_OUTSIDE = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL}
+"""Ends of the process that say nothing about the weights: somebody, or the system, wanted it gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The exported network, and the precision in which it may serve."""
+    """The exported network, and the precision in which it may serve ('': not at all)."""
 
     path: Path
     precision: str
 
 
-def exported(settings: Settings, weights: Path) -> Export | None:
-    """The export of a file of weights, made now if there is none; None: torch must serve it.
+def kept(settings: Settings, weights: Path) -> Export | None:
+    """The export of a file of weights; None where none was tried yet.
 
-    Whether it may serve is remembered under the file's hash in `YOLOOP_HOME/exports`. Several processes may ask at the
-    same time: one of them exports, which takes seconds, and the others wait for it.
+    It is remembered under the file's hash in `YOLOOP_HOME/exports`, and so is that it may not serve.
     """
+    return _outcome(_folder(settings, weights))
+
+
+def exported(settings: Settings, weights: Path, stop: threading.Event) -> Export | None:
+    """As `kept`, but made now if there is none, which takes seconds; None: it could not be ended.
+
+    Several processes may ask at the same time: one of them exports, and the others wait for it.
+
+    Args:
+        stop: gives up, for this time.
+    """
+    folder = _folder(settings, weights)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"))
+    while not stop.is_set():
+        with contextlib.suppress(Timeout), lock.acquire(timeout=POLL):
+            return _outcome(folder) or _make(settings, weights, folder, stop)
+    return None
+
+
+def _folder(settings: Settings, weights: Path) -> Path:
     with weights.open("rb") as file:
-        folder = settings.root / "exports" / hashlib.file_digest(file, "sha256").hexdigest()
-    if (known := _outcome(folder)) is None:
-        folder.parent.mkdir(exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if (known := _outcome(folder)) is None:
-                known = _make(settings, weights, folder)
-    return Export(folder / "network.xml", known["precision"]) if known["precision"] else None
+        return settings.root / "exports" / hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _made_by() -> dict[str, Any]:
@@ -69,50 +94,67 @@ def _made_by() -> dict[str, Any]:
     return {"format": FORMAT, "openvino": version("openvino")}
 
 
-def _outcome(folder: Path) -> dict[str, str] | None:
+def _outcome(folder: Path) -> Export | None:
     """What is remembered of an export; None where it must be made, once more perhaps."""
     try:
         found: dict[str, Any] = json.loads((folder / "outcome.json").read_text())
-    except (OSError, ValueError):
+        precision, made_by = str(found["precision"]), found["made_by"]
+    except (OSError, ValueError, KeyError):
         return None
-    return {"precision": found["precision"], "note": found["note"]} if found["made_by"] == _made_by() else None
+    return Export(folder / "network.xml", precision) if made_by == _made_by() else None
 
 
-def _make(settings: Settings, weights: Path, folder: Path) -> dict[str, str]:
+def _remember(folder: Path, precision: str, note: str) -> None:
+    (folder / "outcome.json").write_text(json.dumps({"precision": precision, "note": note, "made_by": _made_by()}))
+
+
+def _make(settings: Settings, weights: Path, folder: Path, stop: threading.Event) -> Export | None:
     """Export in a process of its own, and put what came of it into its place with one move. The lock is held."""
-    log.info("%s is being made ready for OpenVINO, once", weights.name)
+    log.info("%s is being made ready for OpenVINO, once; torch serves it meanwhile", weights.name)
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     part.mkdir()
     todo = {
-        "weights": str(weights),
+        "weights": str(weights.absolute()),
         "home": str(settings.root),
         "image_size": settings.image_size,
         "max_regions": settings.max_regions,
         "parent": os.getpid(),
+        "own_session": SUPERVISED not in os.environ,
     }
     (part / "todo.json").write_text(json.dumps(todo))
+    code = _run(part, stop)
+    if stop.is_set() or code in FROM_OUTSIDE:
+        log.warning("%s: its export was ended; torch serves it, and the next start tries again", weights.name)
+        shutil.rmtree(part, ignore_errors=True)
+        return None
+    if _outcome(part) is None:
+        words = (part / "export.log").read_text(errors="replace").strip().splitlines()
+        why = f"took more than {LONGEST:.0f} s" if code is None else f"ended with {code}: {''.join(words[-1:])[-300:]}"
+        _remember(part, "", f"its export {why}")
+    note = json.loads((part / "outcome.json").read_text())["note"]
+    shutil.rmtree(folder, ignore_errors=True)  # of another format
+    part.replace(folder)
+    found = _outcome(folder)
+    if found is not None and found.precision:
+        log.info("%s: %s", weights.name, note)
+    else:
+        log.warning("%s: torch serves it, for %s", weights.name, note)
+    return found
+
+
+def _run(part: Path, stop: threading.Event) -> int | None:
+    """The process' life; its exit code, negative when a signal killed it, None when it took too long or was stopped."""
+    until = time.monotonic() + LONGEST
     process = start("backend.predict.engine.pretrained", [str(part)], part / "export.log")
     try:
-        code: int | None = process.wait(LONGEST)
-    except subprocess.TimeoutExpired:
-        code = None
+        while process.poll() is None and time.monotonic() < until and not stop.is_set():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL)
+        return process.poll()
     finally:
         process.kill()
         process.wait()
-    found = _outcome(part)
-    if found is None:
-        words = (part / "export.log").read_text(errors="replace").strip().splitlines()
-        why = f"took more than {LONGEST:.0f} s" if code is None else f"ended with {code}: {''.join(words[-1:])[-300:]}"
-        found = {"precision": "", "note": f"its export {why}"}
-        (part / "outcome.json").write_text(json.dumps({**found, "made_by": _made_by()}))
-    shutil.rmtree(folder, ignore_errors=True)  # of another format
-    part.replace(folder)
-    if found["precision"]:
-        log.info("%s: %s", weights.name, found["note"])
-    else:
-        log.warning("%s: torch serves it, for %s", weights.name, found["note"])
-    return found
 
 
 def main() -> None:
@@ -121,7 +163,7 @@ def main() -> None:
     configure("INFO", "export")
     folder = Path(sys.argv[1])
     todo = json.loads((folder / "todo.json").read_text())
-    end_with(todo["parent"])  # whose suggestions wait for it, so that it has no reason to stand back
+    stand_back(todo["parent"], own_session=todo["own_session"])
     prepare(Path(todo["home"]))
     limit_threads(cores())
     try:
@@ -132,9 +174,9 @@ def main() -> None:
             max_regions=todo["max_regions"],
         )
     except Exception as error:  # any file may be named as weights
-        log.exception("It could not be exported")
+        log.exception("The weights could not be exported")
         precision, note = "", f"it could not be exported ({type(error).__name__})"
-    (folder / "outcome.json").write_text(json.dumps({"precision": precision, "note": note, "made_by": _made_by()}))
+    _remember(folder, precision, note)
 
 
 def check(weights: Path, path: Path, *, image_size: int, max_regions: int) -> tuple[str, str]:

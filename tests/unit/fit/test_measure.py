@@ -100,7 +100,7 @@ class TestExport:
         (network / "holdout.json").write_text("[]")
         assert measure(spec, spec.networks[0])["openvino"] in ("auto", "f32")
 
-    def test_one_that_finds_other_boxes_may_not(
+    def test_one_that_finds_something_else_may_not(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         from backend.fit import parity

@@ -1,76 +1,106 @@
+"""The export of a training, and its proof, of each task with real networks that have random weights."""
+
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from lively import lively
 
-from backend.fit.bootstrap import Answers
-from backend.fit.evaluate import Measured
-from backend.fit.parity import COMPARED, Keeping, _differ
-from backend.labels.geometry import Box, Detection
-from backend.labels.networks import Task
+from backend.fit import parity
+from backend.fit.evaluate import Measured, measured
+from backend.fit.parity import COMPARED, Exported, Keeping, exported
+from backend.labels.geometry import Detection
+from backend.labels.networks import Network, Task
 from backend.predict.engine.base import Image
+from backend.predict.engine.torch import TorchDetector
 
-IMAGE = np.zeros((320, 640, 3), np.uint8)
-
-
-@dataclass
-class Finds:
-    """Finds the same on every image."""
-
-    found: list[Detection]
-    names: Mapping[int, str] = field(default_factory=lambda: {0: "a", 1: "b"})
-    task: Task = "detect"
-    batch: int = 1
-
-    def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
-        return [[each for each in self.found if each.score >= conf] for _ in images]
-
-    def embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        raise NotImplementedError
-
-    def warm(self) -> None:
-        raise NotImplementedError
+SUFFIX: dict[Task, str] = {"detect": "", "obb": "-obb", "segment": "-seg", "pose": "-pose", "classify": "-cls"}
+SIZE = 160
 
 
-def thing(score: float) -> Detection:
-    return Detection(0, score, Box(0, 10, 40, 50))
+SHAPES = ((160, 160), (90, 320), (333, 77), (161, 479))
 
 
-def measured(**metrics: float) -> Measured:
-    nothing = Answers(np.zeros(1, np.int64), np.zeros(1, np.int64))
-    return Measured(metrics, nothing, {})
+def picture(height: int, width: int) -> Image:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
 
 
-class TestKeeping:
-    def test_it_finds_the_same_and_keeps_what_would_be_seen(self) -> None:
-        detector = Keeping(Finds([thing(0.9), thing(0.22), thing(0.1)]))
-        assert [len(each) for each in detector.detect([IMAGE, IMAGE], 0.001)] == [3, 3]
-        assert [[one.score for one in each] for each in detector.found] == [[0.9, 0.22]] * 2
+class Trained:
+    """A network, and what torch found on the hold-out; what it finds at 0.25 is the truth there."""
 
-    def test_of_many_images_only_the_first_are_kept(self) -> None:
-        detector = Keeping(Finds([thing(0.9)]))
-        for _ in range(COMPARED):
-            detector.detect([IMAGE, IMAGE], 0.001)
-        assert len(detector.found) == COMPARED
+    def __init__(self, folder: Path, task: Task) -> None:
+        self.weights = lively(folder / "best.pt", f"yolo11n{SUFFIX[task]}.yaml")
+        options: dict[str, Any] = {"whole": True, "device": "cpu", "image_size": SIZE}
+        plain = TorchDetector(self.weights, **options)
+        self.network = Network(task, task, tuple(plain.names.values()))
+        self.torch = Keeping(TorchDetector(self.weights, names=self.network.classes, **options))
+        self.images = [picture(*shape) for shape in SHAPES]
+        found = [plain.detect([image], 0.25)[0] for image in self.images]
+        self.truths = [each[:1] if task == "classify" else each for each in found]
+        self.measured = self.measure()
 
-    def test_of_choices_every_score_counts(self) -> None:
-        detector = Keeping(Finds([thing(0.01)], task="classify"))
-        detector.detect([IMAGE], 0.0)
-        assert len(detector.found[0]) == 1
+    def measure(self) -> Measured:
+        labels = {index: index for index in range(len(self.network.classes))}
+        return measured(self.torch, labels, self.images, self.truths, self.network)
+
+    def export(self, candidate: Measured | None, seen: list[list[Detection]] | None) -> Exported:
+        return exported(
+            self.weights,
+            self.network,
+            self.images,
+            self.truths,
+            candidate,
+            seen,
+            image_size=SIZE,
+            max_regions=300,
+            threads=2,
+        )
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "furthest"),
-    [
-        ({"mAP50": 0.9, "mAP50-95": 0.8}, {"mAP50": 0.9, "mAP50-95": 0.797}, 0.003),
-        ({"accuracy": 0.5, "precision": 0.1}, {"accuracy": 0.5, "precision": 0.9}, 0),
-        ({"mAP50": 0.9}, {}, 0.9),
-        ({}, {}, 0),
-    ],
-)
-def test_the_deciding_metrics_are_compared(one: dict[str, float], other: dict[str, float], furthest: float) -> None:
-    assert _differ(measured(**one), measured(**other)) == pytest.approx(furthest)
+@pytest.mark.parametrize("task", SUFFIX)
+def test_an_export_of_each_task_may_serve(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = Trained(tmp_path, task)
+    assert max(trained.measured.metrics.values()) > 0.5
+
+    def again(*given: Any) -> None:
+        raise AssertionError("what torch finds is known already")
+
+    monkeypatch.setattr(TorchDetector, "detect", again)
+    found = trained.export(trained.measured, trained.torch.found)
+    assert found.precision in ("auto", "f32"), found.note
+    assert "finds what torch finds" in found.note
+    assert {path.name for path in tmp_path.iterdir()} >= {"best.pt", "best.xml", "best.bin"}
+
+
+def test_metrics_that_differ_are_no_parity(tmp_path: Path) -> None:
+    trained = Trained(tmp_path, "detect")
+    metrics = {**trained.measured.metrics, "mAP50-95": trained.measured.metrics["mAP50-95"] + 0.01}
+    found = trained.export(Measured(metrics, trained.measured.evidence, {}), trained.torch.found)
+    assert found.precision == "" and "torch serves it, for its export finds something else" in found.note
+
+
+def test_without_a_hold_out_torch_looks_at_the_images_here(tmp_path: Path) -> None:
+    assert Trained(tmp_path, "detect").export(None, None).precision in ("auto", "f32")
+
+
+def test_another_network_is_no_parity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = Trained(tmp_path, "classify")
+    other = lively(tmp_path / "other.pt", "yolo11n-cls.yaml", seed=4)
+    right = parity.export
+    monkeypatch.setattr(parity, "export", lambda _, path: right(other, path))
+    found = trained.export(None, trained.torch.found)
+    assert found.precision == "" and "scores" in found.note
+
+
+def test_what_would_be_seen_is_kept_of_the_first_images(tmp_path: Path) -> None:
+    plain = TorchDetector(lively(tmp_path / "n.pt", "yolo11n.yaml"), device="cpu", image_size=64)
+    keeping = Keeping(plain)
+    images = [picture(60 + number % 3, 64) for number in range(COMPARED + 2)]
+    found = [each for image in images for each in keeping.detect([image], 0.001)]
+    assert found == [plain.detect([image], 0.001)[0] for image in images]  # nothing is kept back from who asks
+    assert len(keeping.found) == COMPARED
+    assert keeping.found == [[one for one in each if one.score >= 0.2] for each in found[:COMPARED]]
+    assert 0 < sum(map(len, keeping.found)) < sum(map(len, found))

@@ -1,107 +1,161 @@
+"""Exports of weights that were not trained here, in the process of their own."""
+
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import shutil
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from lively import lively
+from tiny import SIZE, tiny_yolo
 
 from backend.predict.engine import pretrained
-from backend.predict.engine.choice import load_weights
+from backend.predict.engine.export import export
 from backend.predict.engine.openvino import OpenVinoDetector
-from backend.predict.engine.pretrained import exported
-from backend.predict.engine.torch import TorchDetector
+from backend.predict.engine.pretrained import check, exported, kept
 from backend.settings import Settings
 
-IMAGE = np.random.default_rng(5).integers(0, 256, (90, 320, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return lively(tmp_path_factory.mktemp("weights") / "seen.pt", "yolo11n.yaml")
-
-
-@pytest.fixture(scope="module")
-def made(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder with the export of these weights."""
-    home = tmp_path_factory.mktemp("made") / "home"
-    assert exported(Settings(home=home, device="cpu", image_size=160), weights) is not None
-    return home
+GO_ON = threading.Event()
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", device="cpu", image_size=160)
+    return Settings(home=tmp_path / "home", image_size=SIZE, device="cpu")
 
 
-def test_weights_that_were_not_trained_here_are_exported_once(
-    weights: Path, made: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(made, settings.root, dirs_exist_ok=True)
-    monkeypatch.setattr(pretrained, "start", None)  # whoever called it would fail
-    detector = load_weights(settings, weights)
-    assert isinstance(detector, OpenVinoDetector)
-    (found,) = detector.detect([IMAGE], 0.25)
-    (expected,) = TorchDetector(weights, device="cpu", image_size=160).detect([IMAGE], 0.25)
-    assert len(found) == len(expected) > 5
-    (kept,) = (path for path in (settings.root / "exports").iterdir() if path.is_dir())
-    assert "finds what torch finds" in json.loads((kept / "outcome.json").read_text())["note"]
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return tiny_yolo(tmp_path / "tiny.pt", ("a", "b"), {1: (0, 0.8)})
 
 
-def test_one_that_takes_too_long_is_not_tried_again(
-    weights: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(pretrained, "LONGEST", 0.0)
-    with caplog.at_level(logging.WARNING):
-        assert isinstance(load_weights(settings, weights), TorchDetector)
-    assert "seen.pt: torch serves it, for its export took more than 0 s" in caplog.text
-    monkeypatch.setattr(pretrained, "start", None)
-    assert isinstance(load_weights(settings, weights), TorchDetector)
+def folder(settings: Settings, weights: Path) -> Path:
+    return settings.root / "exports" / hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
-def test_what_cannot_be_exported_is_told(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def outcome(settings: Settings, weights: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder(settings, weights) / "outcome.json").read_text())
+    return found
+
+
+def test_made_once_and_kept(settings: Settings, weights: Path, tmp_path: Path) -> None:
+    assert kept(settings, weights) is None
+    made = exported(settings, weights, GO_ON)
+    assert made is not None and made.precision in ("auto", "f32")
+    assert made.path == folder(settings, weights) / "network.xml"
+    (found,) = OpenVinoDetector(made.path, image_size=SIZE).detect([np.zeros((SIZE, SIZE, 3), np.uint8)], 0.5)
+    assert len(found) == 16
+    before = made.path.stat().st_mtime_ns
+    renamed = weights.rename(tmp_path / "other.pt")
+    assert kept(settings, renamed) == exported(settings, renamed, GO_ON) == made
+    assert made.path.stat().st_mtime_ns == before
+
+
+def test_a_failure_is_remembered(settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     junk = tmp_path / "junk.pt"
-    junk.write_bytes(b"no checkpoint")
-    with caplog.at_level(logging.WARNING):
-        assert exported(settings, junk) is None
-    assert "junk.pt: torch serves it, for it could not be exported (" in caplog.text
-    monkeypatch.setattr(pretrained, "start", None)
-    assert exported(settings, junk) is None
-    # Another release may be able to do it.
-    monkeypatch.setattr(pretrained, "FORMAT", pretrained.FORMAT + 1)
-    with pytest.raises(TypeError):
-        exported(settings, junk)
+    junk.write_bytes(b"junk")
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        found = exported(settings, junk, GO_ON)
+        assert found is not None and found.precision == ""
+    assert kept(settings, junk) == found
+    assert "could not be exported" in outcome(settings, junk)["note"]
+    assert caplog.text.count("is being made ready") == 1
+    assert "junk.pt: torch serves it, for it could not be exported" in caplog.text
+    assert "Traceback" in (folder(settings, junk) / "export.log").read_text()
 
 
-def test_what_a_killed_process_left_is_made_anew(weights: Path, made: Path, settings: Settings) -> None:
-    shutil.copytree(made, settings.root, dirs_exist_ok=True)
-    export = exported(settings, weights)
-    assert export is not None
-    folder = export.path.parent
-    folder.rename(folder.with_suffix(".part"))
-    (folder.with_suffix(".part") / "outcome.json").unlink()
-    again = exported(settings, weights)
-    assert again is not None and again.path.exists()
-    assert not folder.with_suffix(".part").exists()
-
-
-def test_an_export_that_has_become_unreadable_costs_only_speed(
-    weights: Path, made: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+def test_an_export_that_takes_too_long_is_given_up_for_good(
+    settings: Settings, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(made, settings.root, dirs_exist_ok=True)
-    export = exported(settings, weights)
-    assert export is not None
-    export.path.write_text("<net")
-    assert isinstance(load_weights(settings, weights), TorchDetector)
-    assert "its export could not be loaded; torch serves it" in caplog.text
+    monkeypatch.setattr(pretrained, "LONGEST", 0.1)
+    found = exported(settings, weights, GO_ON)
+    assert found is not None and found.precision == ""
+    assert "took more than" in outcome(settings, weights)["note"]
+    assert exported(settings, weights, GO_ON) == found
 
 
-def test_where_torch_was_asked_for_nothing_is_exported(weights: Path, settings: Settings) -> None:
-    asked = settings.model_copy(update={"engine": "torch"})
-    assert isinstance(load_weights(asked, weights), TorchDetector)
-    assert not (settings.root / "exports").exists()
+@pytest.mark.parametrize("made_by", [{"format": 0}, None])
+def test_what_others_made_is_made_again(settings: Settings, weights: Path, made_by: object) -> None:
+    path = folder(settings, weights) / "outcome.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"precision": "", "note": "", "made_by": made_by} if made_by else {}))
+    assert kept(settings, weights) is None
+    found = exported(settings, weights, GO_ON)
+    assert found is not None and found.precision
+
+
+def child() -> psutil.Process:
+    """The process that exports, once it runs."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        for each in psutil.Process().children():
+            if pretrained.__name__ in each.cmdline():
+                return each
+        time.sleep(0.01)
+    raise AssertionError("nothing is exported")
+
+
+@pytest.mark.parametrize("by", ["stop", "signal"])
+def test_one_that_was_ended_is_tried_again(settings: Settings, weights: Path, by: str) -> None:
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(exported, settings, weights, stop)
+        process = child()
+        if by == "stop":
+            stop.set()
+        else:
+            os.kill(process.pid, signal.SIGTERM)
+        assert answer.result(10) is None
+    assert not process.is_running()
+    assert kept(settings, weights) is None and not folder(settings, weights).exists()
+    found = exported(settings, weights, GO_ON)
+    assert found is not None and found.precision
+
+
+def test_who_asks_at_the_same_time_waits(settings: Settings, weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: exported(settings, weights, GO_ON), range(3)))
+    assert answers[0] is not None and answers[0].precision
+    assert answers == [answers[0]] * 3
+    assert caplog.text.count("is being made ready") == 1
+
+
+def test_it_stands_back(settings: Settings, weights: Path) -> None:
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(exported, settings, weights, stop)
+        process, until = child(), time.monotonic() + 20
+        while process.nice() < 19:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        stop.set()
+        answer.result(10)
+
+
+@pytest.mark.parametrize("task", ["", "-obb", "-seg", "-pose", "-cls"])
+def test_photographs_tell_of_each_task(tmp_path: Path, task: str) -> None:
+    precision, note = check(
+        lively(tmp_path / "n.pt", f"yolo11n{task}.yaml"), tmp_path / "n.xml", image_size=160, max_regions=300
+    )
+    assert precision in ("auto", "f32"), note
+    assert int(note.split(": ")[1].split()[0]) > 0  # objects
+
+
+def test_best_guesses_tell_where_nothing_would_be_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shy, other = (tiny_yolo(tmp_path / f"{grid}.pt", ("a", "b"), {grid: (0, 0.1)}) for grid in (1, 2))
+    precision, note = check(shy, tmp_path / "n.xml", image_size=SIZE, max_regions=300)
+    assert precision and " 0 objects" not in note
+    monkeypatch.setattr("backend.predict.engine.export.export", lambda _, path: export(other, path))
+    precision, note = check(shy, tmp_path / "n.xml", image_size=SIZE, max_regions=300)
+    assert precision == "" and "finds something else" in note
