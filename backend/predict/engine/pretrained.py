@@ -47,8 +47,8 @@ LOWEST = 0.001
 POLL = 0.2
 """Seconds between two looks at what an export waits for."""
 
-FROM_OUTSIDE = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL}
-"""Ends of the process that say nothing about the weights: somebody, or the system, wanted it gone."""
+FROM_OUTSIDE = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL, os.EX_TEMPFAIL}
+"""Ends of the process that say nothing about the weights: somebody wanted it gone, or disk or memory were full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +164,18 @@ def main() -> None:
     folder = Path(sys.argv[1])
     todo = json.loads((folder / "todo.json").read_text())
     stand_back(todo["parent"], own_session=todo["own_session"])
-    prepare(Path(todo["home"]))
-    limit_threads(cores())
     try:
+        prepare(Path(todo["home"]))
+        limit_threads(cores())
         precision, note = check(
             Path(todo["weights"]),
             folder / "network.xml",
             image_size=todo["image_size"],
             max_regions=todo["max_regions"],
         )
+    except (OSError, MemoryError):
+        log.exception("There was no room for the export, or the weights are gone")
+        sys.exit(os.EX_TEMPFAIL)
     except Exception as error:  # any file may be named as weights
         log.exception("The weights could not be exported")
         precision, note = "", f"it could not be exported ({type(error).__name__})"

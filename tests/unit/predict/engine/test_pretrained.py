@@ -105,7 +105,7 @@ def child() -> psutil.Process:
     raise AssertionError("nothing is exported")
 
 
-@pytest.mark.parametrize("by", ["stop", "signal"])
+@pytest.mark.parametrize("by", ["stop", "signal", "disk"])
 def test_one_that_was_ended_is_tried_again(settings: Settings, weights: Path, by: str) -> None:
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
@@ -113,9 +113,11 @@ def test_one_that_was_ended_is_tried_again(settings: Settings, weights: Path, by
         process = child()
         if by == "stop":
             stop.set()
-        else:
+        elif by == "signal":
             os.kill(process.pid, signal.SIGTERM)
-        assert answer.result(10) is None
+        else:
+            process.rlimit(psutil.RLIMIT_FSIZE, (1000, 1000))
+        assert answer.result(60) is None
     assert not process.is_running()
     assert kept(settings, weights) is None and not folder(settings, weights).exists()
     found = exported(settings, weights, GO_ON)
