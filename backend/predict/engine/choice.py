@@ -10,6 +10,7 @@ from pathlib import Path
 from backend.errors import YoloopError
 from backend.parts import Part
 from backend.predict.engine.base import Detector
+from backend.predict.engine.weights import check_hash
 from backend.settings import Settings
 from model_registry import Registry, Version
 
@@ -46,6 +47,7 @@ def load_part(settings: Settings, registry: Registry, version: Version, part: Pa
 
 def load_weights(settings: Settings, weights: Path) -> Detector:
     """A checkpoint that was not trained here, ready to run: its export if one is kept that may serve, else on torch."""
+    check_hash(weights)  # an export that is kept would do without opening them
     if serving_engine(settings.engine, settings.device) == "openvino":
         from backend.predict.engine.pretrained import kept
 

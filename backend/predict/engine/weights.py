@@ -21,7 +21,7 @@ def open_model(weights: Path, task: str | None = None) -> Any:
     from ultralytics import YOLO
 
     _only_data()
-    _check(weights)
+    check_hash(weights)
     return YOLO(str(weights), task=task)
 
 
@@ -30,9 +30,22 @@ def read_checkpoint(weights: Path) -> dict[str, Any]:
     from ultralytics.nn.tasks import torch_safe_load
 
     _only_data()
-    _check(weights)
+    check_hash(weights)
     found: dict[str, Any] = torch_safe_load(str(weights), safe_only=True)[0]
     return found
+
+
+def check_hash(weights: Path) -> None:
+    """Raise YoloopError where a file of weights is not the one that the hash beside it tells of."""
+    beside = hash_file(weights)
+    if not beside.exists():
+        return
+    expected = beside.read_text(errors="replace").split()
+    if expected[:1] != [sha256(weights)]:
+        raise YoloopError(
+            f"The weights {weights.name} are not those that {beside.name} tells of.",
+            f"Put the right file there, or remove {beside.name} if the new one is meant.",
+        )
 
 
 def hash_file(weights: Path) -> Path:
@@ -43,18 +56,6 @@ def hash_file(weights: Path) -> Path:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check(weights: Path) -> None:
-    beside = hash_file(weights)
-    if not beside.exists():
-        return
-    expected = beside.read_text(errors="replace").split()
-    if expected[:1] != [sha256(weights)]:
-        raise YoloopError(
-            f"The weights {weights.name} are not those that {beside.name} tells of.",
-            f"Put the right file there, or remove {beside.name} if the new one is meant.",
-        )
 
 
 def _only_data() -> None:

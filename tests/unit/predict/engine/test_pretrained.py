@@ -19,7 +19,9 @@ import pytest
 from lively import lively
 from tiny import SIZE, tiny_yolo
 
+from backend.errors import YoloopError
 from backend.predict.engine import pretrained
+from backend.predict.engine.choice import load_weights
 from backend.predict.engine.export import export
 from backend.predict.engine.openvino import OpenVinoDetector
 from backend.predict.engine.pretrained import check, exported, kept
@@ -58,6 +60,10 @@ def test_made_once_and_kept(settings: Settings, weights: Path, tmp_path: Path) -
     renamed = weights.rename(tmp_path / "other.pt")
     assert kept(settings, renamed) == exported(settings, renamed, GO_ON) == made
     assert made.path.stat().st_mtime_ns == before
+    assert isinstance(load_weights(settings, renamed), OpenVinoDetector)
+    renamed.with_name("other.pt.sha256").write_text(f"{'0' * 64}  other.pt\n")
+    with pytest.raises(YoloopError, match="are not those that"):
+        load_weights(settings, renamed)
 
 
 def test_a_failure_is_remembered(settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
