@@ -155,6 +155,7 @@ def serving(home: Path) -> Iterator[tuple[str, int]]:
         "YOLOOP_BASE_MODEL": "tiny.pt",
         "YOLOOP_IMAGE_SIZE": str(SIZE),
         "YOLOOP_DEVICE": "cpu",
+        "YOLOOP_ENGINE": "torch",  # a second engine that comes once an export is made would count as growth
         "YOLOOP_FETCH_TIMEOUT": "1",
         "YOLOOP_PREDICT_BUDGET": "4",
         "YOLOOP_LOG_LEVEL": "ERROR",

@@ -41,7 +41,7 @@ def test_masks_are_those_of_ultralytics_at_the_images_own_size(
     part = cutout(values[0].numpy(), np.array([x1, y1, x2, y2], np.float32), (height, width), (network[0], network[1]))
     expected = np.zeros_like(mine)
     expected[y1:y2, x1:x2] = mine[y1:y2, x1:x2]
-    assert (pixels(part, width, height) ^ expected).sum() <= 2 + 0.01 * expected.sum()  # rounding in cv2's sampling
+    assert (pixels(part, width, height) ^ expected).sum() <= 5 + 0.02 * expected.sum()  # rounding in cv2's sampling
 
 
 def pixels(mask: Mask | None, width: int, height: int) -> np.ndarray:
