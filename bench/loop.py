@@ -89,9 +89,9 @@ def growth(studio: LabelStudioServer, folder: Path, many: int) -> dict[str, floa
         coarse = random.integers(0, 256, (6, 8, 3), np.uint8)
         image = cv2.resize(coarse, (64, 48), interpolation=cv2.INTER_CUBIC)
         web.routes[f"/{number}.jpg"] = answer(cv2.imencode(".jpg", image)[1].tobytes())
-    gc.freeze()  # as the worker does
     found: dict[str, float] = {}
     sides = {count: Side(studio, folder / str(count), web, count) for count in (FEW, many)}
+    gc.freeze()  # the worker does so as well, and no worker holds ten thousand images for others
     times: dict[int, list[tuple[float, float]]] = {count: [] for count in sides}
     for _ in range(ROUNDS):
         for count, side in sides.items():
