@@ -337,15 +337,17 @@ class Models:
     def _hasten(self) -> None:
         """Put faster engines into the places of those that serve pretrained models, one after the other."""
         while (slow := self._slow.get()) is not None:
-            if slow.path is None or slow.loaded.detector is None or self._stop.is_set():
+            serving = slow.loaded
+            if slow.path is None or serving.detector is None or self._stop.is_set():
                 continue
             try:
-                faster = load_faster(self._settings, slow.path, slow.loaded.detector, self._stop)
+                faster = load_faster(self._settings, slow.path, serving.detector, self._stop)
             except Exception:
                 log.exception("%s could not be made faster; what is loaded serves on", slow.path.name)
             else:
-                if faster is not None:
-                    slow.loaded = replace(slow.loaded, detector=faster)
+                # What was unloaded meanwhile stays so; loaded again, it comes here again.
+                if faster is not None and slow.loaded is serving:
+                    slow.loaded = replace(serving, detector=faster)
 
     def _rehearse(self) -> None:
         from backend.predict.engine.torch import rehearse

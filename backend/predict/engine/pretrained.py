@@ -8,7 +8,6 @@ guesses are compared.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from backend.background import SUPERVISED, stand_back, start
 from backend.predict.engine.quiet import cores, limit_threads, prepare
+from backend.predict.engine.weights import sha256
 from backend.settings import Settings
 
 log = logging.getLogger("backend.predict.engine.pretrained")  # it also runs as __main__
@@ -85,8 +85,7 @@ def exported(settings: Settings, weights: Path, stop: threading.Event) -> Export
 
 
 def _folder(settings: Settings, weights: Path) -> Path:
-    with weights.open("rb") as file:
-        return settings.root / "exports" / hashlib.file_digest(file, "sha256").hexdigest()
+    return settings.root / "exports" / sha256(weights)
 
 
 def _made_by() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from backend.errors import YoloopError
-from backend.predict.engine.weights import open_model
+from backend.predict.engine.weights import open_model, sha256
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +76,7 @@ def installed() -> str:
 
 def key_of(weights: Path, gpu: str, release: str, *options: str) -> str:
     """What a plan is kept under: it fits these weights, this kind of GPU, this TensorRT and these options only."""
-    with weights.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    rest = hashlib.sha256("\n".join((content, gpu, release, *options)).encode()).hexdigest()
+    rest = hashlib.sha256("\n".join((sha256(weights), gpu, release, *options)).encode()).hexdigest()
     return f"{re.sub('[^A-Za-z0-9]+', '-', gpu)}-{rest[:32]}"
 
 
