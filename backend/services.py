@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backend.errors import LabelStudioError
+from backend.fit.duplicates import Duplicates
 from backend.fit.jobs import Jobs
 from backend.fit.ledger import Ledger
 from backend.hosts import AllowedHosts
@@ -54,6 +55,7 @@ class Services:
         self.settings = settings
         self.store = Store(settings.database_url)
         self.ledger = Ledger(self.store)
+        self.duplicates = Duplicates(self.store)
         self.jobs = Jobs(self.store)
         self.embeddings = Embeddings(self.store)
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")

@@ -11,11 +11,13 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from backend.errors import LabelConfigError, LabelStudioError, YoloopError
+from backend.fit.process import Ahead
 from backend.fit.sync import sync
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
@@ -47,6 +49,9 @@ class Worker:
         self._failed_at: dict[str, float] = {}
         self._started: dict[str, float] = {}
         self._keeper = Keeper(services)
+        self._ahead = Ahead(services.settings.root)
+        self._weighed: dict[str, Hint] = {}
+        self._guessed: dict[str, tuple[int, int]] = {}
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
@@ -63,6 +68,7 @@ class Worker:
                 self._stop.wait(5)
             self._stop.wait(TICK)
         self._keeper.stop()
+        self._ahead.close()
 
     def stop(self) -> None:
         self._stop.set()
@@ -75,6 +81,7 @@ class Worker:
                 self._services.jobs.finish(job.id, "cancelled", "Cancelled before it began.", now)
             else:
                 self._start(job.id)
+        self._ahead.look(now)
         hints = {hint.uid: hint for hint in self._services.store.hints()}
         due = {uid: hint for uid, hint in hints.items() if hint.due(now, settings.debounce, settings.debounce_max)}
         for project in self._services.store.projects():
@@ -86,14 +93,20 @@ class Worker:
             on_time = now >= self._next_sync.get(project.uid, 0.0)
             if news or (on_time and not waiting):
                 self._look(project.uid, hint, now)
+            elif waiting:
+                self._expect(hints[project.uid], now)
         if EVERY_PROJECT in due:
             self._services.store.answered(due[EVERY_PROJECT])
 
     def _look(self, uid: str, hint: Hint | None, now: float) -> None:
         """Sync a project and decide whether to train it."""
         store, settings = self._services.store, self._services.settings
+        # An event tells that tasks changed, so these are asked for. Now and then the project itself is read, and so it
+        # is where nobody knows what changed.
+        certain = hint is not None and hint.uid == uid and not hint.deletions
+        whole = not certain or uid in self._failures or now >= self._next_sync.get(uid, 0.0)
         try:
-            sync(self._services, uid, now, deletions=hint is not None and hint.deletions)
+            sync(self._services, uid, now, deletions=hint is not None and hint.deletions, whole=whole)
         except Exception as error:  # whatever it is, the other projects go on
             if not isinstance(error, LabelStudioError):
                 log.exception("Project %s could not be synced", uid)
@@ -107,10 +120,26 @@ class Worker:
         self._failed_at.pop(uid, None)
         if self._failures.pop(uid, 0):
             log.info("Project %s can be read again", uid)
-        self._next_sync[uid] = now + settings.sync_interval
+        if whole:
+            self._next_sync[uid] = now + settings.sync_interval
         if hint is not None and hint.uid == uid:
             store.answered(hint)
         self._decide(uid, now)
+
+    def _expect(self, hint: Hint, now: float) -> None:
+        """While events still come in that make a training likely, let its process start: its imports take as long."""
+        if self._weighed.get(hint.uid) == hint:
+            return
+        self._weighed[hint.uid] = hint
+        progress = self._services.ledger.progress(hint.uid)
+        known = progress.seen, progress.new
+        # Events may also say that something changed once more. Then the guess is wrong, but only once.
+        if self._guessed.get(hint.uid) == known or self._services.jobs.unfinished():
+            return
+        soon = replace(progress, new=progress.new + hint.events)
+        if should_train(soon, Rules.of(self._services.settings), now).train:
+            self._guessed[hint.uid] = known
+            self._ahead.expect(now)
 
     def _decide(self, uid: str, now: float) -> None:
         project = self._services.store.project(uid)
@@ -146,7 +175,7 @@ class Worker:
                 "console_log_level": "WARNING",
             }
         )
-        services = self._services
+        services, ahead = self._services, self._ahead
 
         def step(name: str, function: Any) -> Any:
             return DBOS.run_step({"name": name}, function)
@@ -155,11 +184,11 @@ class Worker:
             name="train", max_recovery_attempts=50
         )
         def train(job_id: str) -> str:
-            return Training(services, step).run(job_id)
+            return Training(services, step, trainer=ahead.take).run(job_id)
 
         self._train = train
         DBOS.launch()
-        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.5)
+        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.25)
 
     def _start(self, job_id: str) -> None:
         """Hand a job to DBOS, once: its id is the workflow's, so a repetition finds the first."""

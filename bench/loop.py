@@ -134,7 +134,8 @@ class Side:
 
     def measure(self) -> tuple[float, float]:
         began = time.perf_counter()
-        sync(self.services, self._uid, time.time())
+        # As the worker does at an event, except that the first time the project itself is read, too.
+        sync(self.services, self._uid, time.time(), whole=not self._changes)
         read = time.perf_counter()
         project = self.services.store.project(self._uid)
         assert project is not None

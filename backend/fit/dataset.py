@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from backend.errors import ImageError, TrainingError
-from backend.fit.duplicates import Duplicates
-from backend.fit.index import IMAGES, SIDES, About, Entry, Index, Row, Shown, Written
+from backend.fit.index import IMAGES, SIDES, About, Index, Row, Shown, Written
 from backend.fit.ledger import Example, Teaching
 from backend.fit.pictures import Picture, Plan, objects_of, pictures_of, plan_of
 from backend.fit.ready import Ready, link, made_of, recall, remember
@@ -31,8 +30,8 @@ from backend.store import Project
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
-"""Of the files of a dataset: raised when others would be written for the same annotations."""
+VERSION = 2
+"""Of the files of a dataset and their index: raised when others would be written for the same annotations."""
 
 UNREADABLE = 0.2
 """Share of images that may fail before it is rather Label Studio, or the network, that has failed."""
@@ -77,7 +76,7 @@ def held_out_of(
     """
     # Images arrive in any order; which of two near-duplicates was the first must not depend on that.
     images = {pictures[index].key: thumbnails[index] for index in sorted(thumbnails)}
-    groups = Duplicates(services.store).groups(project.uid, images, {each.key for each in pictures})
+    groups = services.duplicates.groups(project.uid, images, {each.key for each in pictures})
     return [is_held_out(groups.get(each.key, each.key), services.settings.holdout) for each in pictures]
 
 
@@ -103,7 +102,7 @@ def build(
     """
     root = services.settings.root / "datasets" / project.uid
     with closing(_index(root)) as index:
-        examples, planned = _outdated(index, services.settings, project, schema, teaching, load)
+        stale, examples, planned = _outdated(index, services.settings, project, schema, teaching, load)
         unreadable = _update(index, services, project, schema, examples, planned)
         about = [index.about(number) for number in range(len(planned))]
         _check(index.count(), unreadable, about)
@@ -112,7 +111,9 @@ def build(
             for number, (network, controls) in enumerate(planned)
         ]
         _write_manifest(folder / "manifest.json", project, data, index.manifest())
-        return Dataset([each for each in data if each.objects], index.learned(), unreadable)
+        learned = {task_id: content for task_id, (_, content) in teaching.items() if task_id not in stale}
+        learned |= {each.task_id: each.content for each in examples if each.task_id not in unreadable}
+        return Dataset([each for each in data if each.objects], learned, unreadable)
 
 
 def _index(root: Path) -> Index:
@@ -131,8 +132,9 @@ def _outdated(
     schema: LabelSchema,
     teaching: Mapping[int, Teaching],
     load: Callable[[Collection[int]], Sequence[Example]],
-) -> tuple[Sequence[Example], Plan]:
-    """What must be written, with the room made for it; and the networks that the config needs."""
+) -> tuple[set[int], Sequence[Example], Plan]:
+    """The tasks that must be written, with the room made for them, what they hold, and the networks that the config
+    needs."""
     known = index.tasks()
     stale = {task_id for task_id, each in teaching.items() if known.get(task_id) != each}
     gone = known.keys() - teaching.keys()
@@ -152,7 +154,7 @@ def _outdated(
         for path in index.folder.glob("network-*/labels/*.cache"):
             path.unlink()
     log.info("%d annotated tasks are as they were, %d are written, %d are gone", *map(len, (teaching, stale, gone)))
-    return examples, planned
+    return stale, examples, planned
 
 
 def _layout(settings: Settings, project: Project, planned: Plan) -> str:
@@ -199,7 +201,7 @@ def _update(
     judged = {row.task for row in rows if row.held_out}
     written = {
         example.task_id: Written(
-            Teaching(example.annotation_id, example.content),
+            (example.annotation_id, example.content),
             [control.name for control in schema.controls if is_turned(example.result, control)],
             unreadable.get(example.task_id, ""),
             example.result if example.task_id in judged else (),
@@ -294,27 +296,22 @@ def _lists(
     """Write what ultralytics and the judging read first. With few images one side can be empty; then the other stands
     in, so that it runs at all."""
     root = index.folder / f"network-{number}" / "images"
-    train, holdout = (
-        [f"{root}/{side}/{file}" for file in files] for side, files in zip(SIDES, about.files, strict=True)
-    )
-    judged = index.entries(number, held_out=True)
+    before = {held_out: f"{root / side}/" for held_out, side in zip((False, True), SIDES, strict=True)}
+    train, holdout = (index.paths(number, before[held_out], held_out=held_out) for held_out in before)
     taught = (each.name for each in controls if not each.shape_name or each.name in about.drawn)
     data = NetworkData(
         replace(network, controls=tuple(dict.fromkeys(taught))),
         controls,
         folder,
-        train=len(train) or len(holdout),
-        holdout=len(holdout),
+        train=about.train or about.holdout,
+        holdout=about.holdout,
         objects=about.objects,
         sizes=about.sizes,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "train.txt").write_text("\n".join(train or holdout))
-    (folder / "holdout.txt").write_text("\n".join(holdout or train))
-    (folder / "holdout.json").write_text(
-        # What is JSON already is not read and written once more.
-        f"[{','.join(_judged(path, each) for path, each in zip(holdout, judged, strict=True))}]"
-    )
+    (folder / "train.txt").write_text(train or holdout)
+    (folder / "holdout.txt").write_text(holdout or train)
+    (folder / "holdout.json").write_text(index.judged(number, before[True]))
     config: dict[str, object] = {
         "path": str(folder),
         "train": "epoch.txt",
@@ -325,24 +322,10 @@ def _lists(
         config["kpt_shape"] = [_keypoints(network), 3]
         config["kpt_oks_sigmas"] = [OKS_SIGMA] * _keypoints(network)
     if network.task == "classify":
-        told = [
-            [
-                {"image": path, "classes": json.loads(each.classes), "held_out": held_out}
-                for path, each in zip(paths, entries, strict=True)
-            ]
-            for held_out, paths, entries in (
-                (False, train, index.entries(number, held_out=False)),
-                (True, holdout, judged),
-            )
-        ]
+        told = [json.loads(index.classes(number, before[held_out], held_out=held_out)) for held_out in before]
         config |= {"teach": told[0] or told[1], "judge": told[1] or told[0], "multiple": network.multiple}
     (folder / "data.yaml").write_text(json.dumps(config))  # JSON is YAML, and no label can break it
     return data
-
-
-def _judged(path: str, entry: Entry) -> str:
-    about = json.dumps({"image": path, "page": entry.page, "data_key": entry.data_key})
-    return f'{about[:-1]}, "classes": {entry.classes}, "result": {entry.result}}}'
 
 
 def _keypoints(network: Network) -> int:

@@ -6,6 +6,8 @@ smaller copy.
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -61,37 +63,57 @@ def are_near(one: bytes, other: bytes) -> bool:
     return bool(len(_nearest(_levels(cells[:1]), _levels(cells[1:])[0])))
 
 
-def group_all(known: Sequence[Known], new: Mapping[str, bytes]) -> dict[str, str]:
-    """The groups of new images: that of the nearest near-duplicate whose group has room, else one of their own.
+class Groups:
+    """The groups of a project's images."""
 
-    Args:
-        known: images that have a group, which stays.
-        new: key → thumbnail; earlier ones are known to later ones.
+    def __init__(self) -> None:
+        self._cells: NDArray[np.uint8] = np.empty((0, SIDE * SIDE), np.uint8)
+        self._coarse: NDArray[np.float32] = np.empty((0, COARSE * COARSE), np.float32)
+        self._groups: list[str] = []
+        self._members: Counter[str] = Counter()
 
-    Returns:
-        Key → group, which is the key of the group's first image.
-    """
-    cells = np.frombuffer(b"".join([*(each.pixels for each in known), *new.values()]), np.uint8)
-    cells = cells.reshape(-1, SIDE * SIDE)
-    coarse = _coarse(cells)
-    groups = [each.group for each in known]
-    members: dict[str, int] = {}
-    for group in groups:
-        members[group] = members.get(group, 0) + 1
-    for count, key in enumerate(new, start=len(known)):
-        alike = np.flatnonzero(_near(coarse[:count], coarse[count]))
-        near = alike[_nearest(_levels(cells[alike]), _levels(cells[count : count + 1])[0])]
-        group = next((groups[index] for index in near if members[groups[index]] < MOST), key)
-        groups.append(group)
-        members[group] = members.get(group, 0) + 1
-    return dict(zip(new, groups[len(known) :], strict=True))
+    def know(self, images: Sequence[Known]) -> None:
+        """Take in images that have their group, which stays."""
+        self._cells, self._coarse = self._with([each.pixels for each in images])
+        self._groups += (each.group for each in images)
+        self._members.update(each.group for each in images)
+
+    def place(self, images: Mapping[str, bytes]) -> dict[str, str]:
+        """What the groups of images without one are to be: that of the nearest near-duplicate whose group has room,
+        else one of their own.
+
+        Args:
+            images: key → thumbnail; earlier ones are known to later ones.
+
+        Returns:
+            Key → group, which is the key of the group's first image.
+        """
+        cells, coarse = self._with(list(images.values()))
+        groups, members = list(self._groups), self._members.copy()
+        for count, key in enumerate(images, start=len(groups)):
+            alike = np.flatnonzero(_near(coarse[:count], coarse[count]))
+            near = alike[_nearest(_levels(cells[alike]), _levels(cells[count : count + 1])[0])]
+            group = next((groups[index] for index in near if members[groups[index]] < MOST), key)
+            groups.append(group)
+            members[group] += 1
+        return dict(zip(images, groups[len(self._groups) :], strict=True))
+
+    def _with(self, thumbnails: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        cells = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, SIDE * SIDE)
+        return np.concatenate([self._cells, cells]), np.concatenate([self._coarse, _coarse(cells)])
 
 
 class Duplicates:
-    """The groups of all images that were ever annotated, in one store; none ever changes."""
+    """The groups of all images that were ever annotated, in one store; none ever changes or goes.
+
+    Those of the project that was asked for last stay in memory, a few MB for 10,000 images: its next training asks for
+    the same. To be used from any thread.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._lock = threading.Lock()
+        self._uid, self._groups, self._last = "", Groups(), 0
 
     def groups(self, uid: str, images: Mapping[str, bytes], others: Collection[str] = ()) -> dict[str, str]:
         """The group of each image of a project; those seen for the first time get theirs now, in the given order.
@@ -107,14 +129,25 @@ class Duplicates:
         new = {key: pixels for key, pixels in images.items() if key not in found}
         if not new:
             return found
-        columns = sa.select(table.c.pixels, table.c.group).where(table.c.uid == uid)
-        with self._store.engine.connect() as db:
-            rows = db.execute(columns.order_by(sa.literal_column("rowid"))).all()
-        made = group_all(list(map(Known._make, rows)), new)
-        values = [{"uid": uid, "key": key, "pixels": new[key], "group": group} for key, group in made.items()]
-        with self._store.write() as db:
-            db.execute(insert(table).on_conflict_do_nothing(), values)
+        with self._lock:
+            made = self._read(uid).place(new)
+            values = [{"uid": uid, "key": key, "pixels": new[key], "group": group} for key, group in made.items()]
+            with self._store.write() as db:
+                db.execute(insert(table).on_conflict_do_nothing(), values)
         return found | made
+
+    def _read(self, uid: str) -> Groups:
+        """What is stored of a project: what is in memory and the rows that came since."""
+        if uid != self._uid:
+            self._uid, self._groups, self._last = uid, Groups(), 0
+        number: sa.ColumnElement[int] = sa.literal_column("rowid", sa.Integer)
+        rows = sa.select(number, table.c.pixels, table.c.group).where(table.c.uid == uid, number > self._last)
+        with self._store.engine.connect() as db:
+            found = db.execute(rows.order_by(number)).all()
+        if found:
+            self._groups.know([Known(pixels, group) for _, pixels, group in found])
+            self._last = found[-1][0]
+        return self._groups
 
     def _known(self, uid: str, keys: Collection[str]) -> dict[str, str]:
         known = sa.select(table.c.key, table.c.group).where(table.c.uid == uid)

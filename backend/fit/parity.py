@@ -20,12 +20,15 @@ from backend.labels.networks import Network, Task
 from backend.predict.engine.base import Detector, Image
 from backend.predict.engine.export import export
 from backend.predict.engine.openvino import OpenVinoDetector
-from backend.predict.engine.parity import PRECISIONS, SLACK, SUGGESTED, compare
+from backend.predict.engine.parity import PRECISIONS, SLACK, SUGGESTED, Parity, compare
 
 log = logging.getLogger(__name__)
 
 COMPARED = 50
 """Images on which an export is compared with torch, object by object."""
+
+GLANCED = 5
+"""Images after which a precision that finds something else on them is given up: all the others cannot mend that."""
 
 METRICS = ("mAP50", "mAP50-95", "accuracy")
 
@@ -103,16 +106,14 @@ def exported(
             torch = Keeping(TorchDetector(weights, device="cpu", **options))
             _look(torch, images)
             seen = torch.found
-        labels = {index: index for index in range(len(network.classes))}
         gains = [image_size / max(image.shape[:2]) for image in images[:COMPARED]]
         for precision in PRECISIONS:
-            detector = Keeping(OpenVinoDetector(path, precision=precision, threads=threads, **options))
-            metric = 0.0
-            if candidate is None:
-                _look(detector, images)
-            else:
-                metric = _differ(candidate, measured(detector, labels, images, truths, network))
-            parity = replace(compare(network.task, seen, detector.found, gains), metric=metric)
+            detector = OpenVinoDetector(path, precision=precision, threads=threads, **options)
+            glance = Keeping(detector)
+            _look(glance, images[:GLANCED])
+            parity = compare(network.task, seen[:GLANCED], glance.found, gains[:GLANCED])
+            if parity.same:
+                parity = _whole(detector, network, images, truths, candidate, seen, gains)
             log.info("%s: OpenVINO (%s) against torch: %s", network.key, precision, parity)
             if parity.same:
                 return Exported(precision, f"OpenVINO ({precision}) finds what torch finds: {parity}")
@@ -122,6 +123,25 @@ def exported(
         note = f"torch serves it, for it could not be exported ({type(error).__name__})"
         log.exception("%s: %s", network.key, note)
     return Exported("", note)
+
+
+def _whole(
+    detector: Detector,
+    network: Network,
+    images: Sequence[Image],
+    truths: Sequence[Sequence[Detection]],
+    candidate: Measured | None,
+    seen: Sequence[Sequence[Detection]],
+    gains: Sequence[float],
+) -> Parity:
+    """All images, and what is measured on them: see `exported`."""
+    keeping = Keeping(detector)
+    if candidate is None:
+        _look(keeping, images)
+        return compare(network.task, seen, keeping.found, gains)
+    labels = {index: index for index in range(len(network.classes))}
+    metric = _differ(candidate, measured(keeping, labels, images, truths, network))
+    return replace(compare(network.task, seen, keeping.found, gains), metric=metric)
 
 
 def _look(detector: Detector, images: Sequence[Image]) -> None:

@@ -1,7 +1,7 @@
 """Starts, follows and ends the training's process.
 
-What it imports takes seconds, so it may be started while there is nothing to train yet; then it waits for a word on
-its input. The end of that input, which is that of this process too, is its own end.
+What it imports takes seconds, so it may be started while there is nothing to train yet; then it waits to be told a
+folder on its input. The end of that input, which is that of this process too, is its own end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,21 +25,63 @@ log = logging.getLogger(__name__)
 RESTARTS = 3
 """Times that a killed training is started again before it counts as failed."""
 
-BEGIN = b"begin\n"
-"""What a waiting process is told."""
+EXPECTED = 60.0
+"""Seconds that a process waits for a training that was expected, at most."""
 
 GRACE = 5.0
 """Seconds between asking a training to end and ending it."""
 
 
-def start_training(folder: Path, home: Path) -> subprocess.Popen[bytes]:
-    """Start `backend.fit.train` for a folder that need not be filled yet: it waits to be told to begin.
+def start_training(home: Path) -> subprocess.Popen[bytes]:
+    """Start `backend.fit.train`, which waits to be told its folder.
 
     Whoever starts it hands it to `run_training` or ends it with `end_group`.
     """
+    log = _first_log(home)
+    log.parent.mkdir(exist_ok=True)
+    log.unlink(missing_ok=True)
     # Its own process group, to end the whole tree at once.
-    arguments = [str(folder), str(home), str(os.getpid())]
-    return start("backend.fit.train", arguments, folder / "train.log", stdin=subprocess.PIPE)
+    return start("backend.fit.train", [str(home), str(os.getpid())], log, stdin=subprocess.PIPE)
+
+
+class Ahead:
+    """At most one training's process that was started before the training. To be used from any thread."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._until = 0.0
+
+    def expect(self, now: float) -> None:
+        """A training is likely to begin within seconds."""
+        with self._lock:
+            if self._process is None:
+                self._process = start_training(self._home)
+            self._until = now + EXPECTED
+
+    def look(self, now: float) -> None:
+        """End a process that waits in vain."""
+        with self._lock:
+            if self._process is not None and (now > self._until or self._process.poll() is not None):
+                end_group(self._process)
+                self._process = None
+
+    def take(self) -> subprocess.Popen[bytes]:
+        """The process for a training that begins; see `start_training`."""
+        with self._lock:
+            found, self._process = self._process, None
+        if found is not None and found.poll() is None:
+            return found
+        if found is not None:
+            end_group(found)
+        return start_training(self._home)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._process is not None:
+                end_group(self._process)
+                self._process = None
 
 
 def run_training(
@@ -54,7 +97,7 @@ def run_training(
     Args:
         on_progress: called with `progress.json` after each epoch.
         cancelled: asked every `poll` seconds; when true, the whole process tree is ended.
-        started: what `start_training` gave for this folder, if it was called; it is used up.
+        started: what `start_training` gave, if it was called; it is used up.
 
     Returns:
         What `result.json` says.
@@ -65,14 +108,14 @@ def run_training(
         return _read(folder / "result.json")
     home = Path(_read(folder / "spec.json")["home"])
     for attempt in range(1 + RESTARTS):
-        process = started if attempt == 0 and started is not None else start_training(folder, home)
+        process = started if attempt == 0 and started is not None else start_training(home)
         code = _run_once(folder, process, on_progress, cancelled, poll)
         if code == 0 and (folder / "result.json").exists():
             return _read(folder / "result.json")
         if code >= 0 or attempt == RESTARTS:
             break
         log.warning("The training was killed by signal %d; it goes on where it was", -code)
-    raise TrainingError(f"The training's process ended with {code}: {_last_words(folder)}")
+    raise TrainingError(f"The training's process ended with {code}: {_last_words(folder, home)}")
 
 
 def _run_once(
@@ -86,7 +129,7 @@ def _run_once(
     try:
         assert process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended already; its code tells how
-            process.stdin.write(BEGIN)
+            process.stdin.write(os.fsencode(folder) + b"\n")
             process.stdin.flush()
         seen = None
         while process.poll() is None:
@@ -123,7 +166,15 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _last_words(folder: Path) -> str:
-    lines = (folder / "train.log").read_text(errors="replace").strip().splitlines()
-    last = lines[-1].removeprefix("backend.errors.TrainingError: ") if lines else "it said nothing"
+def _first_log(home: Path) -> Path:
+    """What the process that was started last said before it knew its folder."""
+    return home / "logs" / "trainer.log"
+
+
+def _last_words(folder: Path, home: Path) -> str:
+    said = ""
+    for log in (folder / "train.log", _first_log(home)):
+        if not said and log.exists():
+            said = log.read_text(errors="replace").strip()
+    last = said.splitlines()[-1].removeprefix("backend.errors.TrainingError: ") if said else "it said nothing"
     return last[-300:].replace(str(folder), "…")

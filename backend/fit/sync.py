@@ -32,25 +32,24 @@ class Synced:
     gone: int
 
 
-def sync(services: Services, uid: str, now: float, *, deletions: bool = False) -> Synced:
+def sync(services: Services, uid: str, now: float, *, deletions: bool = False, whole: bool = True) -> Synced:
     """Read a project's changes into the ledger. Safe to repeat and to interrupt at any point.
 
     Args:
         now: epoch seconds, remembered as the time of the sync.
         deletions: look for deleted tasks even when the number of tasks does not tell of any.
+        whole: read the project, too: its config and title, its number of tasks, and whether it still is the one that
+            is known. Otherwise only the tasks that changed are asked for, in one request.
 
     Raises LabelStudioError; then what was read so far is kept, and the next sync goes on from there.
     """
-    client, project, there = _reached(services, uid)
+    client, project, there = _reached(services, uid) if whole or deletions else (*_known(services, uid), None)
     changed = 0
     for tasks in changes(services, client, project):
         services.ledger.update(uid, tasks, max(task.updated_at for task in tasks).timestamp())
         changed += len(tasks)
     gone = 0
-    # All that is there has been read by now, so that equal numbers say that nothing is gone. Asked once more, as tasks
-    # may have come in between.
-    known = services.ledger.task_count(uid)
-    if deletions or (known != there and known != client.count_tasks(project.id)):
+    if deletions or (there is not None and _fewer(services, client, project, there)):
         gone = services.ledger.keep_only(uid, client.task_ids(project.id))
     services.store.save_project(uid, synced_at=now, sync_error="")
     log.debug("Project %s: %d tasks changed, %d gone", uid, changed, gone)
@@ -76,12 +75,24 @@ def reach(services: Services, uid: str) -> tuple[LabelStudioClient, Project]:
     return client, project
 
 
-def _reached(services: Services, uid: str) -> tuple[LabelStudioClient, Project, int]:
-    """As `reach`, with the number of tasks that the project has there."""
+def _fewer(services: Services, client: LabelStudioClient, project: Project, there: int) -> bool:
+    """Whether tasks are gone: all that is there has been read by now, so that equal numbers say that none is."""
+    known = services.ledger.task_count(project.uid)
+    # Asked once more, as tasks may have come in between.
+    return known != there and known != client.count_tasks(project.id)
+
+
+def _known(services: Services, uid: str) -> tuple[LabelStudioClient, Project]:
+    """The way to a project's Label Studio, and the project as it was there when it was read last."""
     project = services.store.project(uid)
     if project is None:
         raise LabelStudioError("The project is not known.", "Run `yoloop connect --project N`.")
-    client = services.client(project)
+    return services.client(project), project
+
+
+def _reached(services: Services, uid: str) -> tuple[LabelStudioClient, Project, int]:
+    """As `reach`, with the number of tasks that the project has there."""
+    client, project = _known(services, uid)
     info = client.project(project.id)
     if info.uid != uid:
         raise LabelStudioError(

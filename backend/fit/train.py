@@ -1,7 +1,7 @@
-"""The training itself, in a process of its own: `python -m backend.fit.train FOLDER HOME PARENT`.
+"""The training itself, in a process of its own: `python -m backend.fit.train HOME PARENT`.
 
-Imports what it needs and waits for a line on its input (`backend.fit.process`). Then it reads `spec.json` from the
-folder, trains, measures the candidate and the version in service on the same held-out images, and writes
+Imports what it needs and waits for a folder's path on its input (`backend.fit.process`). Then it reads `spec.json` from
+the folder, trains, measures the candidate and the version in service on the same held-out images, and writes
 `result.json`. Started again in the same folder after any crash, it goes on where it was. It ends by itself when the
 process that started it is gone.
 """
@@ -99,12 +99,18 @@ def main() -> None:
     from backend.logs import configure
 
     configure("INFO", "trainer")
-    folder, home, parent = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    home, parent = Path(sys.argv[1]), int(sys.argv[2])
     stand_back(parent, own_session=SUPERVISED not in os.environ)
     prepare(home)
     rehearse()
-    if not sys.stdin.buffer.readline():
+    told = sys.stdin.buffer.readline().rstrip(b"\n")
+    if not told:
         os._exit(3)  # there is nothing to train, or nobody left who would want it
+    folder = Path(os.fsdecode(told))
+    with (folder / "train.log").open("ab") as output:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(output.fileno(), stream.fileno())
     spec = Spec.load(folder)
     with FileLock(folder / "lock"):  # a predecessor whose worker was killed may still be ending
         limit_threads(spec.threads)

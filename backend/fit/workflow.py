@@ -50,6 +50,7 @@ class Training:
         services: the worker's.
         step: runs a function so that its outcome survives a crash: `step(name, function)`.
         read: brings the ledger in step with Label Studio; a replay, whose ledger is written by hand, reads nothing.
+        trainer: gives a process as `start_training` does, which is what is called without it.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class Training:
         services: Services,
         step: Callable[[str, Callable[[], Any]], Any],
         read: Callable[..., object] = sync,
+        trainer: Callable[[], subprocess.Popen[bytes]] | None = None,
     ) -> None:
         self._services = services
         self._step = step
         self._read = read
+        self._start = trainer or partial(start_training, services.settings.root)
         self._trainer: subprocess.Popen[bytes] | None = None
 
     def run(self, job_id: str) -> str:
@@ -99,7 +102,7 @@ class Training:
         folder.mkdir(parents=True, exist_ok=True)
         self._end_trainer()
         # It imports meanwhile. Should this process die before the step is written down, so does that one, untrained.
-        self._trainer = start_training(folder, self._services.settings.root)
+        self._trainer = self._start()
         self._read(self._services, job.uid, time.time())
         project = self._services.store.project(job.uid)
         assert project is not None
@@ -322,7 +325,7 @@ class Training:
         if status == "cancelled":
             # What a person stopped is not started again until there is as much news again.
             teaching = self._services.ledger.teaching(job.uid)
-            self._services.ledger.mark_seen(job.uid, {task_id: each.content for task_id, each in teaching.items()})
+            self._services.ledger.mark_seen(job.uid, {task_id: content for task_id, (_, content) in teaching.items()})
         self._services.jobs.finish(job.id, status, message, time.time(), version)
         log.log(logging.INFO if status == "done" else logging.WARNING, "Project %s: %s", job.uid, message)
         folder = self.folder(job.id)

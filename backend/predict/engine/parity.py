@@ -47,13 +47,13 @@ SHOWN = 0.5
 @dataclass(frozen=True, slots=True)
 class Parity:
     """`objects` were compared, of which the worst was `pixels` away (infinite: one was missing), its mask overlapped
-    by `overlap`, or its class scored `score` more or less; the metrics differed by `metric`."""
+    by `overlap`, or its class scored `score` more or less; the metrics differed by `metric` (None: none was taken)."""
 
     objects: int
     pixels: float = 0.0
     overlap: float = 1.0
     score: float = 0.0
-    metric: float = 0.0
+    metric: float | None = None
 
     @property
     def same(self) -> bool:
@@ -61,7 +61,7 @@ class Parity:
             self.pixels <= MOST_PIXELS
             and self.overlap >= LEAST_OVERLAP
             and self.score <= MOST_SCORE
-            and self.metric <= MOST_METRIC
+            and (self.metric is None or self.metric <= MOST_METRIC)
         )
 
     def __str__(self) -> str:
@@ -74,7 +74,9 @@ class Parity:
             said.append(f"masks overlap by {self.overlap:.3f}")
         if self.score:
             said.append(f"scores {self.score:.4f} apart")
-        return ", ".join([*said, f"metrics {self.metric:.4f} apart"])
+        if self.metric is not None:
+            said.append(f"metrics {self.metric:.4f} apart")
+        return ", ".join(said)
 
 
 def compare(

@@ -16,7 +16,7 @@ from web import Server, answer, encoded
 
 from backend.errors import TrainingError
 from backend.fit.dataset import Dataset, NetworkData, build
-from backend.fit.ledger import Example, Teaching
+from backend.fit.ledger import Example
 from backend.fit.splits import is_held_out, split_key
 from backend.labels.schema import parse_label_config
 from backend.predict.decode import Decoded, decode
@@ -93,7 +93,7 @@ def only(dataset: Dataset) -> NetworkData:
 
 
 def make(services: Services, project: Project, examples: list[Example], folder: Path) -> Dataset:
-    teaching = {each.task_id: Teaching(each.annotation_id, each.content) for each in examples}
+    teaching = {each.task_id: (each.annotation_id, each.content) for each in examples}
 
     def load(task_ids: Collection[int]) -> list[Example]:
         return [each for each in examples if each.task_id in task_ids]
@@ -399,7 +399,7 @@ class TestWhatChanged:
             return [each for each in examples if each.task_id in task_ids]
 
         for number in (11, 12, 12):
-            teaching = {each.task_id: Teaching(each.annotation_id, each.content) for each in examples[:number]}
+            teaching = {each.task_id: (each.annotation_id, each.content) for each in examples[:number]}
             build(services, project, parse_label_config(CONFIG), teaching, load, tmp_path / "job")
         assert asked[-2:] == [{11}, set()]
 

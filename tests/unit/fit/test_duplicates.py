@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapes import draw_pictures
 
-from backend.fit.duplicates import LARGEST, MEAN, MOST, Duplicates, Known, are_near, group_all, thumbnail
+from backend.fit.duplicates import LARGEST, MEAN, MOST, Duplicates, Groups, Known, are_near, thumbnail
 from backend.store import Store
 
 Pixels = NDArray[np.uint8]
@@ -102,6 +102,12 @@ def near(seed: int, copy: int) -> bytes:
     return np.clip(noise(seed).astype(int) + change, 0, 255).astype(np.uint8).tobytes()
 
 
+def placed(known: Sequence[Known], new: Mapping[str, bytes]) -> dict[str, str]:
+    groups = Groups()
+    groups.know(known)
+    return groups.place(new)
+
+
 thumbnails = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50)), min_size=1, max_size=60, unique=True).map(
     lambda given: {f"{seed}-{copy}": near(seed, copy) for seed, copy in given}
 )
@@ -109,7 +115,7 @@ thumbnails = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50)), min_size
 
 @given(thumbnails)
 def test_groups_are_the_near_ones_twenty_at_a_time(images: dict[str, bytes]) -> None:
-    groups = group_all([], images)
+    groups = placed([], images)
     assert list(groups) == list(images)
     for group in set(groups.values()):
         mine = [key for key in images if groups[key] == group]
@@ -124,21 +130,21 @@ def test_groups_are_the_near_ones_twenty_at_a_time(images: dict[str, bytes]) -> 
 @given(images=thumbnails, cut=st.integers(0, 60))
 def test_what_comes_later_changes_nothing(images: dict[str, bytes], cut: int) -> None:
     keys = list(images)
-    first = group_all([], {key: images[key] for key in keys[:cut]})
+    first = placed([], {key: images[key] for key in keys[:cut]})
     known = [Known(images[key], group) for key, group in first.items()]
-    later = group_all(known, {key: images[key] for key in keys[cut:]})
-    assert first | later == group_all([], images)
+    later = placed(known, {key: images[key] for key in keys[cut:]})
+    assert first | later == placed([], images)
 
 
 def test_the_nearest_one_decides() -> None:
     base = noise(1).astype(int).clip(20, 220)
     checks = np.indices((16, 16)).sum(axis=0).ravel() % 2
     far, close, new = ((base + checks * step).astype(np.uint8).tobytes() for step in (6, 1, 0))
-    assert group_all([Known(far, "far"), Known(close, "close")], {"new": new}) == {"new": "close"}
-    assert group_all([Known(close, "close"), Known(far, "far")], {"new": new}) == {"new": "close"}
+    assert placed([Known(far, "far"), Known(close, "close")], {"new": new}) == {"new": "close"}
+    assert placed([Known(close, "close"), Known(far, "far")], {"new": new}) == {"new": "close"}
     full = [Known(close, "close")] * MOST
-    assert group_all([*full, Known(far, "far")], {"new": new}) == {"new": "far"}
-    assert group_all(full, {"new": new}) == {"new": "new"}
+    assert placed([*full, Known(far, "far")], {"new": new}) == {"new": "far"}
+    assert placed(full, {"new": new}) == {"new": "new"}
 
 
 class TestStored:
@@ -148,6 +154,14 @@ class TestStored:
         assert duplicates.groups(UID, {"b": near(1, 1), "c": near(2, 0)}) == {"b": "a", "c": "c"}
         # Another image under a known key; a near one before the first of its group.
         assert Duplicates(store).groups(UID, {"0": near(2, 9), "b": near(2, 5)}) == {"b": "a", "0": "c"}
+
+    def test_two_objects_on_one_store_know_what_the_other_one_wrote(self, store: Store) -> None:
+        one, other = Duplicates(store), Duplicates(store)
+        assert one.groups(UID, {"a": near(1, 0)}) == {"a": "a"}
+        assert other.groups(UID, {"b": near(1, 1), "c": near(2, 0)}) == {"b": "a", "c": "c"}
+        assert one.groups("2.200", {"d": near(2, 1)}) == {"d": "d"}
+        assert one.groups(UID, {"e": near(2, 2), "f": near(3, 0)}) == {"e": "c", "f": "f"}
+        assert other.groups(UID, {"g": near(3, 1)}) == {"g": "f"}
 
     def test_those_without_thumbnail_have_the_group_that_is_known(self, store: Store) -> None:
         duplicates = Duplicates(store)
@@ -175,4 +189,4 @@ class TestStored:
                 assert after.items() >= before.items()
                 before = after
             store.close()
-        assert before == group_all([], images)
+        assert before == placed([], images)

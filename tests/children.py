@@ -1,0 +1,17 @@
+"""The processes that the tests' own process started."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psutil
+
+
+def trainers() -> list[psutil.Process]:
+    """Those that train or wait for a training, and have not ended."""
+    found = []
+    for each in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a process that has ended, too, has no command line
+            if "backend.fit.train" in each.cmdline():
+                found.append(each)
+    return found

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from children import trainers
+
+from backend.labelstudio.records import AnnotationRecord, TaskRecord
+from backend.services import Services
+from backend.settings import Settings
+from backend.worker import Worker
+
+UID = "1.100"
+NOW = 1e9
+CONFIG = """
+<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">
+  <Label value="Disc"/></RectangleLabels></View>
+"""
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    made = Services(Settings(home=tmp_path, min_new_annotations=10, min_per_class=0, debounce=2.0))
+    made.store.save_project(UID, label_config=CONFIG)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def worker(services: Services) -> Iterator[Worker]:
+    made = Worker(services)
+    yield made
+    made.stop()
+    made._ahead.close()
+
+
+def annotate(services: Services, count: int) -> None:
+    when = datetime.fromtimestamp(NOW, UTC)
+    annotation = AnnotationRecord(0, [], False, False, when, when, None, None, None)
+    tasks = [TaskRecord(each, when, when, {}, (replace(annotation, id=each),)) for each in range(count)]
+    services.ledger.update(UID, tasks, NOW)
+
+
+def test_an_event_that_completes_what_a_training_needs_starts_its_process(services: Services, worker: Worker) -> None:
+    annotate(services, 8)
+    services.store.hint(UID, NOW)
+    worker.tick(NOW + 0.5)
+    assert len(trainers()) == 0
+    services.store.hint(UID, NOW + 1)
+    worker.tick(NOW + 1.5)
+    assert len(trainers()) == 1
+    assert not services.jobs.unfinished()
+
+
+def test_events_that_brought_nothing_new_start_it_once(services: Services, worker: Worker) -> None:
+    annotate(services, 9)
+    services.store.hint(UID, NOW)
+    worker.tick(NOW + 0.5)
+    assert len(trainers()) == 1
+    worker._ahead.look(NOW + 100)
+    services.store.hint(UID, NOW + 100)
+    worker.tick(NOW + 100.5)
+    assert len(trainers()) == 0
+
+
+def test_it_waits_behind_a_training(services: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotate(services, 9)
+    services.jobs.request(UID, "asked for by hand", NOW)
+    monkeypatch.setattr(worker, "_start", lambda job_id: None)  # no queue runs here
+    services.store.hint(UID, NOW)
+    worker.tick(NOW + 0.5)
+    assert len(trainers()) == 0
