@@ -68,6 +68,9 @@ EVERY_PROJECT = "*"
 MOST_NAMED = 500
 """Rows that a query names one by one; of more, all of a project are read."""
 
+_ONE_PROJECT = projects.select().where(projects.c.uid == sa.bindparam("one"))
+"""Made once: it is asked for twice in every prediction, and SQLAlchemy takes longer to make it than to run it."""
+
 MOST_STRANGERS = 200
 """Projects that are known by name only: whoever may ask can name as many as there are numbers."""
 
@@ -120,7 +123,7 @@ class Store:
 
     def project(self, uid: str) -> Project | None:
         with self.engine.connect() as db:
-            row = db.execute(projects.select().where(projects.c.uid == uid)).one_or_none()
+            row = db.execute(_ONE_PROJECT, {"one": uid}).one_or_none()
         return None if row is None else Project(**row._mapping)
 
     def projects(self) -> list[Project]:

@@ -175,13 +175,21 @@ class Images:
             else:
                 groups.setdefault(address.key, (source, address.name, []))[2].append(index)
 
+        if urgent and len(groups) == 1 and time.monotonic() < deadline:
+            ((key, (source, name, indexes)),) = groups.items()
+            if self._cache.get(key) is not None:
+                # There is no network to wait for, and to hand it to another thread and back costs a millisecond or two.
+                outcome = self._attempt(source, name, cover)
+                for index in indexes:
+                    yield index, outcome
+                return
         waiting = list(reversed(groups.values()))
         running: dict[Future[Decoded | ImageError], tuple[str, list[int]]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < 2 * self._workers and time.monotonic() < deadline:
                     source, name, indexes = waiting.pop()
-                    running[self._submit(source, urgent, cover)] = (name, indexes)
+                    running[self._submit(source, name, urgent, cover)] = (name, indexes)
                 done, _ = wait(running, max(0.0, deadline - time.monotonic()), FIRST_COMPLETED)
                 if not done:
                     break
@@ -206,20 +214,23 @@ class Images:
             pool.shutdown(wait=False, cancel_futures=True)
         self._downloads.close()
 
-    def _submit(self, source: Source, urgent: bool, cover: int) -> Future[Decoded | ImageError]:
+    def _submit(self, source: Source, name: str, urgent: bool, cover: int) -> Future[Decoded | ImageError]:
         try:
-            return (self._urgent if urgent else self._pool).submit(self._attempt, source, cover)
+            return (self._urgent if urgent else self._pool).submit(self._attempt, source, name, cover)
         except RuntimeError:  # closed meanwhile
             stopped: Future[Decoded | ImageError] = Future()
             stopped.cancel()
             stopped.set_running_or_notify_cancel()
             return stopped
 
-    def _attempt(self, source: Source, cover: int) -> Decoded | ImageError:
+    def _attempt(self, source: Source, name: str, cover: int) -> Decoded | ImageError:
         try:
             return self.load(source, cover)
         except ImageError as error:
             return error
+        except Exception as error:
+            log.exception("%s could not be loaded", name)
+            return ImageUnreadable(f"{name} could not be loaded ({type(error).__name__}).", "See the log.")
 
     def _store(self, source: Source, address: Address) -> Path:
         data = self._downloads.get(address, source.ls_url, source.auth)
@@ -241,6 +252,3 @@ def _outcome(future: Future[Decoded | ImageError], name: str) -> Decoded | Image
         return future.result()
     except CancelledError:
         return ImageUnavailable(f"{name} was not fetched: yoloop is stopping.", "Ask again.")
-    except Exception as error:
-        log.exception("%s could not be loaded", name)
-        return ImageUnreadable(f"{name} could not be loaded ({type(error).__name__}).", "See the log.")

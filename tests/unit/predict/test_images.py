@@ -167,6 +167,24 @@ class TestLoadMany:
         found.close()  # type: ignore[attr-defined]
         images.close()
 
+    def test_an_urgent_image_that_is_here_waits_for_no_thread(self, studio: Server, tmp_path: Path) -> None:
+        studio.routes["/a.png"] = answer(PNG)
+        studio.routes["/bad.png"] = answer(b"no image")
+        images = make(tmp_path)
+        good, bad = source(studio, "/a.png"), source(studio, "/bad.png")
+        images.fetch(good)
+        images.fetch(bad)
+        images.close()  # its threads take nothing any more
+        later = time.monotonic() + 5
+        assert [index for index, found in images.load_many([good, good], later, urgent=True)] == [0, 1]
+        ((_, found),) = images.load_many([good], later, urgent=True)
+        assert isinstance(found, Decoded)
+        ((_, found),) = images.load_many([bad], later, urgent=True)
+        assert isinstance(found, ImageUnreadable)
+        for sources, until, urgent in (([good], later, False), ([good], time.monotonic() - 1, True)):
+            ((_, found),) = images.load_many(sources, until, urgent=urgent)
+            assert isinstance(found, ImageUnavailable)
+
     def test_an_urgent_image_does_not_queue_behind_others(self, studio: Server, tmp_path: Path) -> None:
         gate = threading.Event()
 
