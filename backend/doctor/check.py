@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from backend import masking
 from backend.errors import YoloopError
 
 T = TypeVar("T")
@@ -83,8 +84,11 @@ def asked(name: str, ask: Callable[[], tuple[Check, T]]) -> tuple[Check, T | Non
 
 
 def masked(check: Check, secrets: Iterable[str]) -> Check:
-    """The check without tokens, passwords and what stands before the @ of an address."""
-    return replace(check, told=_masked(check.told, secrets), mend=_masked(check.mend, secrets))
+    """The check without tokens, passwords and what stands before the @ of an address.
+
+    What is told may come from anywhere; what mends it is our own text, which names where a token goes.
+    """
+    return replace(check, told=masking.masked(_masked(check.told, secrets)), mend=_masked(check.mend, secrets))
 
 
 def counted(checks: Iterable[Check]) -> str:
