@@ -11,6 +11,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
+from backend import logs
 from backend.connect import EVENTS
 from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopError
 from backend.fit.jobs import Job
@@ -37,6 +38,7 @@ def backend(uid: str = "", label_config: str = "") -> YoloBackend:
     if uid and not label_config:
         project = serving().services.store.project(uid)
         label_config = project.label_config if project else ""
+    logs.enter(project=uid)  # until the request ends
     return YoloBackend(serving().services, serving().engine, uid, label_config)
 
 

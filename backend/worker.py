@@ -20,6 +20,7 @@ from backend.fit.sync import sync
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
 from backend.labels.schema import parse_label_config
+from backend.logs import about, adopt, new_job
 from backend.masking import masked
 from backend.refresh.keeper import Keeper
 from backend.services import Services
@@ -91,6 +92,10 @@ class Worker:
 
     def _look(self, uid: str, hint: Hint | None, now: float) -> None:
         """Sync a project and decide whether to train it."""
+        with about(job_id=new_job("sync"), project=uid):
+            self._synced(uid, hint, now)
+
+    def _synced(self, uid: str, hint: Hint | None, now: float) -> None:
         store, settings = self._services.store, self._services.settings
         try:
             sync(self._services, uid, now, deletions=hint is not None and hint.deletions)
@@ -158,6 +163,7 @@ class Worker:
             return Training(services, step).run(job_id)
 
         self._train = train
+        adopt("dbos")
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.5)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from backend.background import start
 from backend.errors import TrainingCancelled, TrainingError
+from backend.logs import last_words
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _last_words(folder: Path) -> str:
-    lines = (folder / "train.log").read_text(errors="replace").strip().splitlines()
-    last = lines[-1].removeprefix("backend.errors.TrainingError: ") if lines else "it said nothing"
-    return last[-300:].replace(str(folder), "…")
+    said = last_words((folder / "train.log").read_text(errors="replace")) or "it said nothing"
+    return said.removeprefix("backend.errors.TrainingError: ")[-300:].replace(str(folder), "…")

@@ -26,6 +26,7 @@ from backend.labels.schema import parse_label_config
 from backend.parts import network_from
 from backend.predict.engine.quiet import limit_threads, prepare
 from backend.predict.engine.weights import open_model, read_checkpoint
+from backend.settings import Settings
 
 if TYPE_CHECKING:
     from backend.fit.evaluate import Measured
@@ -98,7 +99,7 @@ def write_json(path: Path, value: Any) -> None:
 def main() -> None:
     from backend.logs import configure
 
-    configure("INFO", "trainer")
+    configure("INFO", "trainer", Settings().log_format)
     folder, home, parent = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     stand_back(parent, own_session=SUPERVISED not in os.environ)
     prepare(home)

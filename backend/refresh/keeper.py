@@ -8,6 +8,7 @@ import subprocess
 
 from backend import background
 from backend.fit.process import end_group
+from backend.logs import about, new_job
 from backend.refresh.state import Refreshes, is_due, key_of
 from backend.services import Services
 
@@ -31,7 +32,7 @@ class Keeper:
         self._services = services
         self._refreshes = Refreshes(services.store)
         self._process: subprocess.Popen[bytes] | None = None
-        self._uid = self._key = ""
+        self._uid = self._key = self._job = ""
         self._looked = 0.0
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
@@ -40,7 +41,8 @@ class Keeper:
         """Take note of a refresh that ended, and start the next that is due."""
         if self._process is not None and (code := self._process.poll()) is not None:
             self._process = None
-            self._ended(code, now)
+            with about(job_id=self._job, project=self._uid):
+                self._ended(code, now)
         if now - self._looked < LOOK:
             return
         self._looked = now
@@ -67,8 +69,9 @@ class Keeper:
     def _start(self, uid: str, key: str) -> None:
         logs = self._services.settings.root / "logs"
         logs.mkdir(exist_ok=True)
-        self._uid, self._key = uid, key
-        self._process = background.start("backend.refresh.run", [uid, str(os.getpid())], logs / "refresh.log")
+        self._uid, self._key, self._job = uid, key, new_job("refresh")
+        with about(job_id=self._job, project=uid):
+            self._process = background.start("backend.refresh.run", [uid, str(os.getpid())], logs / "refresh.log")
 
     def _ended(self, code: int, now: float) -> None:
         uid = self._uid

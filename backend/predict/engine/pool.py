@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +39,8 @@ class _Item:
     conf: float
     answer: Future[list[Detection]] = field(default_factory=Future)
     vector: Future[NDArray[np.float32]] | None = None
+    # The log line of one that fails belongs to its request.
+    context: Context = field(default_factory=copy_context)
 
 
 class EnginePool:
@@ -149,7 +152,7 @@ class EnginePool:
         try:
             vector.set_result(item.detector.embed([item.image])[0])
         except Exception as error:
-            log.exception("An image could not be run through the model")
+            item.context.run(log.exception, "An image could not be run through the model")
             vector.set_exception(error)
 
     def _detect(self, items: Sequence[_Item]) -> None:
@@ -164,7 +167,7 @@ class EnginePool:
                 for item in items:
                     self._detect([item])
                 return
-            log.exception("An image could not be run through the model")
+            items[0].context.run(log.exception, "An image could not be run through the model")
             items[0].answer.set_exception(error)
             return
         for item, detections in zip(items, found, strict=True):
