@@ -9,8 +9,8 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from backend import api, auth, logs, protocol
-from backend.errors import Busy, LabelStudioError, Unauthorized, YoloopError
-from backend.protocol import as_response
+from backend.errors import BadRequest, Busy, LabelStudioError, NotFound, Unauthorized, YoloopError
+from backend.protocol import RETRY_AFTER, as_response
 from backend.serving import Serving, make_serving
 from backend.settings import Settings
 
@@ -22,9 +22,6 @@ ID = "X-Request-ID"
 
 UNLOGGED = frozenset({"/health", "/ready", "/metrics"})
 """What machines ask all the time."""
-
-RETRY_AFTER = 3
-"""Seconds after which a client that was sent away may ask again."""
 
 LARGEST_BODY = 256 * 2**20
 """Bytes; a thousand tasks with all their annotations are a few MiB."""
@@ -73,7 +70,9 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
         response = as_response(error.status, error.message, error.hint)
         if isinstance(error, Unauthorized):
             response.headers["WWW-Authenticate"] = 'Basic realm="yoloop"'
+        made.engine.metrics.failed(error)
         if isinstance(error, Busy):
+            made.engine.metrics.refused.inc()
             response.headers["Retry-After"] = str(RETRY_AFTER)
         if isinstance(error, LabelStudioError):
             log.warning("%s", error)
@@ -81,11 +80,13 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
+        made.engine.metrics.failed(NotFound("") if error.code == 404 else BadRequest(""))
         return as_response(error.code or 500, error.name, "See the README for the addresses that yoloop answers.")
 
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:
         log.exception("A request failed")
+        made.engine.metrics.failed(error)
         return as_response(500, "yoloop failed to answer.", "Its log says why.")
 
     return app

@@ -24,6 +24,9 @@ from backend.serving import Serving
 
 blueprint = Blueprint("protocol", __name__)
 MOST_TASKS = 100_000
+RETRY_AFTER = 3
+"""Seconds after which a client that was sent away may ask again."""
+
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _UID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
@@ -85,7 +88,8 @@ def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, 
     ids = (task_id_of(task) for task in tasks)
     serving().activity.mark(uid, [each for each in ids if each is not None], time.time())
     try:
-        entries = made.predict(tasks, context=context)
+        with serving().engine.metrics.predicting.track_inprogress():
+            entries = made.predict(tasks, context=context)
     finally:
         permits.release()
     return entries if prompts_of(context) is None else silenced(entries)

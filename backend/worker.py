@@ -19,6 +19,7 @@ from backend.errors import LabelConfigError, LabelStudioError, YoloopError
 from backend.fit.sync import sync
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
+from backend.heartbeat import Heartbeat, Pulse
 from backend.labels.schema import parse_label_config
 from backend.logs import about, adopt, new_job
 from backend.masking import masked
@@ -48,6 +49,7 @@ class Worker:
         self._failed_at: dict[str, float] = {}
         self._started: dict[str, float] = {}
         self._keeper = Keeper(services)
+        self._heartbeat = Heartbeat(services.store)
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
@@ -55,15 +57,20 @@ class Worker:
         # What was imported stays: to look through it again and again takes longer than to read ten thousand tasks.
         gc.freeze()
         log.info("Worker is up")
+        pulse = Pulse(self._heartbeat)
+        pulse.start()
         while not self._stop.is_set():
             try:
                 self.tick(time.time())
                 self._keeper.tick(time.time())
             except Exception:
                 log.exception("The worker's look around failed; it tries again")
+                self._heartbeat.failed("loop")
                 self._stop.wait(5)
+            pulse.turned(time.time())
             self._stop.wait(TICK)
         self._keeper.stop()
+        pulse.stop()
 
     def stop(self) -> None:
         self._stop.set()
@@ -102,6 +109,7 @@ class Worker:
         except Exception as error:  # whatever it is, the other projects go on
             if not isinstance(error, LabelStudioError):
                 log.exception("Project %s could not be synced", uid)
+            self._heartbeat.failed("sync")
             failures = self._failures[uid] = self._failures.get(uid, 0) + 1
             self._failed_at[uid] = now
             self._next_sync[uid] = now + min(LATEST_RETRY, settings.sync_interval * 2 ** min(failures - 1, 10))

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from model_registry.version import HASHES, Version
+from model_registry.version import HASHES, SINCE, Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -144,27 +145,31 @@ class Registry:
 
     def champion_number(self, model: str) -> int | None:
         """Number of the version in service, or None: one cheap query, to be asked every second."""
+        found = self._in_service(model)
+        return None if found is None else int(found.version)
+
+    def champion(self, model: str) -> Version | None:
+        found = self._in_service(model)
+        return None if found is None else self._read(found, True)
+
+    def _in_service(self, model: str) -> Any:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self._client.get_model_version_by_alias(model, CHAMPION)
+            return self._client.get_model_version_by_alias(model, CHAMPION)
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return int(found.version)
-
-    def champion(self, model: str) -> Version | None:
-        number = self.champion_number(model)
-        return None if number is None else self.version(model, number)
 
     def promote(self, model: str, number: int, reason: str) -> Version:
         """Put a version in service. Repeating it changes nothing."""
         self.version(model, number)
+        client = self._client
         stack = self._stack(model)
         if not stack or stack[-1] != number:
+            client.set_model_version_tag(model, str(number), SINCE, str(time.time()))
             self._set_stack(model, [*stack, number])
-        client = self._client
         client.set_registered_model_alias(model, CHAMPION, str(number))
         # Told last: whoever reads that a version was promoted finds it in service.
         client.set_model_version_tag(model, str(number), "reason", reason)
@@ -200,6 +205,7 @@ class Registry:
         if not stack:
             self._client.delete_registered_model_alias(model, CHAMPION)
             return None
+        self._client.set_model_version_tag(model, str(stack[-1]), SINCE, str(time.time()))
         self._client.set_registered_model_alias(model, CHAMPION, str(stack[-1]))
         return self.version(model, stack[-1])
 

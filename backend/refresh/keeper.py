@@ -8,6 +8,7 @@ import subprocess
 
 from backend import background
 from backend.fit.process import end_group
+from backend.heartbeat import Heartbeat
 from backend.logs import about, new_job
 from backend.refresh.state import Refreshes, is_due, key_of
 from backend.services import Services
@@ -31,6 +32,7 @@ class Keeper:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._refreshes = Refreshes(services.store)
+        self._heartbeat = Heartbeat(services.store)
         self._process: subprocess.Popen[bytes] | None = None
         self._uid = self._key = self._job = ""
         self._looked = 0.0
@@ -81,6 +83,7 @@ class Keeper:
             if refresh is not None and refresh.finished_at is not None:
                 log.info("Project %s: %d of %d tasks carry %s", uid, refresh.done, refresh.total, refresh.version)
             return
+        self._heartbeat.failed("refresh")
         failures = self._failures[uid] = self._failures.get(uid, 0) + 1
         wait = min(LAST_RETRY, FIRST_RETRY * 2.0 ** (failures - 1))
         self._not_before[uid] = now + wait
