@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 EVERY = 5.0
 """Seconds between two beats."""
 
-LATE = 20.0
+LATE = 15.0
 """Seconds after a beat when its process counts as gone."""
 
 STUCK = 900.0
