@@ -119,10 +119,8 @@ def test_one_line_tells_of_each_request_but_those_of_machines(tmp_path: Path, fo
     assert "hush" not in said
     assert "/health" not in said and "/ready" not in said and "/metrics" not in said
     if form == "text":
-        setup_line = next(line for line in said.splitlines() if "request=r1 " in line)
-        assert re.search(
-            rf"serve   INFO    \[request=r1 project={re.escape(UID)}\] POST /setup 200 \d+ ms$", setup_line
-        )
+        line = next(line for line in said.splitlines() if "request=r1 " in line)
+        assert re.search(rf"serve   INFO    \[request=r1 project={re.escape(UID)}\] POST /setup 200 \d+ ms$", line)
         assert len([line for line in said.splitlines() if "[request=" in line]) == 3
         return
     told = {line["request_id"]: line for line in lines(log) if line["logger"] == "backend.access"}
