@@ -179,8 +179,10 @@ def learned(services: Services, now: float) -> Iterator[Metric]:
         if project.synced_at is not None or project.sync_error:
             failing.add_metric([project.uid], bool(project.sync_error))
     ended = CounterMetricFamily("yoloop_trainings", "Trainings that ended", labels=["project", "status"])
-    for (uid, status), count in services.jobs.ended().items():
-        ended.add_metric([uid, status], count)
+    counts = services.jobs.ended()
+    for uid in sorted({uid for uid, _ in counts}):
+        for status in FINISHED:  # from zero on, so that the first failure is an increase
+            ended.add_metric([uid, status], counts.get((uid, status), 0))
     last = _gauge("last_training", "How the last training ended: 1 for its status", "project", "status")
     at = _gauge("last_training_timestamp_seconds", "When the last training ended", "project")
     took = _gauge("last_training_seconds", "How long the last training took", "project")
