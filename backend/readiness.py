@@ -44,36 +44,44 @@ class Readiness:
             each.begin()
         return [each.end(until, self._wait) for each in self._asked]
 
+    def was_well(self, name: str) -> bool:
+        """Whether a check was well at the last look."""
+        return any(each.name == name and each.well for each in self._asked)
+
 
 class _Asked:
     """A check in a thread of its own, one at a time: one that hangs holds neither its caller nor the next ones up."""
 
     def __init__(self, name: str, check: Callable[[], Check]) -> None:
-        self._name = name
+        self.name = name
         self._check = check
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._found: Check | None = None
 
+    @property
+    def well(self) -> bool:
+        return self._found is not None and self._found.ok is True
+
     def begin(self) -> None:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._found = None
-                self._thread = threading.Thread(target=self._run, name=f"ready-{self._name}", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=f"ready-{self.name}", daemon=True)
                 self._thread.start()
 
     def end(self, until: float, wait: float) -> Check:
         thread = self._thread
         if thread is not None:
             thread.join(max(0.0, until - time.monotonic()))
-        return self._found or ill(self._name, f"No answer within {wait:g} s.", DOCTOR)
+        return self._found or ill(self.name, f"No answer within {wait:g} s.", DOCTOR)
 
     def _run(self) -> None:
         try:
             self._found = self._check()
         except Exception as error:
-            log.debug("The check of the %s failed", self._name, exc_info=True)
-            self._found = ill(self._name, f"It cannot be used ({type(error).__name__}).", DOCTOR)
+            log.debug("The check of the %s failed", self.name, exc_info=True)
+            self._found = ill(self.name, f"It cannot be used ({type(error).__name__}).", DOCTOR)
 
 
 def readiness(services: Services, models: Models, heartbeat: Heartbeat) -> Readiness:

@@ -66,7 +66,8 @@ def read_all(metrics: Metrics, services: Services, models: Models, pool: EngineP
         (lambda: engine(pool), 0.0),
         (lambda: machine(services), 0.0),
         (lambda: served(models), 0.0),
-        (lambda: versions(services, models), SUMMED),
+        # A registry that does not answer would hold the scrape up for minutes.
+        (lambda: versions(services, models) if readiness.was_well("registry") else (), SUMMED),
         (lambda: work(services, time.time()), 0.0),
         (lambda: learned(services, time.time()), 0.0),
         (lambda: fresh(Refreshes(services.store)), 0.0),

@@ -154,11 +154,10 @@ class Models:
     @property
     def settled(self) -> bool:
         """Whether all that served before the start is in memory, or cannot be: once true, it stays so."""
-        if not self._settled and self._looked:
+        if not self._settled and self._looked:  # a look loads what it finds
             with self._lock:
-                slots, files = list(self._slots.values()), list(self._pretrained.values())
-            done = all(slot.state.number is None or slot.loaded.is_set() or slot.asleep for slot in slots)
-            self._settled = done and all(each.ready.is_set() for each in files)
+                files = list(self._pretrained.values())
+            self._settled = all(each.ready.is_set() for each in files)
         return self._settled
 
     def unloadable(self) -> dict[str, str]:

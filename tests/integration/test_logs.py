@@ -18,9 +18,10 @@ from integration.processes import served, working
 from web import Server, answer
 
 from backend.app import ID, create_app
+from backend.background import start
 from backend.fit.jobs import Jobs
 from backend.fit.process import BEGIN, end_group, start_training
-from backend.logs import Ids, about
+from backend.logs import Ids, about, known
 from backend.serving import Serving
 from backend.store import Store
 
@@ -64,8 +65,6 @@ class Kept(logging.Handler):
         self.found: list[tuple[str, Ids]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        from backend.logs import known
-
         self.found.append((record.getMessage(), known()))
 
 
@@ -104,7 +103,8 @@ def test_threads_that_work_for_a_request_know_it(serving: Serving, kept: Kept, m
     assert all(ids.project == UID for ids in of_request.values())
     kept.found.clear()
     client.post("/predict", json=predict([task(1)], uid="8.1"), headers={ID: "r2"})
-    assert {ids.request_id for _, ids in kept.found} == {"r2"}, "nothing of an earlier request sticks to a thread"
+    assert {ids.request_id for _, ids in kept.found} == {"r2"}
+    assert known() == Ids(), "nothing of a request sticks to its thread"
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -180,3 +180,17 @@ def test_the_process_of_a_training_writes_for_its_job(tmp_path: Path, monkeypatc
     last = lines(tmp_path / "train.log")[-1]
     assert "FileNotFoundError" in last["exception"]
     assert (last["job_id"], last["project"]) == ("j1", UID)
+
+
+@pytest.mark.parametrize("module", ["backend.refresh.run", "backend.predict.engine.pretrained"])
+def test_so_do_the_processes_of_refreshes_and_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """Of a project that nobody knows, and of weights that nobody named."""
+    monkeypatch.setenv("YOLOOP_LOG_FORMAT", "json")
+    monkeypatch.setenv("YOLOOP_HOME", str(tmp_path))
+    with about(job_id="j1", project=UID):
+        process = start(module, [str(tmp_path) if "engine" in module else UID, "0"], tmp_path / "log")
+    assert process.wait(120) == 1
+    said = lines(tmp_path / "log")
+    assert {(line["job_id"], line["project"]) for line in said} == {("j1", UID)}

@@ -32,6 +32,7 @@ def test_a_check_that_hangs_or_fails_costs_the_others_nothing() -> None:
     assert (hanging.name, hanging.ok, hanging.told) == ("a", False, "No answer within 0.2 s.")
     assert (failing.name, failing.ok, failing.told) == ("b", False, "It cannot be used (OSError).")
     assert good.ok
+    assert [readiness.was_well(name) for name in ("a", "b", "c", "d")] == [False, False, True, False]
     assert hanging.mend and failing.mend
     going.set()
 

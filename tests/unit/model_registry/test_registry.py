@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -160,6 +161,22 @@ class TestServing:
         rolled = registry.rollback(MODEL)
         assert rolled is not None
         assert rolled.number == 2
+
+    def test_it_is_known_since_when_a_version_serves(self, registry: Registry) -> None:
+        assert registry.version(MODEL, 1).since == registry.version(MODEL, 1).created_at.timestamp()
+        times = []
+        for number in (1, 2):
+            times.append(time.time())
+            registry.promote(MODEL, number, "better")
+            found = registry.champion(MODEL)
+            assert found is not None and times[-1] <= found.since <= time.time()
+            times.append(time.time())
+            registry.promote(MODEL, number, "told twice")
+            assert registry.version(MODEL, number).since <= times[-1]
+        first = registry.version(MODEL, 1).since
+        registry.rollback(MODEL)
+        found = registry.champion(MODEL)
+        assert found is not None and found.name == "v1" and found.since > times[-1] > first
 
     def test_promoting_again_changes_nothing(self, registry: Registry) -> None:
         registry.promote(MODEL, 1, "")
