@@ -120,15 +120,16 @@ class Registry:
 
     def versions(self, model: str) -> list[Version]:
         """All versions of a model, newest first; empty for a model that has none."""
+        client = self._client  # before any import of MLflow, which reads its settings then
         from mlflow.exceptions import MlflowException
 
         try:
-            aliases = self._client.get_registered_model(model).aliases
+            aliases = client.get_registered_model(model).aliases
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return []
             raise
-        found = self._client.search_model_versions(f"name = '{model}'", max_results=10_000)
+        found = client.search_model_versions(f"name = '{model}'", max_results=10_000)
         champion = str(aliases.get(CHAMPION, ""))
         return sorted(
             (self._read(each, str(each.version) == champion) for each in found),
@@ -153,10 +154,11 @@ class Registry:
         return None if found is None else self._read(found, True)
 
     def _in_service(self, model: str) -> Any:
+        client = self._client  # before any import of MLflow, which reads its settings then
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._client.get_model_version_by_alias(model, CHAMPION)
+            return client.get_model_version_by_alias(model, CHAMPION)
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
@@ -237,24 +239,26 @@ class Registry:
                 raise RegistryError(f"The stored {name} of {version.name} is not the one that was registered.")
 
     def _experiment(self) -> str:
+        client = self._client
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name("yoloop")
+        found = client.get_experiment_by_name("yoloop")
         if found is None:
             local = (self._folder / "artifacts").absolute().as_uri() if self._uri.startswith("sqlite:") else None
             try:
-                return str(self._client.create_experiment("yoloop", artifact_location=local))
+                return str(client.create_experiment("yoloop", artifact_location=local))
             except MlflowException:  # made by another process in between
-                found = self._client.get_experiment_by_name("yoloop")
+                found = client.get_experiment_by_name("yoloop")
                 if found is None:
                     raise
         return str(found.experiment_id)
 
     def _ensure_model(self, model: str) -> None:
+        client = self._client
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(model)
+            client.create_registered_model(model)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
