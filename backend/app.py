@@ -80,7 +80,7 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
-        made.engine.metrics.failed(NotFound("") if error.code == 404 else BadRequest(""))
+        made.engine.metrics.failed(NotFound(error.name) if error.code == 404 else BadRequest(error.name))
         return as_response(error.code or 500, error.name, "See the README for the addresses that yoloop answers.")
 
     @app.errorhandler(Exception)
