@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, jsonify, request
 
 from backend.errors import BadRequest, LabelConfigError, NotFound
 from backend.labels.region import number
 from backend.labels.schema import parse_label_config
 from backend.openapi import description
-from backend.protocol import body_of, project_uid, serving
+from backend.protocol import RETRY_AFTER, as_response, body_of, project_uid, serving
 from backend.report import mappings
 from backend.store import Project
 
@@ -97,6 +98,21 @@ def _score(name: str, value: Any) -> float:
     if found is None:
         raise BadRequest(f"The score {name!r} must be a number.", "Scores lie between 0 and 1, such as 0.8.")
     return found
+
+
+@blueprint.get("/ready")
+def ready() -> Response:
+    """Whether the work can be done now: each check's outcome, and what to do. 503 unless all are well."""
+    checks = serving().readiness.look()
+    ill = [each for each in checks if not each.ok]
+    known = {"status": "NOT READY" if ill else "READY", "checks": [asdict(each) for each in checks]}
+    if not ill:
+        return jsonify(known)
+    names = ", ".join(each.name for each in ill)
+    response = as_response(503, f"yoloop is not ready: {names}.", ill[0].mend)
+    response.set_data(json.dumps({**response.get_json(), **known}))
+    response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
 
 
 @blueprint.get("/metrics")

@@ -8,16 +8,20 @@ import time
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from backend import api, auth, protocol
-from backend.errors import Busy, LabelStudioError, Unauthorized, YoloopError
-from backend.protocol import as_response
+from backend import api, auth, logs, protocol
+from backend.errors import BadRequest, Busy, LabelStudioError, NotFound, Unauthorized, YoloopError
+from backend.protocol import RETRY_AFTER, as_response
 from backend.serving import Serving, make_serving
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
+access = logging.getLogger("backend.access")
 
-RETRY_AFTER = 3
-"""Seconds after which a client that was sent away may ask again."""
+ID = "X-Request-ID"
+"""The header of a request's id: taken over from who asks where it is short and plain, told with every answer."""
+
+UNLOGGED = frozenset({"/health", "/ready", "/metrics"})
+"""What machines ask all the time."""
 
 LARGEST_BODY = 256 * 2**20
 """Bytes; a thousand tasks with all their annotations are a few MiB."""
@@ -40,21 +44,35 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
     @app.before_request
     def begin() -> None:
         g.began = time.perf_counter()
+        g.request_id = logs.request_id(request.headers.get(ID))
+        g.named = logs.enter(request_id=g.request_id)
         auth.check(request, made.settings, made.secret)
 
     @app.after_request
     def count(response: Response) -> Response:
         endpoint = (request.endpoint or "unknown").rpartition(".")[2]
         made.engine.metrics.requests.labels(endpoint, response.status_code).inc()
-        made.engine.metrics.seconds.labels(endpoint).observe(time.perf_counter() - g.began)
+        took = time.perf_counter() - g.began
+        made.engine.metrics.seconds.labels(endpoint).observe(took)
+        response.headers[ID] = g.request_id
+        if request.path not in UNLOGGED:
+            path = "".join(each if each.isprintable() else "�" for each in request.path[:200])
+            access.info("%s %s %d %.0f ms", request.method, path, response.status_code, 1000 * took)
         return response
+
+    @app.teardown_request
+    def end(error: BaseException | None) -> None:
+        if (named := g.pop("named", None)) is not None:
+            logs.leave(named)
 
     @app.errorhandler(YoloopError)
     def known(error: YoloopError) -> Response:
         response = as_response(error.status, error.message, error.hint)
         if isinstance(error, Unauthorized):
             response.headers["WWW-Authenticate"] = 'Basic realm="yoloop"'
+        made.engine.metrics.failed(error)
         if isinstance(error, Busy):
+            made.engine.metrics.refused.inc()
             response.headers["Retry-After"] = str(RETRY_AFTER)
         if isinstance(error, LabelStudioError):
             log.warning("%s", error)
@@ -62,11 +80,13 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
+        made.engine.metrics.failed(NotFound(error.name) if error.code == 404 else BadRequest(error.name))
         return as_response(error.code or 500, error.name, "See the README for the addresses that yoloop answers.")
 
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:
         log.exception("A request failed")
+        made.engine.metrics.failed(error)
         return as_response(500, "yoloop failed to answer.", "Its log says why.")
 
     return app

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from backend.logs import inherited
+
 SUPERVISED = "YOLOOP_SUPERVISED"
 """Set by `yoloop up` for what it starts: server and worker then share a session, in which niceness counts."""
 
@@ -31,6 +33,7 @@ def start(module: str, arguments: Sequence[str], log: Path, stdin: int = subproc
             stderr=subprocess.STDOUT,
             start_new_session=not supervised,
             process_group=0 if supervised else None,
+            env={**os.environ, **inherited()},
         )
 
 

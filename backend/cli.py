@@ -36,7 +36,7 @@ def up() -> None:
     from backend.supervisor import Supervisor
 
     settings = Settings()
-    configure(settings.log_level, "up")
+    configure(settings.log_level, "up", settings.log_format)
     settings.root  # noqa: B018  made here, so that a home that cannot be written fails at once
     typer.echo(_welcome(settings))
     Supervisor().run()
@@ -49,7 +49,7 @@ def serve() -> None:
     from backend.wsgi import Server
 
     settings = Settings()
-    configure(settings.log_level, "serve")
+    configure(settings.log_level, "serve", settings.log_format)
     if settings.exposed:
         logging.getLogger("backend").warning(
             "Anybody who reaches %s:%s may use yoloop, as no credentials are asked for: "
@@ -67,7 +67,7 @@ def worker() -> None:
     from backend.worker import run_worker
 
     settings = Settings()
-    configure(settings.log_level, "worker")
+    configure(settings.log_level, "worker", settings.log_format)
     run_worker(settings)
 
 

@@ -1,46 +1,59 @@
-"""What the serving process counts, in Prometheus' format."""
+"""What the serving process counts, in Prometheus' format; `scraped` reads what others know.
+
+There is one such process (`wsgi`), so its counters are the whole truth since its start.
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.registry import Collector
 
-from backend.fit.jobs import Job
-from backend.refresh.state import Refresh
-from backend.suggestions.report import Report
+from backend.errors import (
+    BadRequest,
+    Busy,
+    ImageUnavailable,
+    ImageUnreadable,
+    LabelConfigError,
+    LabelStudioError,
+    NotFound,
+    Unauthorized,
+)
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 80)
 
-SUMMED = 30.0
-"""Seconds for which sums over all annotations are good."""
+KINDS: Mapping[type[Exception], str] = {
+    LabelConfigError: "label_config",
+    BadRequest: "bad_request",
+    Unauthorized: "unauthorized",
+    NotFound: "not_found",
+    Busy: "busy",
+    LabelStudioError: "label_studio",
+    ImageUnavailable: "image_unavailable",
+    ImageUnreadable: "image_unreadable",
+    Exception: "internal",
+}
+"""What `yoloop_errors_total` tells apart; a subclass counts as its nearest class in here."""
 
 
 class Metrics:
-    """The metrics of one process.
+    """The metrics of one process."""
 
-    Args:
-        loaded: project → version in memory.
-        unfinished: the jobs that wait or run.
-        reports: what suggestions are worth, of each project.
-        refreshes: how far suggestions are refreshed.
-    """
-
-    def __init__(
-        self,
-        loaded: Callable[[], dict[str, str]],
-        unfinished: Callable[[], list[Job]],
-        reports: Callable[[], Sequence[Report]],
-        refreshes: Callable[[], Sequence[Refresh]],
-    ) -> None:
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # memory, processor time, open files
         self.requests = Counter("yoloop_requests", "Answered requests", ["endpoint", "status"], registry=self._registry)
         self.seconds = Histogram(
             "yoloop_request_seconds", "Time to answer", ["endpoint"], buckets=SECONDS, registry=self._registry
+        )
+        self.predicting = Gauge(
+            "yoloop_predictions_under_way", "Prediction requests that are being answered", registry=self._registry
+        )
+        self.refused = Counter(
+            "yoloop_refused_requests",
+            "Requests that were answered with 503, as too much was under way",
+            registry=self._registry,
         )
         self.tasks = Counter(
             "yoloop_predicted_tasks",
@@ -56,83 +69,19 @@ class Metrics:
             registry=self._registry,
         )
         self.events = Counter("yoloop_events", "Webhook events", ["action"], registry=self._registry)
-        self._registry.register(_State(loaded, unfinished))
-        self._registry.register(_Suggestions(reports, refreshes))
+        self.errors = Counter(
+            "yoloop_errors", "What failed in requests, images of tasks included", ["kind"], registry=self._registry
+        )
+        for kind in KINDS.values():
+            self.errors.labels(kind)  # from zero on, so that the first one is an increase
+
+    def failed(self, error: Exception) -> None:
+        """Count an error by its kind."""
+        self.errors.labels(next(KINDS[each] for each in type(error).__mro__ if each in KINDS)).inc()
+
+    def add(self, collector: Collector) -> None:
+        """Also tell what this reads at each scrape."""
+        self._registry.register(collector)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
-
-
-class _State(Collector):
-    """Read at every scrape instead of kept up to date."""
-
-    def __init__(self, loaded: Callable[[], dict[str, str]], unfinished: Callable[[], list[Job]]) -> None:
-        self._loaded = loaded
-        self._unfinished = unfinished
-
-    def collect(self) -> Iterable[Metric]:
-        served = GaugeMetricFamily("yoloop_served", "Version in memory", labels=["project", "version"])
-        for uid, version in self._loaded().items():
-            served.add_metric([uid, version], 1)
-        epoch = GaugeMetricFamily("yoloop_training_epoch", "Epoch of an unfinished training", labels=["project"])
-        jobs = GaugeMetricFamily("yoloop_jobs", "Unfinished trainings", labels=["project", "status"])
-        for job in self._unfinished():
-            jobs.add_metric([job.uid, job.status], 1)
-            epoch.add_metric([job.uid], job.epoch or 0)
-        return [served, jobs, epoch]
-
-
-class _Suggestions(Collector):
-    """Read at a scrape, too: the worker writes it, and it must survive this process.
-
-    Sums over all annotations take a moment, so they are made at most every `SUMMED` seconds.
-    """
-
-    def __init__(self, reports: Callable[[], Sequence[Report]], refreshes: Callable[[], Sequence[Refresh]]) -> None:
-        self._reports = reports
-        self._refreshes = refreshes
-        self._summed: tuple[float, list[Metric]] = -math.inf, []
-
-    def collect(self) -> Iterable[Metric]:
-        fresh = GaugeMetricFamily(
-            "yoloop_fresh_tasks",
-            "Unlabelled tasks by whether they carry suggestions of the version in service: done, failed, total",
-            labels=["project", "version", "state"],
-        )
-        for refresh in self._refreshes():
-            for state in ("done", "failed", "total"):
-                fresh.add_metric([refresh.uid, refresh.version, state], getattr(refresh, state))
-        at, found = self._summed
-        if time.monotonic() - at > SUMMED:
-            found = list(self._worth())
-            self._summed = time.monotonic(), found
-        return [fresh, *found]
-
-    def _worth(self) -> Iterable[Metric]:
-        outcomes = GaugeMetricFamily(
-            "yoloop_suggestion_outcomes",
-            "What became of suggested regions in submitted annotations, by their least score; missed ones have none",
-            labels=["project", "version", "label", "score", "outcome"],
-        )
-        trusted = GaugeMetricFamily(
-            "yoloop_trusted_score",
-            "Score from which 95 % of a label's suggestions are right",
-            labels=["project", "label"],
-        )
-        seconds = GaugeMetricFamily(
-            "yoloop_lead_time_seconds", "Median time of an annotation", labels=["project", "suggestions"]
-        )
-        for report in self._reports():
-            for each in report.worth.bins:
-                score = "" if each.low is None else f"{each.low:.1f}"
-                for what in ("accepted", "moved", "relabelled", "deleted", "missed"):
-                    if count := getattr(each, what):
-                        outcomes.add_metric([report.uid, each.version, each.label, score, what], count)
-            for known in report.advice:
-                if known.threshold is not None:
-                    trusted.add_metric([report.uid, known.label], known.threshold)
-            lead = report.worth.lead_time
-            for median, how in ((lead.with_suggestions, "with"), (lead.without, "without")):
-                if median is not None:
-                    seconds.add_metric([report.uid, how], median)
-        return [outcomes, trusted, seconds]

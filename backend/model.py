@@ -135,6 +135,7 @@ class YoloBackend:
         for index, mine in of_task.items():
             if index in errors:
                 self._engine.metrics.tasks.labels("failed").inc()
+                self._engine.metrics.failed(errors[index])
                 answers.append(_failed(version, str(errors[index])))
                 continue
             regions = ranked(self._regions(mine, served, prompts))

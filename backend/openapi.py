@@ -110,6 +110,18 @@ JOB = _object(
 )
 VERSIONS = _object({"versions": _list(TEXT), "details": _list(VERSION)})
 ASKED = _object({"job": TEXT, "status": {"type": "string", "enum": ["queued", "joined"]}})
+CHECK = _object(
+    {
+        "name": {"type": "string", "enum": ["database", "registry", "home", "worker", "models"]},
+        "ok": FLAG,
+        "told": TEXT,
+        "mend": {**TEXT, "description": "What to do about it."},
+    }
+)
+READY = _object({"status": {"type": "string", "enum": ["READY"]}, "checks": _list(CHECK)})
+NOT_READY = _object(
+    {"status": {"type": "string", "enum": ["NOT READY"]}, "checks": _list(CHECK), **ERROR["properties"]}
+)
 UP = _object({"status": {"type": "string", "enum": ["UP"]}, "model_class": TEXT})
 
 
@@ -149,6 +161,18 @@ WITH_SECRET: dict[str, Any] = {"security": [{"basic": []}, {"secret": []}]}
 PATHS: dict[str, dict[str, dict[str, Any]]] = {
     "/": {"get": _get("Whether it lives.", _answers(UP, 401))},
     "/health": {"get": {**_get("Whether it lives.", _answers(UP)), **OPEN}},
+    "/ready": {
+        "get": _get(
+            "Whether it can do its work now.",
+            {
+                **_answers(READY, 401),
+                "503": {
+                    "description": "Something stands in the way: the checks say what.",
+                    "content": {"application/json": {"schema": NOT_READY}},
+                },
+            },
+        )
+    },
     "/setup": {
         "post": _post(
             "Tells of a project; answers the version that predictions carry.",

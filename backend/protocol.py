@@ -11,6 +11,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
+from backend import logs
 from backend.connect import EVENTS
 from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopError
 from backend.fit.jobs import Job
@@ -23,6 +24,9 @@ from backend.serving import Serving
 
 blueprint = Blueprint("protocol", __name__)
 MOST_TASKS = 100_000
+RETRY_AFTER = 3
+"""Seconds after which a client that was sent away may ask again."""
+
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _UID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
@@ -37,6 +41,7 @@ def backend(uid: str = "", label_config: str = "") -> YoloBackend:
     if uid and not label_config:
         project = serving().services.store.project(uid)
         label_config = project.label_config if project else ""
+    logs.enter(project=uid)  # until the request ends
     return YoloBackend(serving().services, serving().engine, uid, label_config)
 
 
@@ -83,7 +88,8 @@ def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, 
     ids = (task_id_of(task) for task in tasks)
     serving().activity.mark(uid, [each for each in ids if each is not None], time.time())
     try:
-        entries = made.predict(tasks, context=context)
+        with serving().engine.metrics.predicting.track_inprogress():
+            entries = made.predict(tasks, context=context)
     finally:
         permits.release()
     return entries if prompts_of(context) is None else silenced(entries)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from backend.activity import Activity
 from backend.auth import webhook_secret
+from backend.heartbeat import Heartbeat
 from backend.metrics import Metrics
 from backend.model import Engine
 from backend.predict.engine.pool import EnginePool
 from backend.predict.engine.quiet import prepare
 from backend.predict.models import Models
-from backend.refresh.state import Refreshes
+from backend.readiness import Readiness, readiness
+from backend.scraped import read_all
 from backend.services import Services
 from backend.settings import Settings
-from backend.suggestions.report import report
 
 RESERVED_THREADS = 8
 
@@ -28,6 +29,7 @@ class Serving:
     secret: str
     predicting: threading.Semaphore
     activity: Activity
+    readiness: Readiness
 
     def close(self) -> None:
         self.engine.models.close()
@@ -50,13 +52,9 @@ def make_serving(settings: Settings, only: str | None = None) -> Serving:
         lambda: [project.uid for project in services.store.projects() if only in (None, project.uid)],
     )
     models.start()
-    metrics = Metrics(
-        models.loaded,
-        services.jobs.unfinished,
-        lambda: [report(services, project) for project in services.store.projects()],
-        Refreshes(services.store).all,
-    )
-    engine = Engine(models, EnginePool(settings.batch_size), metrics)
+    engine = Engine(models, EnginePool(settings.batch_size), Metrics())
+    ready = readiness(services, models, Heartbeat(services.store))
+    read_all(engine.metrics, services, models, engine.pool, ready)
     # Some threads stay free for /health and /setup: while those fail, Label Studio hides stored predictions.
     free = max(1, settings.threads - RESERVED_THREADS)
     return Serving(
@@ -66,4 +64,5 @@ def make_serving(settings: Settings, only: str | None = None) -> Serving:
         webhook_secret(settings.root),
         threading.Semaphore(free),
         Activity(settings.root / "serving.active"),
+        ready,
     )

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import YoloopError
 from backend.hosts import AllowedHosts
+from backend.logs import LogFormat
 
 Sampling = Literal["least-confidence", "margin", "entropy", "mean", "diverse"]
 
@@ -29,6 +30,9 @@ class Settings(BaseSettings):
     port: int = Field(9090, ge=1, le=65535, description="Port that the serving process listens on.")
     threads: int = Field(32, ge=2, le=256, description="Requests that are answered at the same time.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    log_format: LogFormat = Field(
+        "text", description="Lines for people (text), or one JSON object a line for machines (json)."
+    )
 
     label_studio_url: str = Field(
         "",

@@ -140,6 +140,23 @@ refreshes = sa.Table(
     sa.Column("message", sa.Text, nullable=False, server_default=""),
 )
 
+heartbeats = sa.Table(
+    # The last sign of life of the worker, and when its loop last came round, in epoch seconds.
+    "heartbeats",
+    metadata,
+    sa.Column("process", sa.String, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("turned_at", sa.Float, nullable=False),
+)
+
+failures = sa.Table(
+    # How often something failed in the worker, see `heartbeat.FAILURES`.
+    "failures",
+    metadata,
+    sa.Column("kind", sa.String, primary_key=True),
+    sa.Column("times", sa.Integer, nullable=False),
+)
+
 embeddings = sa.Table(
     # What a version's own layers make of a task's image: float32 numbers of length 1, to tell images apart.
     "embeddings",

@@ -21,7 +21,9 @@ from backend.fit.process import Ahead
 from backend.fit.sync import sync
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
+from backend.heartbeat import Heartbeat, Pulse
 from backend.labels.schema import parse_label_config
+from backend.logs import about, adopt, new_job
 from backend.masking import masked
 from backend.refresh.keeper import Keeper
 from backend.services import Services
@@ -52,6 +54,7 @@ class Worker:
         self._ahead = Ahead(services.settings.root)
         self._weighed: dict[str, Hint] = {}
         self._guessed: dict[str, tuple[int, int]] = {}
+        self._heartbeat = Heartbeat(services.store)
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
@@ -59,16 +62,21 @@ class Worker:
         # What was imported stays: to look through it again and again takes longer than to read ten thousand tasks.
         gc.freeze()
         log.info("Worker is up")
+        pulse = Pulse(self._heartbeat)
+        pulse.start()
         while not self._stop.is_set():
             try:
                 self.tick(time.time())
                 self._keeper.tick(time.time())
             except Exception:
                 log.exception("The worker's look around failed; it tries again")
+                self._heartbeat.failed("loop")
                 self._stop.wait(5)
+            pulse.turned(time.time())
             self._stop.wait(TICK)
         self._keeper.stop()
         self._ahead.close()
+        pulse.stop()
 
     def stop(self) -> None:
         self._stop.set()
@@ -100,6 +108,10 @@ class Worker:
 
     def _look(self, uid: str, hint: Hint | None, now: float) -> None:
         """Sync a project and decide whether to train it."""
+        with about(job_id=new_job("sync"), project=uid):
+            self._synced(uid, hint, now)
+
+    def _synced(self, uid: str, hint: Hint | None, now: float) -> None:
         store, settings = self._services.store, self._services.settings
         # An event tells that tasks changed, so these are asked for. Now and then the project itself is read, and so it
         # is where nobody knows what changed.
@@ -110,6 +122,7 @@ class Worker:
         except Exception as error:  # whatever it is, the other projects go on
             if not isinstance(error, LabelStudioError):
                 log.exception("Project %s could not be synced", uid)
+            self._heartbeat.failed("sync")
             failures = self._failures[uid] = self._failures.get(uid, 0) + 1
             self._failed_at[uid] = now
             self._next_sync[uid] = now + min(LATEST_RETRY, settings.sync_interval * 2 ** min(failures - 1, 10))
@@ -187,6 +200,7 @@ class Worker:
             return Training(services, step, trainer=ahead.take).run(job_id)
 
         self._train = train
+        adopt("dbos")
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.25)
 

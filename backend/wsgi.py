@@ -10,9 +10,10 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger as GunicornLogger
 
 from backend.app import create_app
-from backend.logs import configure
+from backend.logs import adopt, configure
 from backend.settings import Settings
 
 
@@ -48,7 +49,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             "control_socket_disable": True,
             "when_ready": lambda arbiter: _lose_patience(listener.sock for listener in arbiter.LISTENERS),
             "worker_exit": lambda _server, worker: _close(getattr(worker, "wsgi", None)),
-            "post_fork": lambda _server, _worker: _configure_logs(settings.log_level),
+            "logger_class": Logs,
+            "post_fork": lambda _server, _worker: _configure_logs(settings),
         }
         for name, value in options.items():
             if name in self.cfg.settings:
@@ -73,8 +75,17 @@ def _lose_patience(listeners: Iterable[socket.socket]) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
-def _configure_logs(level: str) -> None:
-    configure(level, "serve")
+class Logs(GunicornLogger):  # type: ignore[misc]
+    """gunicorn's own lines, written as all others are."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for name in ("gunicorn.error", "gunicorn.access"):
+            adopt(name)
+
+
+def _configure_logs(settings: Settings) -> None:
+    configure(settings.log_level, "serve", settings.log_format)
     # A client that fell silent is its own fault, and nothing to write a traceback for.
     logging.getLogger("gunicorn.error").addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))

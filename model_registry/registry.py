@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from model_registry.version import HASHES, Version
+from model_registry.version import HASHES, SINCE, Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,6 +55,7 @@ class Registry:
         os.environ.setdefault("DO_NOT_TRACK", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # its warnings go where those of this process go
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -118,15 +120,16 @@ class Registry:
 
     def versions(self, model: str) -> list[Version]:
         """All versions of a model, newest first; empty for a model that has none."""
+        client = self._client  # before any import of MLflow, which reads its settings then
         from mlflow.exceptions import MlflowException
 
         try:
-            aliases = self._client.get_registered_model(model).aliases
+            aliases = client.get_registered_model(model).aliases
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return []
             raise
-        found = self._client.search_model_versions(f"name = '{model}'", max_results=10_000)
+        found = client.search_model_versions(f"name = '{model}'", max_results=10_000)
         champion = str(aliases.get(CHAMPION, ""))
         return sorted(
             (self._read(each, str(each.version) == champion) for each in found),
@@ -143,27 +146,32 @@ class Registry:
 
     def champion_number(self, model: str) -> int | None:
         """Number of the version in service, or None: one cheap query, to be asked every second."""
+        found = self._in_service(model)
+        return None if found is None else int(found.version)
+
+    def champion(self, model: str) -> Version | None:
+        found = self._in_service(model)
+        return None if found is None else self._read(found, True)
+
+    def _in_service(self, model: str) -> Any:
+        client = self._client  # before any import of MLflow, which reads its settings then
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self._client.get_model_version_by_alias(model, CHAMPION)
+            return client.get_model_version_by_alias(model, CHAMPION)
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return int(found.version)
-
-    def champion(self, model: str) -> Version | None:
-        number = self.champion_number(model)
-        return None if number is None else self.version(model, number)
 
     def promote(self, model: str, number: int, reason: str) -> Version:
         """Put a version in service. Repeating it changes nothing."""
         self.version(model, number)
+        client = self._client
         stack = self._stack(model)
         if not stack or stack[-1] != number:
+            client.set_model_version_tag(model, str(number), SINCE, str(time.time()))
             self._set_stack(model, [*stack, number])
-        client = self._client
         client.set_registered_model_alias(model, CHAMPION, str(number))
         # Told last: whoever reads that a version was promoted finds it in service.
         client.set_model_version_tag(model, str(number), "reason", reason)
@@ -199,6 +207,7 @@ class Registry:
         if not stack:
             self._client.delete_registered_model_alias(model, CHAMPION)
             return None
+        self._client.set_model_version_tag(model, str(stack[-1]), SINCE, str(time.time()))
         self._client.set_registered_model_alias(model, CHAMPION, str(stack[-1]))
         return self.version(model, stack[-1])
 
@@ -230,24 +239,26 @@ class Registry:
                 raise RegistryError(f"The stored {name} of {version.name} is not the one that was registered.")
 
     def _experiment(self) -> str:
+        client = self._client
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name("yoloop")
+        found = client.get_experiment_by_name("yoloop")
         if found is None:
             local = (self._folder / "artifacts").absolute().as_uri() if self._uri.startswith("sqlite:") else None
             try:
-                return str(self._client.create_experiment("yoloop", artifact_location=local))
+                return str(client.create_experiment("yoloop", artifact_location=local))
             except MlflowException:  # made by another process in between
-                found = self._client.get_experiment_by_name("yoloop")
+                found = client.get_experiment_by_name("yoloop")
                 if found is None:
                     raise
         return str(found.experiment_id)
 
     def _ensure_model(self, model: str) -> None:
+        client = self._client
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(model)
+            client.create_registered_model(model)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

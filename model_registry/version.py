@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 HASHES = "sha256s"
+SINCE = "in_service_since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ class Version:
         text = self.tags.get(HASHES)
         found: dict[str, str] = json.loads(text) if text else {"weights.pt": self.tags.get("sha256", "")}
         return found
+
+    @property
+    def since(self) -> float:
+        """Epoch seconds when it was last put into service; when it was made, before 0.7 and where it never was."""
+        return float(self.tags.get(SINCE, self.created_at.timestamp()))
 
     @property
     def decision(self) -> str:

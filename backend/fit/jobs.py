@@ -69,6 +69,20 @@ class Jobs:
         """The newest jobs of a project, newest first."""
         return self._select(table.c.uid == uid, limit=limit)
 
+    def ended(self) -> dict[tuple[str, str], int]:
+        """Project and final status → how many trainings ended so."""
+        which = (table.c.uid, table.c.status)
+        query = sa.select(*which, sa.func.count()).where(table.c.finished_at.is_not(None)).group_by(*which)
+        with self._store.engine.connect() as db:
+            return {(uid, status): count for uid, status, count in db.execute(query)}
+
+    def last_ended(self) -> list[Job]:
+        """The job of each project that ended last."""
+        last = sa.select(table.c.uid, sa.func.max(table.c.finished_at).label("at")).group_by(table.c.uid).subquery()
+        newest = table.select().join(last, (table.c.uid == last.c.uid) & (table.c.finished_at == last.c.at))
+        with self._store.engine.connect() as db:
+            return list({row.uid: Job(**row._mapping) for row in db.execute(newest)}.values())
+
     def update(self, job_id: str, **columns: Any) -> None:
         if "message" in columns:
             columns["message"] = masked(columns["message"])

@@ -148,6 +148,18 @@ class Ledger:
                 if task_ids is None or row.task_id in task_ids
             ]
 
+    def counts(self, uid: str) -> tuple[int, int]:
+        """Annotated tasks that teach, and those of them that the last training did not see as they are."""
+        count = sa.func.count
+        with self._store.engine.connect() as db:
+            known, new = db.execute(
+                sa.select(
+                    count().filter(table.c.content.is_not(None)),
+                    count().filter(table.c.content.is_not(None), table.c.content.is_distinct_from(table.c.seen)),
+                ).where(table.c.uid == uid)
+            ).one()
+        return known, new
+
     def progress(self, uid: str) -> Progress:
         """The numbers that the trigger decides on."""
         with self._store.engine.connect() as db:

@@ -1,7 +1,8 @@
 """Starts, follows and ends the training's process.
 
-What it imports takes seconds, so it may be started while there is nothing to train yet; then it waits to be told a
-folder on its input. The end of that input, which is that of this process too, is its own end.
+What it imports takes seconds, so it may be started while there is nothing to train yet; then it waits to be told its
+folder, and what its log lines are about, on its input. The end of that input, which is that of this process too, is
+its own end.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from backend.background import start
 from backend.errors import TrainingCancelled, TrainingError
+from backend.logs import known, last_words
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,14 @@ def start_training(home: Path) -> subprocess.Popen[bytes]:
     log.unlink(missing_ok=True)
     # Its own process group, to end the whole tree at once.
     return start("backend.fit.train", [str(home), str(os.getpid())], log, stdin=subprocess.PIPE)
+
+
+def tell(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Let a process begin that `start_training` gave; what it logs carries the ids that are known here."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):  # it has ended already; its code tells how
+        process.stdin.write(json.dumps({"folder": str(folder), **asdict(known())}).encode() + b"\n")
+        process.stdin.flush()
 
 
 class Ahead:
@@ -127,10 +138,7 @@ def _run_once(
 ) -> int:
     """One process' life from its beginning on; its exit code, negative when a signal killed it."""
     try:
-        assert process.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended already; its code tells how
-            process.stdin.write(os.fsencode(folder) + b"\n")
-            process.stdin.flush()
+        tell(process, folder)
         seen = None
         while process.poll() is None:
             if cancelled():
@@ -172,9 +180,6 @@ def _first_log(home: Path) -> Path:
 
 
 def _last_words(folder: Path, home: Path) -> str:
-    said = ""
-    for log in (folder / "train.log", _first_log(home)):
-        if not said and log.exists():
-            said = log.read_text(errors="replace").strip()
-    last = said.splitlines()[-1].removeprefix("backend.errors.TrainingError: ") if said else "it said nothing"
-    return last[-300:].replace(str(folder), "…")
+    logs = (log for log in (folder / "train.log", _first_log(home)) if log.exists())
+    said = next(filter(None, (last_words(log.read_text(errors="replace")) for log in logs)), "it said nothing")
+    return said.removeprefix("backend.errors.TrainingError: ")[-300:].replace(str(folder), "…")

@@ -1,9 +1,9 @@
 """The training itself, in a process of its own: `python -m backend.fit.train HOME PARENT`.
 
-Imports what it needs and waits for a folder's path on its input (`backend.fit.process`). Then it reads `spec.json` from
-the folder, trains, measures the candidate and the version in service on the same held-out images, and writes
-`result.json`. Started again in the same folder after any crash, it goes on where it was. It ends by itself when the
-process that started it is gone.
+Imports what it needs and waits for a line on its input that names a folder (`backend.fit.process`). Then it reads
+`spec.json` from there, trains, measures the candidate and the version in service on the same held-out images, and
+writes `result.json`. Started again in the same folder after any crash, it goes on where it was. It ends by itself when
+the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from backend.labels.schema import parse_label_config
 from backend.parts import network_from
 from backend.predict.engine.quiet import limit_threads, prepare
 from backend.predict.engine.weights import open_model, read_checkpoint
+from backend.settings import Settings
 
 if TYPE_CHECKING:
     from backend.fit.evaluate import Measured
@@ -96,17 +97,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def main() -> None:
-    from backend.logs import configure
+    from backend.logs import configure, enter
 
-    configure("INFO", "trainer")
+    configure("INFO", "trainer", Settings().log_format)
     home, parent = Path(sys.argv[1]), int(sys.argv[2])
     stand_back(parent, own_session=SUPERVISED not in os.environ)
     prepare(home)
     rehearse()
-    told = sys.stdin.buffer.readline().rstrip(b"\n")
-    if not told:
+    line = sys.stdin.buffer.readline()
+    if not line:
         os._exit(3)  # there is nothing to train, or nobody left who would want it
-    folder = Path(os.fsdecode(told))
+    told = json.loads(line)
+    folder = Path(told.pop("folder"))
+    enter(**told)
     with (folder / "train.log").open("ab") as output:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -30,6 +30,7 @@ from backend.fit.triggers import KEPT
 from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
+from backend.logs import about
 from backend.parts import TAG, Part, dump, network_from, parts_of
 from backend.predict.base_model import find_base_model, yaml_for
 from backend.predict.engine.choice import serving_engine
@@ -71,7 +72,11 @@ class Training:
         job = self._services.jobs.get(job_id)
         if job is None or job.finished_at is not None:
             return "unknown"
-        self._services.jobs.update(job_id, status="running", started_at=job.started_at or time.time())
+        with about(job_id=job.id, project=job.uid):
+            return self._run(job)
+
+    def _run(self, job: Job) -> str:
+        self._services.jobs.update(job.id, status="running", started_at=job.started_at or time.time())
         try:
             learned = self._step("prepare", lambda: self._prepare(job))
             result = self._step("train", lambda: self._train(job))
@@ -86,7 +91,7 @@ class Training:
             self._end(job, "failed", str(error))
             return "failed"
         except Exception as error:
-            log.exception("Training %s failed", job_id)
+            log.exception("Training %s failed", job.id)
             self._end(job, "failed", f"{type(error).__name__}; the worker's log says more.")
             return "failed"
         finally:

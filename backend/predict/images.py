@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,7 +217,8 @@ class Images:
 
     def _submit(self, source: Source, name: str, urgent: bool, cover: int) -> Future[Decoded | ImageError]:
         try:
-            return (self._urgent if urgent else self._pool).submit(self._attempt, source, name, cover)
+            pool = self._urgent if urgent else self._pool
+            return pool.submit(copy_context().run, self._attempt, source, name, cover)
         except RuntimeError:  # closed meanwhile
             stopped: Future[Decoded | ImageError] = Future()
             stopped.cancel()

@@ -103,6 +103,7 @@ class Models:
         self._slots: dict[str, _Slot] = {}
         self._pinned: dict[tuple[str, int], _Slot] = {}
         self._lock = threading.Lock()
+        self._looked = self._settled = False
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._threads = [
@@ -149,6 +150,20 @@ class Models:
         return {
             uid: state.name for uid, state in states if uid in asleep or (base if state.number is None else state.whole)
         }
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that served before the start is in memory, or cannot be: once true, it stays so."""
+        if not self._settled and self._looked:  # a look loads what it finds
+            with self._lock:
+                files = list(self._pretrained.values())
+            self._settled = all(each.ready.is_set() for each in files)
+        return self._settled
+
+    def unloadable(self) -> dict[str, str]:
+        """Project → version in service that could not be loaded; the next try comes by itself."""
+        with self._lock:
+            return {uid: f"v{slot.failed}" for uid, slot in self._slots.items() if slot.failed_at}
 
     def refresh(self) -> None:
         """Look once for promotions and load what is new."""
@@ -380,6 +395,7 @@ class Models:
             self._wake.clear()
             try:
                 self.refresh()
+                self._looked = True
             except Exception:
                 log.exception("Could not look for promoted versions; what is loaded serves on")
             self._wake.wait(self._settings.refresh_interval)

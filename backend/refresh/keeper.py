@@ -8,6 +8,8 @@ import subprocess
 
 from backend import background
 from backend.fit.process import end_group
+from backend.heartbeat import Heartbeat
+from backend.logs import about, new_job
 from backend.refresh.state import Refreshes, is_due, key_of
 from backend.services import Services
 
@@ -30,8 +32,9 @@ class Keeper:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._refreshes = Refreshes(services.store)
+        self._heartbeat = Heartbeat(services.store)
         self._process: subprocess.Popen[bytes] | None = None
-        self._uid = self._key = ""
+        self._uid = self._key = self._job = ""
         self._looked = 0.0
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
@@ -40,7 +43,8 @@ class Keeper:
         """Take note of a refresh that ended, and start the next that is due."""
         if self._process is not None and (code := self._process.poll()) is not None:
             self._process = None
-            self._ended(code, now)
+            with about(job_id=self._job, project=self._uid):
+                self._ended(code, now)
         if now - self._looked < LOOK:
             return
         self._looked = now
@@ -67,8 +71,9 @@ class Keeper:
     def _start(self, uid: str, key: str) -> None:
         logs = self._services.settings.root / "logs"
         logs.mkdir(exist_ok=True)
-        self._uid, self._key = uid, key
-        self._process = background.start("backend.refresh.run", [uid, str(os.getpid())], logs / "refresh.log")
+        self._uid, self._key, self._job = uid, key, new_job("refresh")
+        with about(job_id=self._job, project=uid):
+            self._process = background.start("backend.refresh.run", [uid, str(os.getpid())], logs / "refresh.log")
 
     def _ended(self, code: int, now: float) -> None:
         uid = self._uid
@@ -78,6 +83,7 @@ class Keeper:
             if refresh is not None and refresh.finished_at is not None:
                 log.info("Project %s: %d of %d tasks carry %s", uid, refresh.done, refresh.total, refresh.version)
             return
+        self._heartbeat.failed("refresh")
         failures = self._failures[uid] = self._failures.get(uid, 0) + 1
         wait = min(LAST_RETRY, FIRST_RETRY * 2.0 ** (failures - 1))
         self._not_before[uid] = now + wait

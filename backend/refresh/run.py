@@ -251,7 +251,7 @@ def main() -> None:
 
     uid, parent = sys.argv[1], int(sys.argv[2])
     settings = Settings()
-    configure(settings.log_level, "refresh")
+    configure(settings.log_level, "refresh", settings.log_format)
     stand_back(parent, own_session=SUPERVISED not in os.environ)
     serving = make_serving(settings, only=uid)
     code = 0

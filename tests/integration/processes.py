@@ -15,6 +15,35 @@ from e2e.labelstudio import free_port
 
 
 @contextmanager
+def working(home: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A real `yoloop worker`: its process, and the file of what it says."""
+    log = home / "worker.log"
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "backend.cli", "worker"],
+            env=_environment(home, **settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        until = time.monotonic() + 60
+        while "Worker is up" not in log.read_text():
+            assert worker.poll() is None, log.read_text()
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        yield worker, log
+    finally:
+        worker.terminate()
+        worker.wait(30)
+
+
+def _environment(home: Path, **settings: str) -> dict[str, str]:
+    ours = ("YOLOOP", "LABEL_STUDIO", "BASIC_AUTH", "MLFLOW")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**env, "YOLOOP_HOME": str(home), "YOLOOP_OFFLINE": "1", **settings}
+
+
+@contextmanager
 def served(home: Path, **settings: str) -> Iterator[tuple[str, Path]]:
     """Its address, and the file of what it says.
 
@@ -22,9 +51,7 @@ def served(home: Path, **settings: str) -> Iterator[tuple[str, Path]]:
         settings: environment variables; nothing of the surroundings' own settings counts.
     """
     port = free_port()
-    ours = ("YOLOOP", "LABEL_STUDIO", "BASIC_AUTH", "MLFLOW")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    env |= {"YOLOOP_HOME": str(home), "YOLOOP_PORT": str(port), "YOLOOP_OFFLINE": "1", **settings}
+    env = _environment(home, **{"YOLOOP_PORT": str(port), **settings})
     log = home / "serve.log"
     with log.open("wb") as output:
         server = subprocess.Popen(

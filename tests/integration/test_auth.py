@@ -30,6 +30,7 @@ PATHS = [
     ("GET", "/versions"),
     ("GET", "/job_status"),
     ("GET", "/metrics"),
+    ("GET", "/ready"),
     ("GET", "/"),
     ("GET", "/nowhere"),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from integration.bodies import UID, config, event, predict, setup, task
 from jsonschema import Draft202012Validator
 
 from backend.app import create_app
+from backend.heartbeat import Heartbeat
 from backend.openapi import description
 from backend.serving import Serving
 
@@ -70,6 +72,7 @@ ASKED: list[tuple[str, str, Any, int]] = [
     ("get", "/report?project=99", None, 404),
     ("get", f"/advice?project={UID}", None, 200),
     ("post", "/accept", {"project": UID}, 502),
+    ("get", "/ready", None, 503),
     ("get", "/metrics", None, 200),
     ("get", "/openapi.json", None, 200),
 ]
@@ -85,6 +88,15 @@ def test_the_answers_are_as_described(client: FlaskClient) -> None:
         assert answer.mimetype == content[0]
         if content[0] == "application/json":
             Draft202012Validator(content[1]["schema"]).validate(answer.get_json())
+
+
+def test_being_ready_is_as_described(client: FlaskClient, serving: Serving) -> None:
+    Heartbeat(serving.services.store).beat(time.time(), time.time())
+    until = time.monotonic() + 20
+    while (answer := client.get("/ready")).status_code != 200:
+        assert time.monotonic() < until, answer.text
+    (content,) = description()["paths"]["/ready"]["get"]["responses"]["200"]["content"].values()
+    Draft202012Validator(content["schema"]).validate(answer.get_json())
 
 
 def test_a_job_is_as_described(client: FlaskClient) -> None:

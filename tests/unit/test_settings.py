@@ -26,7 +26,14 @@ def test_every_field_is_read_from_its_variable(name: str, monkeypatch: pytest.Mo
     expected = FOREIGN.get(name, f"YOLOOP_{name.upper()}")
     assert Settings.variable(name) == expected
     default = Settings().model_dump()[name]
-    other = {"log_level": "DEBUG", "device": "cuda:1", "offline": "0", "sampling": "margin", "engine": "torch"}
+    other = {
+        "log_level": "DEBUG",
+        "device": "cuda:1",
+        "offline": "0",
+        "sampling": "margin",
+        "engine": "torch",
+        "log_format": "json",
+    }
     other |= dict.fromkeys(("holdout", "score_threshold", "max_class_drop"), "0.3")
     monkeypatch.setenv(expected, other.get(name, "33"))
     assert Settings().model_dump()[name] != default
@@ -54,6 +61,7 @@ def test_other_names_that_are_in_use(variable: str, name: str, monkeypatch: pyte
         ("port", "http"),
         ("threads", "1"),
         ("log_level", "LOUD"),
+        ("log_format", "xml"),
         ("score_threshold", "1.5"),
         ("score_threshold", "-0.1"),
         ("sampling", "best"),

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +39,8 @@ class _Item:
     conf: float
     answer: Future[list[Detection]] = field(default_factory=Future)
     vector: Future[NDArray[np.float32]] | None = None
+    # The log line of one that fails belongs to its request.
+    context: Context = field(default_factory=copy_context)
 
 
 class EnginePool:
@@ -50,6 +53,9 @@ class EnginePool:
         batch_size: most images in one pass.
         waiting: most decoded images that wait, of urgent ones and of others; `submit` blocks beyond, which bounds the
             memory.
+
+    Attributes:
+        failures: images that no model could be run on.
     """
 
     def __init__(self, batch_size: int = 8, waiting: int = 64) -> None:
@@ -60,6 +66,7 @@ class EnginePool:
         self._changed = threading.Condition()
         self._closed = False
         self._held = 0.0
+        self.failures = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -85,6 +92,10 @@ class EnginePool:
         finally:
             with self._changed:
                 self._release()
+
+    def waiting(self) -> dict[str, int]:
+        """Decoded images that wait for the device, by lane."""
+        return {"urgent": len(self._urgent), "others": len(self._others)}
 
     def close(self) -> None:
         """Ends once all that waits is answered; what comes later is cancelled."""
@@ -149,7 +160,8 @@ class EnginePool:
         try:
             vector.set_result(item.detector.embed([item.image])[0])
         except Exception as error:
-            log.exception("An image could not be run through the model")
+            self.failures += 1
+            item.context.run(log.exception, "An image could not be run through the model")
             vector.set_exception(error)
 
     def _detect(self, items: Sequence[_Item]) -> None:
@@ -164,7 +176,8 @@ class EnginePool:
                 for item in items:
                     self._detect([item])
                 return
-            log.exception("An image could not be run through the model")
+            self.failures += 1
+            items[0].context.run(log.exception, "An image could not be run through the model")
             items[0].answer.set_exception(error)
             return
         for item, detections in zip(items, found, strict=True):

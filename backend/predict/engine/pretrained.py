@@ -25,6 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from backend.background import SUPERVISED, stand_back, start
+from backend.logs import about, last_words, new_job
 from backend.predict.engine.quiet import cores, limit_threads, prepare
 from backend.predict.engine.weights import sha256
 from backend.settings import Settings
@@ -109,6 +110,11 @@ def _remember(folder: Path, precision: str, note: str) -> None:
 
 def _make(settings: Settings, weights: Path, folder: Path, stop: threading.Event) -> Export | None:
     """Export in a process of its own, and put what came of it into its place with one move. The lock is held."""
+    with about(job_id=new_job("export")):
+        return _made(settings, weights, folder, stop)
+
+
+def _made(settings: Settings, weights: Path, folder: Path, stop: threading.Event) -> Export | None:
     log.info("%s is being made ready for OpenVINO, once; torch serves it meanwhile", weights.name)
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
@@ -128,8 +134,8 @@ def _make(settings: Settings, weights: Path, folder: Path, stop: threading.Event
         shutil.rmtree(part, ignore_errors=True)
         return None
     if _outcome(part) is None:
-        words = (part / "export.log").read_text(errors="replace").strip().splitlines()
-        why = f"took more than {LONGEST:.0f} s" if code is None else f"ended with {code}: {''.join(words[-1:])[-300:]}"
+        words = last_words((part / "export.log").read_text(errors="replace"))
+        why = f"took more than {LONGEST:.0f} s" if code is None else f"ended with {code}: {words[-300:]}"
         _remember(part, "", f"its export {why}")
     note = json.loads((part / "outcome.json").read_text())["note"]
     shutil.rmtree(folder, ignore_errors=True)  # of another format
@@ -159,7 +165,7 @@ def _run(part: Path, stop: threading.Event) -> int | None:
 def main() -> None:
     from backend.logs import configure
 
-    configure("INFO", "export")
+    configure("INFO", "export", Settings().log_format)
     folder = Path(sys.argv[1])
     todo = json.loads((folder / "todo.json").read_text())
     stand_back(todo["parent"], own_session=todo["own_session"])

@@ -86,3 +86,15 @@ def test_a_projects_jobs_newest_first(jobs: Jobs) -> None:
     assert [job.id for job in jobs.of_project(UID)] == ids[::-1]
     assert [job.id for job in jobs.of_project(UID, limit=2)] == ids[:2:-1]
     assert jobs.of_project(OTHER) == []
+
+
+def test_how_trainings_ended_is_counted_and_the_last_one_known(jobs: Jobs) -> None:
+    assert (jobs.ended(), jobs.last_ended()) == ({}, [])
+    for number, status in enumerate(("done", "failed", "done", "cancelled")):
+        job, _ = jobs.request(UID, "why", number)
+        jobs.finish(job.id, status, "", 10.0 + number)
+    first, _ = jobs.request(OTHER, "why", 1.0)
+    jobs.finish(first.id, "done", "", 5.0)
+    jobs.request(UID, "unfinished", 20.0)
+    assert jobs.ended() == {(UID, "done"): 2, (UID, "failed"): 1, (UID, "cancelled"): 1, (OTHER, "done"): 1}
+    assert sorted((job.uid, job.status) for job in jobs.last_ended()) == [(UID, "cancelled"), (OTHER, "done")]

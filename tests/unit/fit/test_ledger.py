@@ -58,6 +58,17 @@ def learn(ledger: Ledger, uid: str = UID) -> None:
     ledger.mark_seen(uid, {each.task_id: each.content for each in ledger.examples(uid)})
 
 
+def test_annotations_are_counted_as_they_are_now(ledger: Ledger) -> None:
+    assert ledger.counts(UID) == (0, 0)
+    ledger.update(UID, [task(1, annotation(1)), task(2, annotation(2)), task(3)], 1.0)
+    ledger.update(OTHER, [task(1, annotation(1))], 1.0)
+    assert ledger.counts(UID) == (2, 2)
+    learn(ledger)
+    assert ledger.counts(UID) == (2, 0)
+    ledger.update(UID, [task(1, annotation(1, result=[region(5)])), task(2), task(3, annotation(3))], 2.0)
+    assert ledger.counts(UID) == (2, 2), "one changed, one came, and one that went is neither"
+
+
 class TestWhichAnnotationTeaches:
     @pytest.mark.parametrize(
         ("annotations", "expected"),

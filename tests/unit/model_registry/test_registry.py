@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,6 +56,31 @@ def state(registry: Registry) -> tuple[int | None, list[int], dict[str, str]]:
         registry._stack(MODEL),
         {version.name: version.decision for version in registry.versions(MODEL)},
     )
+
+
+QUIET = """
+import json, logging, sys
+from pathlib import Path
+from model_registry import Registry
+registry = Registry(f"sqlite:///{sys.argv[1]}/mlflow.db", Path(sys.argv[1]) / "registry")
+getattr(registry, sys.argv[2])("none")
+from mlflow.telemetry import get_telemetry_client
+loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+print(json.dumps([get_telemetry_client() is None, all(each.propagate for each in loggers)]))
+"""
+
+
+@pytest.mark.parametrize("first", ["champion_number", "versions", "_ensure_model"])
+def test_mlflow_reports_nothing_and_has_no_log_of_its_own(tmp_path: Path, empty_registry: Path, first: str) -> None:
+    """Whatever is asked for first, in an environment that says nothing of MLflow."""
+    shutil.copyfile(empty_registry, tmp_path / "mlflow.db")
+    silent = ("MLFLOW", "DO_NOT_TRACK", "CI", "PYTEST", "GITHUB", "TF_BUILD", "JENKINS")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(silent)}
+    ran = subprocess.run(
+        [sys.executable, "-c", QUIET, str(tmp_path), first], env=env, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == [True, True]
 
 
 class TestRegistering:
@@ -160,6 +189,22 @@ class TestServing:
         rolled = registry.rollback(MODEL)
         assert rolled is not None
         assert rolled.number == 2
+
+    def test_it_is_known_since_when_a_version_serves(self, registry: Registry) -> None:
+        assert registry.version(MODEL, 1).since == registry.version(MODEL, 1).created_at.timestamp()
+        times = []
+        for number in (1, 2):
+            times.append(time.time())
+            registry.promote(MODEL, number, "better")
+            found = registry.champion(MODEL)
+            assert found is not None and times[-1] <= found.since <= time.time()
+            times.append(time.time())
+            registry.promote(MODEL, number, "told twice")
+            assert registry.version(MODEL, number).since <= times[-1]
+        first = registry.version(MODEL, 1).since
+        registry.rollback(MODEL)
+        found = registry.champion(MODEL)
+        assert found is not None and found.name == "v1" and found.since > times[-1] > first
 
     def test_promoting_again_changes_nothing(self, registry: Registry) -> None:
         registry.promote(MODEL, 1, "")

@@ -1,0 +1,119 @@
+"""What the worker leaves in the database for those who watch it: that it lives, and what failed.
+
+A process that hangs still holds its lock, so each beat also says when the worker's loop last came round.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from backend.store import Store
+from backend.tables import failures, heartbeats
+
+log = logging.getLogger(__name__)
+
+EVERY = 5.0
+"""Seconds between two beats."""
+
+LATE = 15.0
+"""Seconds after a beat when its process counts as gone."""
+
+STUCK = 900.0
+"""Seconds without a turn of its loop when a worker counts as hanging; to read a large project takes minutes."""
+
+Failure = Literal["sync", "refresh", "loop"]
+FAILURES: tuple[Failure, ...] = get_args(Failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The last sign of life of a worker: epoch seconds of the beat, and of its loop's last turn."""
+
+    at: float
+    turned_at: float
+
+    def alive(self, now: float) -> bool:
+        return now - self.at < LATE and now - self.turned_at < STUCK
+
+
+class Heartbeat:
+    """The worker's row in the store, read by the process that serves."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def last(self) -> Beat | None:
+        """None: there was never a worker, or the last one ended in order."""
+        with self._store.engine.connect() as db:
+            row = db.execute(sa.select(heartbeats.c.at, heartbeats.c.turned_at)).first()
+        return None if row is None else Beat(*row)
+
+    def beat(self, at: float, turned_at: float) -> None:
+        values = {"at": at, "turned_at": turned_at}
+        statement = insert(heartbeats).values(process="worker", **values)
+        with self._store.write() as db:
+            db.execute(statement.on_conflict_do_update(index_elements=["process"], set_=values))
+
+    def stop(self) -> None:
+        """The worker ends in order."""
+        with self._store.write() as db:
+            db.execute(heartbeats.delete())
+
+    def failed(self, kind: Failure) -> None:
+        """Count a failure. Never an error: what failed may well be the database."""
+        one = insert(failures).values(kind=kind, times=1)
+        with suppress(sa.exc.SQLAlchemyError), self._store.write() as db:
+            db.execute(one.on_conflict_do_update(index_elements=["kind"], set_={"times": failures.c.times + 1}))
+
+    def failures(self) -> dict[str, int]:
+        """How often what has failed since the home was made."""
+        with self._store.engine.connect() as db:
+            return dict.fromkeys(FAILURES, 0) | {row.kind: row.times for row in db.execute(failures.select())}
+
+
+class Pulse:
+    """A thread that beats while the worker works.
+
+    Args:
+        every: seconds between two beats.
+    """
+
+    def __init__(self, heartbeat: Heartbeat, every: float = EVERY) -> None:
+        self._heartbeat = heartbeat
+        self._every = every
+        self._turned_at = time.time()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def turned(self, now: float) -> None:
+        """The loop has come round."""
+        self._turned_at = now
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(self._every)
+        with suppress(sa.exc.SQLAlchemyError):
+            self._heartbeat.stop()
+
+    def _run(self) -> None:
+        well = True
+        while not self._stop.is_set():
+            try:
+                self._heartbeat.beat(time.time(), self._turned_at)
+                well = True
+            except sa.exc.SQLAlchemyError as error:
+                if well:
+                    log.warning("No sign of life can be written: %s", type(error).__name__)
+                well = False
+            self._stop.wait(self._every)

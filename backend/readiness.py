@@ -1,0 +1,157 @@
+"""Whether yoloop can do its work now: `GET /ready`. Liveness is `/health`, which asks for nothing."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from backend.doctor.check import Check, ill, well
+from backend.heartbeat import Heartbeat
+from backend.predict.models import Models
+from backend.services import Services
+
+log = logging.getLogger(__name__)
+
+WAIT = 2.0
+"""Seconds that all checks together may take; what they ask may hang."""
+
+DOCTOR = "`yoloop doctor` says why."
+WORKER = "Start `yoloop up` or `yoloop worker`; if it runs, its log says why it hangs."
+
+
+class Readiness:
+    """The checks of one process. What they tell names no path and no secret.
+
+    Args:
+        checks: by name; one that raises has failed.
+        wait: seconds that they may take together.
+    """
+
+    def __init__(self, checks: Mapping[str, Callable[[], Check]], wait: float = WAIT) -> None:
+        self._asked = [_Asked(name, check) for name, check in checks.items()]
+        self._wait = wait
+
+    def look(self) -> list[Check]:
+        """What each finds now, in their order."""
+        until = time.monotonic() + self._wait
+        for each in self._asked:
+            each.begin()
+        return [each.end(until, self._wait) for each in self._asked]
+
+    def was_well(self, name: str) -> bool:
+        """Whether a check was well at the last look."""
+        return any(each.name == name and each.well for each in self._asked)
+
+
+class _Asked:
+    """A check in a thread of its own, one at a time: one that hangs holds neither its caller nor the next ones up."""
+
+    def __init__(self, name: str, check: Callable[[], Check]) -> None:
+        self.name = name
+        self._check = check
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._found: Check | None = None
+
+    @property
+    def well(self) -> bool:
+        return self._found is not None and self._found.ok is True
+
+    def begin(self) -> None:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._found = None
+                self._thread = threading.Thread(target=self._run, name=f"ready-{self.name}", daemon=True)
+                self._thread.start()
+
+    def end(self, until: float, wait: float) -> Check:
+        thread = self._thread
+        if thread is not None:
+            thread.join(max(0.0, until - time.monotonic()))
+        return self._found or ill(self.name, f"No answer within {wait:g} s.", DOCTOR)
+
+    def _run(self) -> None:
+        try:
+            self._found = self._check()
+        except Exception as error:
+            log.debug("The check of the %s failed", self.name, exc_info=True)
+            self._found = ill(self.name, f"It cannot be used ({type(error).__name__}).", DOCTOR)
+
+
+def readiness(services: Services, models: Models, heartbeat: Heartbeat) -> Readiness:
+    """The checks of a serving process."""
+    home = services.settings.root
+    return Readiness(
+        {
+            "database": lambda: database(home / "yoloop.db"),
+            "registry": lambda: registry(services),
+            "home": lambda: writable(home),
+            "worker": lambda: worker(heartbeat, time.time()),
+            "models": lambda: loaded(models),
+        }
+    )
+
+
+def database(path: Path, wait: float = WAIT / 2) -> Check:
+    """Whether the database can be read, and written as the next event will be."""
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=wait, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("SELECT 1 FROM projects LIMIT 1").fetchall()
+            db.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        return ill(
+            "database",
+            f"It has been locked for {wait:g} s.",
+            "End the program that holds it: `fuser $YOLOOP_HOME/yoloop.db` names it.",
+        )
+    return well("database", "It can be read and written.")
+
+
+def registry(services: Services) -> Check:
+    services.registry.champion_number("none")
+    return well("registry", "It can be read.")
+
+
+def writable(home: Path) -> Check:
+    """Whether there are the rights and the room to write."""
+    try:
+        with tempfile.TemporaryFile(dir=home) as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as error:
+        return ill(
+            "home",
+            f"It cannot be written: {error.strerror}.",
+            "Let yoloop's user own YOLOOP_HOME, on a disk that has room.",
+        )
+    return well("home", "It can be written.")
+
+
+def worker(heartbeat: Heartbeat, now: float) -> Check:
+    """Whether the worker gave a sign of life lately."""
+    last = heartbeat.last()
+    if last is None:
+        return ill("worker", "None runs, so nothing is learned.", WORKER)
+    if not last.alive(now):
+        return ill("worker", f"No sign of life for {max(now - last.at, now - last.turned_at):.0f} s.", WORKER)
+    return well("worker", "It lives.")
+
+
+def loaded(models: Models) -> Check:
+    """Whether what served before the start is in memory again, or nothing is to be loaded."""
+    if not models.settled:
+        return ill("models", "They are still being loaded.", "Wait; the log says when they serve.")
+    broken = models.unloadable()
+    if broken:
+        names = ", ".join(f"{version} of project {uid.partition('.')[0]}" for uid, version in broken.items())
+        return well("models", f"Loaded, all but {names}: what served before serves on.")
+    return well("models", "They are loaded.")
