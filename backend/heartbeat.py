@@ -41,7 +41,8 @@ class Beat:
     turned_at: float
 
     def alive(self, now: float) -> bool:
-        return now - self.at < LATE and now - self.turned_at < STUCK
+        """What is still to come was written before the clock was set back: it is no sign of life either."""
+        return abs(now - self.at) < LATE and abs(now - self.turned_at) < STUCK
 
 
 class Heartbeat:

@@ -11,7 +11,14 @@ from backend.store import Store
 
 @pytest.mark.parametrize(
     ("beat", "turn", "alive"),
-    [(0.0, 0.0, True), (LATE - 1, 0.0, True), (LATE, 0.0, False), (0.0, STUCK - 1, True), (0.0, STUCK, False)],
+    [
+        (0.0, 0.0, True),
+        (LATE - 1, 0.0, True),
+        (LATE, 0.0, False),
+        (0.0, STUCK - 1, True),
+        (0.0, STUCK, False),
+        (-3600, -3600, False),
+    ],
 )
 def test_a_worker_lives_while_it_beats_and_its_loop_turns(beat: float, turn: float, alive: bool) -> None:
     assert Beat(1000.0 - beat, 1000.0 - turn).alive(1000.0) is alive
