@@ -63,9 +63,8 @@ class Outcome:
         lines.append("|---|---|---|---|---|---|")
         for each in self.tallies.values():
             tried = str(each.tried) if not each.skipped else f"{each.tried} (skipped: {each.skipped})"
-            lines.append(
-                f"| {each.fault} | {tried} | {each.lost} | {len(each.broken)} | {each.silence:.1f} s | {each.rest:.0f} s |"
-            )
+            cells = each.fault, tried, each.lost, len(each.broken), f"{each.silence:.1f} s", f"{each.rest:.0f} s"
+            lines.append(f"| {' | '.join(map(str, cells))} |")
         total = sum(each.tried for each in self.tallies.values())
         lines.append(
             f"\n{total} faults in {self.seconds / 60:.0f} minutes, seed {self.seed}: {self.submitted} annotations, "
