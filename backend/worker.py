@@ -46,6 +46,7 @@ class Worker:
         self._failures: dict[str, int] = {}
         self._failed_at: dict[str, float] = {}
         self._started: dict[str, float] = {}
+        self._looked = 0.0
         self._keeper = Keeper(services)
 
     def run(self) -> None:
@@ -70,6 +71,10 @@ class Worker:
     def tick(self, now: float) -> None:
         """One look: start what was asked for, then sync the projects whose time has come."""
         settings = self._services.settings
+        if now < self._looked:  # the clock was set back: nothing waits until it is again as late as it was
+            self._next_sync.clear()
+            self._failed_at.clear()
+        self._looked = now
         for job in reversed(self._services.jobs.unfinished()):
             if job.cancel and job.status == "queued":
                 self._services.jobs.finish(job.id, "cancelled", "Cancelled before it began.", now)

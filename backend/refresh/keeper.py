@@ -41,7 +41,9 @@ class Keeper:
         if self._process is not None and (code := self._process.poll()) is not None:
             self._process = None
             self._ended(code, now)
-        if now - self._looked < LOOK:
+        if now < self._looked:  # the clock was set back
+            self._not_before.clear()
+        if abs(now - self._looked) < LOOK:
             return
         self._looked = now
         for project in self._services.store.projects():
