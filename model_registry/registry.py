@@ -157,6 +157,11 @@ class Registry:
         number = self.champion_number(model)
         return None if number is None else self.version(model, number)
 
+    def served_before(self, model: str) -> list[int]:
+        """Numbers of the versions that led to the one in service, the last one first; that one is not among them."""
+        current = self.champion_number(model)
+        return [] if current is None else [each for each in reversed(self._stack(model)) if each != current]
+
     def promote(self, model: str, number: int, reason: str) -> Version:
         """Put a version in service. Repeating it changes nothing."""
         self.version(model, number)
@@ -203,14 +208,22 @@ class Registry:
         return self.version(model, stack[-1])
 
     def fetch(self, version: Version, name: str = "weights.pt") -> Path:
-        """A local copy of one of a version's artifacts, checked against its hash."""
+        """A local copy of one of a version's artifacts, checked against its hash.
+
+        Raises RegistryError when it is gone or not what was registered; what a store that cannot be reached raises.
+        """
         target = self._folder / "local" / version.model / str(version.number) / name
         expected = version.hashes.get(name, "")
         if target.exists() and (not expected or _sha256(target) == expected):
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            got = Path(self._client.download_artifacts(version.run_id, name, folder))
+            try:
+                got = Path(self._client.download_artifacts(version.run_id, name, folder))
+            except Exception:
+                if name in {each.path for each in self._client.list_artifacts(version.run_id)}:
+                    raise
+                raise RegistryError(f"The stored {name} of {version.name} is gone.") from None
             if expected and _sha256(got) != expected:
                 raise RegistryError(f"The stored {name} of {version.name} is not the one that was registered.")
             got.replace(target)
