@@ -18,6 +18,10 @@ SETTLE = 240.0
 """Seconds that the world gets to come to rest after a fault, on a busy machine."""
 
 
+ATTEMPTS = 4
+"""Times that a fault is tried to be done in one round: the moment for it may have passed, or nobody may notice it."""
+
+
 @dataclass
 class Tally:
     """What came of one fault. Times are seconds.
@@ -100,8 +104,9 @@ class Run:
         with self._prober:
             for _ in range(rounds):
                 for name in self._chance.sample(list(names), len(names)):
-                    if time.monotonic() - began < 60 * minutes:
-                        self._round(name, self._outcome.tallies[name])
+                    for _ in range(ATTEMPTS):
+                        if time.monotonic() - began > 60 * minutes or self._round(name, self._outcome.tallies[name]):
+                            break
         self._outcome.at_the_end = list(checks.stops_clean(self._world))
         versions = self._world.registry.versions(self._world.uid)
         self._outcome.versions = len(versions)
@@ -112,13 +117,14 @@ class Run:
         self._outcome.tracebacks = dict(checks.tracebacks(log).most_common())
         return self._outcome
 
-    def _round(self, name: str, tally: Tally) -> None:
+    def _round(self, name: str, tally: Tally) -> bool:
+        """Whether the fault was done, or cannot be; what came of it is added to the tally."""
         world, chance = self._world, self._chance
         fault = ALL[name](world, chance)
         tally.fault = fault.name
         if why := fault.impossible():
             tally.skipped = why
-            return
+            return True
         if len(world.open) < OPEN:
             world.more_tasks(OPEN)
         began = time.monotonic()
@@ -171,6 +177,7 @@ class Run:
             f"{fault.name} ({moment if reached else 'any time'}): {done or 'not done'}; {told}; "
             f"longest wait {silence:.1f} s, at rest after {rest:.0f} s"
         )
+        return bool(done)
 
     def _checked(self, answers: Sequence[Answer], floor: int, *, spoiled: bool) -> list[str]:
         world = self._world

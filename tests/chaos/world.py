@@ -36,6 +36,9 @@ OPEN = 16
 """Unlabelled tasks that there are at least."""
 
 HOME_MB = 768
+PATIENCE = 6.0
+"""Seconds without any training after which the annotator presses the button."""
+
 TRAINING = 300
 """Seconds in which the world has to come to rest."""
 
@@ -235,7 +238,7 @@ class World:
                 if not wrong:
                     return ""
                 # Few annotations do not start a training by themselves: a person presses the button.
-                if time.monotonic() - pressed > 8 and not self.jobs().unfinished() and self.missing():
+                if time.monotonic() - pressed > PATIENCE and not self.jobs().unfinished() and self.missing():
                     self.press_train()
                     pressed = time.monotonic()
             except Exception as error:  # a database that is locked, a file that is being replaced
