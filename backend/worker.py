@@ -52,6 +52,7 @@ class Worker:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
         self._launch()
+        self._services.registry.tidy(time.time())
         # What was imported stays: to look through it again and again takes longer than to read ten thousand tasks.
         gc.freeze()
         log.info("Worker is up")

@@ -6,7 +6,6 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from chaos.prober import Answer
@@ -18,9 +17,6 @@ from backend.parts import parts_of
 from backend.predict.engine.choice import load_part, on_torch
 from backend.settings import Settings
 from model_registry import RegistryError
-
-PROMISED = 20.0
-"""Seconds for which a server that is started anew may be away, at most."""
 
 
 def versions_load(world: World, known: set[int]) -> Iterator[str]:
@@ -101,16 +97,8 @@ def stops_clean(world: World) -> Iterator[str]:
                 pass
         except Timeout:
             yield f"{path.relative_to(world.home)} is still held"
-    yield from temporary_files(world.home)
     world.yoloop.start()
     world.wait_until_serving()
-
-
-def temporary_files(home: Path) -> Iterator[str]:
-    """Folders that a dead process began to fill."""
-    for folder in (home / "registry", *(home / "registry" / "local").glob("*/*")):
-        for path in folder.glob("tmp*") if folder.exists() else ():
-            yield f"{path.relative_to(home)} is left"
 
 
 def tracebacks(text: str) -> Counter[str]:

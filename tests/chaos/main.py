@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ def main() -> None:
     seed = given.seed if given.seed is not None else int(time.time()) % 100_000
     print(f"seed {seed}", flush=True)
     os.environ |= {"YOLOOP_OFFLINE": "1"}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing of the world is to stay
     with tempfile.TemporaryDirectory(prefix="yoloop-chaos-", ignore_cleanup_errors=True) as name:
         folder = given.keep or Path(name)
         world = World(folder, make_template(given.template or Path(name) / "template"), seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from model_registry import Registry, RegistryError, Version
+from model_registry.registry import ABANDONED, PART
 
 MODEL = "7.1795453273"
 
@@ -265,6 +267,21 @@ class TestArtifacts:
         stored.mkdir()  # it is listed, but does not come
         with pytest.raises(OSError):
             registry.fetch(version)
+
+    def test_what_the_killed_began_to_write_goes(
+        self, registry: Registry, register: Callable[..., Version], tmp_path: Path
+    ) -> None:
+        version = register("a")
+        left = registry.fetch(version).parent / f"{PART}abc"
+        for path in (tmp_path / "registry" / f"{PART}xyz", left):
+            path.mkdir()
+            (path / "weights.pt").write_bytes(b"half")
+        registry.tidy(time.time() + ABANDONED - 60)
+        assert left.exists(), "somebody may still be at it"
+        registry.tidy(time.time() + ABANDONED + 60)
+        assert not list((tmp_path / "registry").rglob(f"{PART}*"))
+        assert registry.fetch(version).read_bytes() == b"weights of a"
+        registry.verify(version, "weights.pt")
 
     def test_other_artifacts(self, registry: Registry, register: Callable[..., Version]) -> None:
         first, second = register("a"), register("b")
