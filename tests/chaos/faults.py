@@ -133,7 +133,7 @@ class _LabelStudio(Fault):
     def heal(self) -> None:
         harmed = self.world.proxy.harmed - self._before
         self.world.proxy.set(Mode())
-        if not harmed and self.world.proxy.mode.kind not in ("down",) and self.kinds != ("down",):
+        if not harmed and "down" not in self.kinds:
             raise LookupError("nobody asked Label Studio meanwhile")
 
 

@@ -88,6 +88,7 @@ class Run:
 
     def __init__(self, world: World, seed: int, say: Callable[[str], None] = print) -> None:
         self._world, self._chance, self._say = world, random.Random(seed), say
+        self._annotator = random.Random(seed + 1)  # its own, as it works beside the faults
         self._outcome = Outcome(seed)
         self._loaded: set[int] = set()
         tasks = [{"id": task["id"], "data": task["data"]} for task in world.tasks()[:6]]
@@ -136,22 +137,17 @@ class Run:
         reached = world.wait_for_phase(moment, 60)
         time.sleep(chance.uniform(0, 1.5))
         self._prober.pause = BUSY
-        healed = False
+        meanwhile = threading.Thread(target=self._annotate, args=(chance.randint(1, 3),))
+        meanwhile.start()
         try:
             done = fault.inject()
-            meanwhile = threading.Thread(target=self._annotate, args=(chance.randint(1, 3),))
-            meanwhile.start()
             time.sleep(chance.uniform(*fault.lasts))
-            meanwhile.join(120)
-            healed = True
             fault.heal()
         except LookupError as error:  # it came too late, or met nobody: that is no try
             self._say(f"{fault.name} ({moment}): not done, {error}")
             done = ""
-        finally:
-            if not healed and hasattr(fault, "_whole"):
-                fault.heal()
-            self._prober.pause = CALM
+        meanwhile.join(120)
+        self._prober.pause = CALM
         healed_at = time.monotonic()
         self._annotate(1)
         unsettled = world.settle(SETTLE)
@@ -195,7 +191,7 @@ class Run:
     def _annotate(self, count: int) -> None:
         """A person at work, who opens the next task and submits."""
         for _ in range(count):
-            if self._chance.random() < 0.3:
+            if self._annotator.random() < 0.3:
                 self._world.next()
             self._world.submit()
-            time.sleep(self._chance.uniform(0.1, 0.8))
+            time.sleep(self._annotator.uniform(0.1, 0.8))

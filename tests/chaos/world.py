@@ -36,7 +36,7 @@ OPEN = 16
 """Unlabelled tasks that there are at least."""
 
 HOME_MB = 768
-PATIENCE = 6.0
+PATIENCE = 3.0
 """Seconds without any training after which the annotator presses the button."""
 
 TRAINING = 300
@@ -45,7 +45,7 @@ TRAINING = 300
 QUICK = {
     "YOLOOP_BASE_MODEL": "tiny.pt",
     "YOLOOP_IMAGE_SIZE": str(SIZE),
-    "YOLOOP_TRAIN_MINUTES": "0.2",
+    "YOLOOP_TRAIN_MINUTES": "0.06",
     "YOLOOP_MIN_NEW_ANNOTATIONS": "4",
     "YOLOOP_MIN_PER_CLASS": "1",
     "YOLOOP_MAX_TRAININGS_PER_HOUR": "100000",
