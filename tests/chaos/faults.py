@@ -178,7 +178,7 @@ class DiskFull(Fault):
         return self.world.home / "filler"
 
     def inject(self) -> str:
-        left = self.chance.choice([0, 8, 200]) * 1024
+        left = self.chance.choice([0, 0, 8, 200]) * 1024
         size = os.statvfs(self.world.home)
         with self._filler.open("wb", buffering=0) as file:
             with contextlib.suppress(OSError):
