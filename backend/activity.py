@@ -14,6 +14,9 @@ from pathlib import Path
 LARGEST = 2**20
 """Bytes; then it is begun anew."""
 
+CLOCK_SET_BACK = 60.0
+"""Seconds by which a request must seem to be still to come, to tell nothing any more."""
+
 
 class Activity:
     """The requests for suggestions that came in lately.
@@ -37,9 +40,10 @@ class Activity:
     def idle(self, now: float) -> float:
         """Seconds since somebody waited; infinite when nobody ever did."""
         try:
-            return now - self._path.stat().st_mtime
+            seconds = now - self._path.stat().st_mtime
         except OSError:
             return float("inf")
+        return seconds if seconds > -CLOCK_SET_BACK else float("inf")
 
     def asked(self, uid: str, since: float) -> frozenset[int]:
         """Ids of the project's tasks that were asked for since an epoch second."""

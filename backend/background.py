@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ from pathlib import Path
 from backend.logs import inherited
 
 SUPERVISED = "YOLOOP_SUPERVISED"
-"""Set by `yoloop up` for what it starts: server and worker then share a session, in which niceness counts."""
+"""Set by `yoloop up`, to its process id, for what it starts: server and worker then share a session, in which niceness
+counts."""
 
 NICENESS = 19
 
@@ -35,6 +37,23 @@ def start(module: str, arguments: Sequence[str], log: Path, stdin: int = subproc
             process_group=0 if supervised else None,
             env={**os.environ, **inherited()},
         )
+
+
+def end_with_supervisor() -> None:
+    """End in order when the `yoloop up` that started this process is gone; without one, live on.
+
+    Killed, it could not say so, and its successor needs the port and the home.
+    """
+    supervisor = os.environ.get(SUPERVISED)
+    if supervisor is None:
+        return
+
+    def watch() -> None:
+        while str(os.getppid()) == supervisor:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def stand_back(parent: int, *, own_session: bool) -> None:

@@ -45,6 +45,7 @@ def up() -> None:
 @app.command()
 def serve() -> None:
     """Start the serving process alone."""
+    from backend.background import end_with_supervisor
     from backend.logs import configure
     from backend.wsgi import Server
 
@@ -57,17 +58,20 @@ def serve() -> None:
             settings.host,
             settings.port,
         )
+    end_with_supervisor()
     Server(settings).run()
 
 
 @app.command()
 def worker() -> None:
     """Start the worker alone: it reads Label Studio and trains."""
+    from backend.background import end_with_supervisor
     from backend.logs import configure
     from backend.worker import run_worker
 
     settings = Settings()
     configure(settings.log_level, "worker", settings.log_format)
+    end_with_supervisor()
     run_worker(settings)
 
 

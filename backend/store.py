@@ -59,8 +59,11 @@ class Hint:
     deletions: bool
 
     def due(self, now: float, debounce: float, debounce_max: float) -> bool:
-        """Quiet for `debounce` seconds, or waiting for `debounce_max`."""
-        return now - self.last_at >= debounce or now - self.first_at >= debounce_max
+        """Quiet for `debounce` seconds, or waiting for `debounce_max`.
+
+        One from a time that is still to come was written before the clock was set back; it has waited long enough.
+        """
+        return now - self.last_at >= debounce or abs(now - self.first_at) >= debounce_max
 
 
 EVERY_PROJECT = "*"

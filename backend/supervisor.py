@@ -40,7 +40,8 @@ class Supervisor:
     """Keeps `yoloop serve` and `yoloop worker` running.
 
     Both stay in this process' session: the niceness of a training counts only inside one session. Each gets a
-    process group of its own, so that Ctrl-C reaches this process alone, which then ends them in order.
+    process group of its own, so that Ctrl-C reaches this process alone, which then ends them in order. Should it be
+    killed, they end by themselves.
 
     Args:
         commands: other programs to keep running, by name.
@@ -82,7 +83,10 @@ class Supervisor:
         if now >= child.restart_at:
             child.started_at = now
             child.process = subprocess.Popen(  # noqa: S603 - our own modules
-                child.command, stdin=subprocess.DEVNULL, process_group=0, env={**os.environ, SUPERVISED: "1"}
+                child.command,
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+                env={**os.environ, SUPERVISED: str(os.getpid())},
             )
 
     def _end(self) -> None:

@@ -50,6 +50,7 @@ class Worker:
         self._failures: dict[str, int] = {}
         self._failed_at: dict[str, float] = {}
         self._started: dict[str, float] = {}
+        self._looked = 0.0
         self._keeper = Keeper(services)
         self._ahead = Ahead(services.settings.root)
         self._weighed: dict[str, Hint] = {}
@@ -59,6 +60,7 @@ class Worker:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
         self._launch()
+        self._services.registry.tidy(time.time())
         # What was imported stays: to look through it again and again takes longer than to read ten thousand tasks.
         gc.freeze()
         log.info("Worker is up")
@@ -84,12 +86,16 @@ class Worker:
     def tick(self, now: float) -> None:
         """One look: start what was asked for, then sync the projects whose time has come."""
         settings = self._services.settings
+        if now < self._looked:  # the clock was set back: nothing waits until it is again as late as it was
+            self._next_sync.clear()
+            self._failed_at.clear()
+        self._looked = now
         for job in reversed(self._services.jobs.unfinished()):
             if job.cancel and job.status == "queued":
                 self._services.jobs.finish(job.id, "cancelled", "Cancelled before it began.", now)
             else:
                 self._start(job.id)
-        self._ahead.look(now)
+        self._ahead.look(time.monotonic())
         hints = {hint.uid: hint for hint in self._services.store.hints()}
         due = {uid: hint for uid, hint in hints.items() if hint.due(now, settings.debounce, settings.debounce_max)}
         for project in self._services.store.projects():
@@ -152,7 +158,7 @@ class Worker:
         soon = replace(progress, new=progress.new + hint.events)
         if should_train(soon, Rules.of(self._services.settings), now).train:
             self._guessed[hint.uid] = known
-            self._ahead.expect(now)
+            self._ahead.expect(time.monotonic())
 
     def _decide(self, uid: str, now: float) -> None:
         project = self._services.store.project(uid)

@@ -131,7 +131,7 @@ def _base_model(home: Path) -> None:
 
 def serve(home: Path, engine: str = "auto") -> subprocess.Popen[bytes]:
     """A serving process; it and the trainings that this process starts share a session, as under `yoloop up`."""
-    os.environ[SUPERVISED] = "1"
+    os.environ[SUPERVISED] = str(os.getpid())
     settings = {"HOME": str(home), "PORT": str(PORT), "OFFLINE": "1", "ENGINE": engine, "ALLOWED_HOSTS": "127.0.0.1"}
     env = {**os.environ, **{f"YOLOOP_{name}": value for name, value in settings.items()}}
     server = subprocess.Popen([sys.executable, "-m", "backend.cli", "serve"], env=env, cwd=ROOT, process_group=0)

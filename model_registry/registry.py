@@ -7,6 +7,7 @@ pushes, rollback pops. Every write can be repeated without harm, so a crash betw
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -31,6 +32,10 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 STACK = "promoted"
 DEEPEST_ROLLBACK = 100
+
+PART = "part-"
+ABANDONED = 3600.0
+"""What the names of folders begin with that are being filled, and seconds after which nobody fills them any more."""
 
 
 class RegistryError(Exception):
@@ -71,6 +76,18 @@ class Registry:
         """Import MLflow and make its schema now, a matter of seconds, rather than in the first request."""
         self.champion_number("none")
 
+    def tidy(self, now: float) -> None:
+        """Remove what processes that were killed began to write, once nobody can still be writing it.
+
+        Args:
+            now: epoch seconds.
+        """
+        for place in (self._folder, *(self._folder / "local").glob("*/*")):
+            for path in place.glob(f"{PART}*"):
+                with contextlib.suppress(OSError):
+                    if now - path.stat().st_mtime > ABANDONED:
+                        shutil.rmtree(path)
+
     def register(
         self,
         model: str,
@@ -104,7 +121,7 @@ class Registry:
         for name, text in params.items():
             client.log_param(run.info.run_id, name, text)
         for name, path in artifacts.items():
-            with tempfile.TemporaryDirectory(dir=self._folder) as named:
+            with tempfile.TemporaryDirectory(dir=self._folder, prefix=PART) as named:
                 copy = Path(named) / name
                 shutil.copyfile(path, copy)
                 client.log_artifact(run.info.run_id, str(copy))
@@ -164,6 +181,11 @@ class Registry:
                 return None
             raise
 
+    def served_before(self, model: str) -> list[int]:
+        """Numbers of the versions that led to the one in service, the last one first; that one is not among them."""
+        current = self.champion_number(model)
+        return [] if current is None else [each for each in reversed(self._stack(model)) if each != current]
+
     def promote(self, model: str, number: int, reason: str) -> Version:
         """Put a version in service. Repeating it changes nothing."""
         self.version(model, number)
@@ -212,14 +234,22 @@ class Registry:
         return self.version(model, stack[-1])
 
     def fetch(self, version: Version, name: str = "weights.pt") -> Path:
-        """A local copy of one of a version's artifacts, checked against its hash."""
+        """A local copy of one of a version's artifacts, checked against its hash.
+
+        Raises RegistryError when it is gone or not what was registered; what a store that cannot be reached raises.
+        """
         target = self._folder / "local" / version.model / str(version.number) / name
         expected = version.hashes.get(name, "")
         if target.exists() and (not expected or _sha256(target) == expected):
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            got = Path(self._client.download_artifacts(version.run_id, name, folder))
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=PART) as folder:
+            try:
+                got = Path(self._client.download_artifacts(version.run_id, name, folder))
+            except Exception:
+                if name in {each.path for each in self._client.list_artifacts(version.run_id)}:
+                    raise
+                raise RegistryError(f"The stored {name} of {version.name} is gone.") from None
             if expected and _sha256(got) != expected:
                 raise RegistryError(f"The stored {name} of {version.name} is not the one that was registered.")
             got.replace(target)
@@ -228,7 +258,7 @@ class Registry:
     def verify(self, version: Version, name: str) -> None:
         """Read one of a version's stored artifacts. Raises RegistryError when it is gone or not what was registered."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=PART) as folder:
             try:
                 got = Path(self._client.download_artifacts(version.run_id, name, folder))
             except Exception as error:  # each kind of store has its own

@@ -56,7 +56,10 @@ def tell(process: subprocess.Popen[bytes], folder: Path) -> None:
 
 
 class Ahead:
-    """At most one training's process that was started before the training. To be used from any thread."""
+    """At most one training's process that was started before the training. To be used from any thread.
+
+    Times are those of `time.monotonic`.
+    """
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -68,7 +71,10 @@ class Ahead:
         """A training is likely to begin within seconds."""
         with self._lock:
             if self._process is None:
-                self._process = start_training(self._home)
+                try:
+                    self._process = start_training(self._home)
+                except OSError as error:  # the training itself will tell, if it is still so then
+                    log.debug("No process could be started ahead of a training: %s", error)
             self._until = now + EXPECTED
 
     def look(self, now: float) -> None:

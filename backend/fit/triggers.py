@@ -102,7 +102,10 @@ def retry_at(progress: Progress) -> float:
 
 
 def should_train(progress: Progress, rules: Rules, now: float) -> Trigger:
-    """Whether to train now, and the reason in words that a person reads in `yoloop status`."""
+    """Whether to train now, and the reason in words that a person reads in `yoloop status`.
+
+    Times after `now` were written before the clock was set back: nothing waits for them.
+    """
     needed = annotations_needed(progress.seen, rules.min_new_annotations, progress.rejected)
     after = ""
     if progress.rejected:
@@ -114,11 +117,11 @@ def should_train(progress: Progress, rules: Rules, now: float) -> Trigger:
         return Trigger(False, f"{progress.new} of {needed} new annotations{after}")
     if (rare := _rare(progress, rules)) is not None:
         return Trigger(False, f"label '{rare}' has {progress.objects[rare]} of {rules.min_per_class} objects")
-    if now < (at := retry_at(progress)):
+    if progress.failed_at <= now < (at := retry_at(progress)):
         return Trigger(False, f"the last training failed; next try in {at - now:.0f} s")
-    if now < (at := progress.ended_at + rules.cooldown):
+    if progress.ended_at <= now < (at := progress.ended_at + rules.cooldown):
         return Trigger(False, f"the last training has just ended; next one in {at - now:.0f} s")
-    recent = [began for began in progress.began if began > now - HOUR]
+    recent = [began for began in progress.began if now - HOUR < began <= now]
     if len(recent) >= (most := rules.max_trainings_per_hour):
         wait = sorted(recent, reverse=True)[most - 1] + HOUR - now
         return Trigger(False, f"{len(recent)} trainings began within an hour; next one in {wait:.0f} s")

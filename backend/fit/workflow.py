@@ -123,7 +123,7 @@ class Training:
 
     def _spec(self, project: Project, dataset: Dataset) -> Spec:
         settings = self._services.settings
-        champion = self._services.registry.champion(project.uid)
+        champion = self._readable(project.uid)
         return Spec(
             home=str(settings.root),
             label_config=project.label_config,
@@ -135,6 +135,21 @@ class Training:
             max_regions=settings.max_regions,
             engine=serving_engine(settings.engine, settings.device),
         )
+
+    def _readable(self, uid: str) -> Version | None:
+        """The version in service; where its weights are spoiled or gone, the last one before it whose are not."""
+        registry = self._services.registry
+        champion = registry.champion(uid)
+        for number in () if champion is None else (champion.number, *registry.served_before(uid)):
+            version = registry.version(uid, number)
+            try:
+                for part in parts_of(version):
+                    registry.fetch(version, part.file)
+            except RegistryError as error:
+                log.warning("Project %s: the training starts from an earlier version: %s", uid, error)
+            else:
+                return version
+        return None
 
     def _network_spec(self, data: NetworkData, champion: Version | None) -> NetworkSpec:
         """What to start from, and what to beat: the same model of the version in service, else the pretrained one."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -33,6 +35,7 @@ class LabelStudioApi:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._sdk: Any = None
+        self._fresh_until = math.inf
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -108,16 +111,20 @@ class LabelStudioApi:
     def _renew(self, sdk: Any, *, refused: bool = False) -> bool:
         """Replace a personal access token's access token that is about to end, or was `refused`; False: kept.
 
-        The SDK itself renews one only after its end, by this machine's clock.
+        The SDK itself renews one only after its end, by this machine's clock, which may have been set back since.
         """
         tokens = sdk._client_wrapper._tokens_client
         if tokens._use_legacy_token:
             return False
         with self._lock:
             ends = tokens._access_token_expiration
-            if not refused and ends is not None and ends - datetime.now(UTC) > _SPARE:
+            lives = ends is not None and ends - datetime.now(UTC) > _SPARE and time.monotonic() < self._fresh_until
+            if lives and not refused:
                 return False
             tokens._set_access_token(tokens.refresh().access)
+            told = tokens._decode_jwt_payload(tokens._access_token) or {}
+            lifetime = told.get("exp", math.inf) - told.get("iat", 0)  # both by Label Studio's clock
+            self._fresh_until = time.monotonic() + lifetime - _SPARE.total_seconds()
         return True
 
 

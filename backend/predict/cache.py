@@ -13,7 +13,9 @@ from pathlib import Path
 
 _PART = ".part"
 _POINTER = ".at"
-_NAME = re.compile("[0-9a-f]{64}")
+_NAME = re.compile("([0-9a-f]{64})(?: ([0-9]+))?")
+"""What a pointer says: a file's name, and its size in bytes, which an earlier release left out."""
+
 _STALE_SECONDS = 600.0
 """A writer holds all its bytes before it starts: a part this old belongs to a killed one."""
 
@@ -43,10 +45,10 @@ class ImageCache:
     def get(self, key: str) -> Path | None:
         """The file of a key, marked as just used; None when there is none."""
         try:
-            name = self._pointer(key).read_text()
+            told = _NAME.fullmatch(self._pointer(key).read_text())
         except (OSError, ValueError):
             return None
-        return self._there(self._path(name)) if _NAME.fullmatch(name) else None
+        return self._there(self._path(told[1]), told[2]) if told else None
 
     def put(self, key: str, data: bytes) -> Path:
         """Stores the bytes, replacing what the key had.
@@ -60,10 +62,10 @@ class ImageCache:
         name = hashlib.sha256(data).hexdigest()
         path = self._path(name)
         written = 0
-        if self._there(path) is None:
+        if self._there(path, str(len(data))) is None:
             _write(path, data)
             written = len(data)
-        _write(self._pointer(key), name.encode())
+        _write(self._pointer(key), f"{name} {len(data)}".encode())
         self._account(written, path)
         return path
 
@@ -83,10 +85,11 @@ class ImageCache:
         path = self._path(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest())
         return path.with_name(path.name + _POINTER)
 
-    def _there(self, path: Path) -> Path | None:
+    def _there(self, path: Path, size: str | None) -> Path | None:
         try:
-            if path.stat().st_size == 0:
-                # A crash of the whole machine can leave the name without its bytes.
+            found = path.stat().st_size
+            if found == 0 or (size is not None and found != int(size)):
+                # A crash of the whole machine can leave the name without its bytes, or without some of them.
                 path.unlink(missing_ok=True)
                 return None
         except OSError:
@@ -132,7 +135,7 @@ class ImageCache:
                 break
         for pointer in pointers:
             with contextlib.suppress(OSError, ValueError):
-                if not self._path(pointer.read_text()).exists():
+                if not self._path(pointer.read_text().partition(" ")[0]).exists():
                     pointer.unlink(missing_ok=True)
         return size
 

@@ -277,13 +277,28 @@ class Models:
             slot.failed, slot.failed_at = number, time.monotonic()
             log.exception("Project %s: version v%s could not be loaded", uid, number)
             if not slot.state.whole:
-                slot.state = replace(slot.state, why=f"Version v{number} could not be loaded.")
+                why = f"Version v{number} could not be loaded."
+                slot.state = self._last_good(uid, number) or replace(slot.state, why=why)
         else:
             slot.failed_at = 0.0
             slot.state, slot.asleep, slot.used = state, False, time.monotonic()
             self._make_room()
             log.info("Project %s: %s serves now", uid, state.name)
         slot.loaded.set()
+
+    def _last_good(self, uid: str, number: int | None) -> _State | None:
+        """What served before a version that cannot be loaded. It answers under its own name until that one can be."""
+        for earlier in self._registry.served_before(uid):
+            if earlier == number:
+                continue
+            try:
+                state = self._load(uid, earlier)
+            except Exception:
+                log.exception("Project %s: version v%s could not be loaded either", uid, earlier)
+            else:
+                log.warning("Project %s: %s serves in its place", uid, state.name)
+                return state
+        return None
 
     def _load(self, uid: str, number: int) -> _State:
         version = self._registry.version(uid, number)

@@ -45,7 +45,9 @@ class Keeper:
             self._process = None
             with about(job_id=self._job, project=self._uid):
                 self._ended(code, now)
-        if now - self._looked < LOOK:
+        if now < self._looked:  # the clock was set back
+            self._not_before.clear()
+        if abs(now - self._looked) < LOOK:
             return
         self._looked = now
         for project in self._services.store.projects():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +57,14 @@ def is_due(refresh: Refresh | None, key: str, champion: int | None, tasks: int, 
         key: what suggestions depend on now.
         champion: number of the version in service; None: none was trained yet.
         tasks: tasks of the project.
+
+    A refresh that ended after `now` did so before the clock was set back: that is taken for long ago.
     """
     if refresh is None:
         return champion is not None
     if refresh.key != key or refresh.finished_at is None:
         return True
-    since = now - refresh.finished_at
+    since = now - refresh.finished_at if now >= refresh.finished_at else math.inf
     return (
         (tasks > refresh.tasks and since > NEW_TASKS)
         or (refresh.failed > 0 and since > FAILED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,19 @@ def test_access_token_that_is_refused_or_about_to_end_is_replaced(label_studio):
     tokens._access_token_expiration = datetime.now(UTC) + timedelta(seconds=5)
     assert client.auth_headers() == {"Authorization": f"Bearer {tokens._access_token}"}
     assert tokens._access_token_expiration > datetime.now(UTC) + timedelta(seconds=60)
+
+
+def test_access_token_ends_although_the_clock_was_set_back(label_studio, monkeypatch):
+    client = LabelStudioClient(label_studio.url, label_studio.pat())
+    first = client.auth_headers()
+    tokens = client._sdk._client_wrapper._tokens_client
+    tokens._access_token_expiration += timedelta(days=2)  # as a clock that is two days late sees it
+    assert client.auth_headers() == first
+
+    later = time.monotonic() + 280
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    time.sleep(1.1)  # tokens of one second are the same
+    assert client.auth_headers() != first
 
 
 def test_projects(client, new_project):

@@ -206,6 +206,33 @@ def test_what_served_before_a_restart_serves_after_it(app: Flask, serving: Servi
     assert round(entries[0]["result"][0]["score"], 2) == SCORES["v0"]
 
 
+@pytest.mark.parametrize("harm", ["changed", "gone"])
+def test_the_last_good_version_serves_after_a_restart_when_the_champion_is_spoiled(
+    app: Flask, serving: Serving, weights: Weights, start: Start, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.predict.models.RETRY_LOAD", 0.5)
+    app.test_client().post("/setup", json=setup())
+    registry = serving.services.registry
+    for name in ("v1", "v2", "v3"):
+        register(serving, weights(LABELS, {1: (0, SCORES[name])}))
+        registry.promote(UID, int(name[1:]), "better")
+    wait_for(app, "v3")
+    serving.close()
+    shutil.rmtree(serving.settings.root / "registry" / "local")
+    run = registry.version(UID, 3).run_id
+    (stored,) = (serving.settings.root / "registry" / "artifacts" / run).rglob("weights.pt")
+    whole = stored.read_bytes()
+    stored.unlink()
+    if harm == "changed":
+        stored.write_bytes(whole[: len(whole) // 2])
+    again = create_app(serving=start(finds={1: (0, SCORES["v0"])}))
+    entries = again.test_client().post("/predict", json=predict([task(1)])).get_json()["results"]
+    assert entries[0]["model_version"] == version(again) == "v2"
+    assert round(entries[0]["result"][0]["score"], 2) == SCORES["v2"]
+    stored.write_bytes(whole)
+    wait_for(again, "v3")
+
+
 def test_the_versions_are_listed(app: Flask, serving: Serving) -> None:
     version(app)
     client, registry = app.test_client(), serving.services.registry

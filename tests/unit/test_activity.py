@@ -34,6 +34,8 @@ def test_seconds_since_somebody_asked(activity: Activity, tmp_path: Path) -> Non
     activity.mark("1.5", [1], 100.0)
     os.utime(tmp_path / "serving.active", (0, 1000))
     assert activity.idle(1003.0) == 3.0
+    assert activity.idle(999.5) == -0.5, "told by another clock's tick"
+    assert activity.idle(500.0) == math.inf, "the clock was set back since"
 
 
 def test_it_does_not_grow_for_good(activity: Activity, tmp_path: Path) -> None:

@@ -103,6 +103,11 @@ class TestHints:
     def test_when_the_worker_looks(self, first: float, last: float, due: bool) -> None:
         assert Hint(UID, first, last, 5, False).due(100.0, debounce=3.0, debounce_max=30.0) is due
 
+    def test_a_hint_from_before_the_clock_was_set_back_does_not_wait_for_its_time(self) -> None:
+        assert Hint(UID, 90_000.0, 90_000.0, 1, False).due(100.0, debounce=3.0, debounce_max=30.0)
+        assert Hint(UID, 50.0, 90_000.0, 2, False).due(100.0, debounce=3.0, debounce_max=30.0)
+        assert not Hint(UID, 100.2, 100.2, 1, False).due(100.0, debounce=3.0, debounce_max=30.0)
+
     @given(st.lists(st.floats(0, 2.9), min_size=1, max_size=100))
     def test_events_without_end_do_not_hold_it_off_for_ever(self, gaps: list[float]) -> None:
         first = now = 0.0

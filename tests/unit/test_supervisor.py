@@ -16,6 +16,7 @@ import pytest
 
 CHILD = """
 import os, signal, sys, time
+from backend.background import end_with_supervisor
 name, folder, manner = sys.argv[1:]
 def end(*_):
     if manner != "stubborn":
@@ -27,6 +28,7 @@ with open(f"{folder}/{name}.log", "a") as log:
     log.write(f"{os.getpid()} {os.getpgrp()} {os.getsid(0)} {os.environ.get('YOLOOP_SUPERVISED', '')}\\n")
 if manner == "failing":
     sys.exit(1)
+end_with_supervisor()
 while True:
     time.sleep(60)
 """
@@ -135,6 +137,15 @@ def test_a_child_that_does_not_end_is_ended(family: Callable[..., Family]) -> No
     assert not alive(both.starts("worker")[0][0])
 
 
+def test_children_of_a_killed_one_end_in_order(family: Callable[..., Family]) -> None:
+    """Its successor needs the port that the server listens on, and the home that the worker works on."""
+    both = family(serve="steady", worker="steady")
+    both.wait("serve", "worker")
+    both.parent.kill()
+    both.parent.wait()
+    wait_until(lambda: both.ended("serve") and both.ended("worker"))
+
+
 def test_children_share_its_session_but_not_its_group(family: Callable[..., Family]) -> None:
     """In one session niceness counts; in groups of their own Ctrl-C does not reach them."""
     both = family(serve="steady", worker="steady")
@@ -143,4 +154,4 @@ def test_children_share_its_session_but_not_its_group(family: Callable[..., Fami
         ((pid, group, session, mark),) = both.starts(name)
         assert pid == group
         assert int(session) == os.getsid(both.parent.pid)
-        assert mark == "1"
+        assert mark == str(both.parent.pid)

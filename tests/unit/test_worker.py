@@ -73,3 +73,22 @@ def test_it_waits_behind_a_training(services: Services, worker: Worker, monkeypa
     services.store.hint(UID, NOW)
     worker.tick(NOW + 0.5)
     assert len(trainers()) == 0
+
+
+def looks(services: Services) -> list[float]:
+    """Times at which the worker looked at a Label Studio that cannot be reached."""
+    services.store.save_project(UID, url="http://127.0.0.1:9", api_key="t" * 40)
+    worker, found = Worker(services), []
+
+    def look(uid: str, hint: object, now: float) -> None:
+        found.append(now)
+        worker._next_sync[uid] = now + 60
+
+    worker._look = look  # type: ignore[method-assign]
+    for now in (90_000.0, 90_030.0, 90_061.0, 1000.0, 1001.0, 1061.0):
+        worker.tick(now)
+    return found
+
+
+def test_it_looks_again_at_once_when_the_clock_was_set_back(services: Services) -> None:
+    assert looks(services) == [90_000.0, 90_061.0, 1000.0, 1061.0]

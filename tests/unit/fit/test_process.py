@@ -68,6 +68,12 @@ def test_what_waits_in_vain_is_ended(ahead: Ahead) -> None:
     assert not trainers()
 
 
+def test_what_cannot_be_started_ahead_harms_nobody(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("in the way")
+    Ahead(tmp_path).expect(0.0)
+    assert not trainers()
+
+
 def test_it_ends_with_the_one_that_could_tell_it_its_folder(tmp_path: Path) -> None:
     process = start_training(tmp_path)
     assert process.stdin is not None

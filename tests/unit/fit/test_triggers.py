@@ -106,6 +106,18 @@ def test_so_many_trainings_an_hour() -> None:
 
 
 @pytest.mark.parametrize(
+    "progress",
+    [
+        Progress(50, 20, 10, failures=1, failed_at=90_000.0),
+        Progress(50, 20, 10, ended_at=90_000.0),
+        Progress(50, 20, 10, began=(90_000.0, 80_000.0)),
+    ],
+)
+def test_nothing_waits_for_a_time_that_the_clock_was_set_back_from(progress: Progress) -> None:
+    assert should_train(progress, Rules(10, cooldown=30.0, max_trainings_per_hour=2), 1000.0).train
+
+
+@pytest.mark.parametrize(
     ("reason", "alone"),
     [
         ("asked for in Label Studio", False),

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from model_registry import Registry, RegistryError, Version
+from model_registry.registry import ABANDONED, PART
 
 MODEL = "7.1795453273"
 
@@ -183,6 +184,14 @@ class TestServing:
         registry.promote(MODEL, 2, "after all")
         assert state(registry)[:2] == (2, [1, 2])
 
+    def test_what_served_before(self, registry: Registry) -> None:
+        assert registry.served_before(MODEL) == []
+        for number in (1, 3, 2):
+            registry.promote(MODEL, number, "better")
+        assert registry.served_before(MODEL) == [3, 1]
+        registry.rollback(MODEL)
+        assert registry.served_before(MODEL) == [1]
+
     def test_a_version_promoted_twice_is_left_at_once(self, registry: Registry) -> None:
         for number in (1, 2, 1):
             registry.promote(MODEL, number, "")
@@ -290,6 +299,33 @@ class TestArtifacts:
         with pytest.raises(RegistryError, match="of v1 cannot be read"):
             registry.verify(version, "weights.pt")
         registry.verify(version, "manifest.json")
+
+    def test_what_is_gone_is_told_from_a_store_that_cannot_be_reached(
+        self, registry: Registry, register: Callable[..., Version], tmp_path: Path
+    ) -> None:
+        version = register("a")
+        (stored,) = (tmp_path / "registry" / "artifacts").rglob("weights.pt")
+        stored.unlink()
+        with pytest.raises(RegistryError, match=r"weights\.pt of v1 is gone"):
+            registry.fetch(version)
+        stored.mkdir()  # it is listed, but does not come
+        with pytest.raises(OSError):
+            registry.fetch(version)
+
+    def test_what_the_killed_began_to_write_goes(
+        self, registry: Registry, register: Callable[..., Version], tmp_path: Path
+    ) -> None:
+        version = register("a")
+        left = registry.fetch(version).parent / f"{PART}abc"
+        for path in (tmp_path / "registry" / f"{PART}xyz", left):
+            path.mkdir()
+            (path / "weights.pt").write_bytes(b"half")
+        registry.tidy(time.time() + ABANDONED - 60)
+        assert left.exists(), "somebody may still be at it"
+        registry.tidy(time.time() + ABANDONED + 60)
+        assert not list((tmp_path / "registry").rglob(f"{PART}*"))
+        assert registry.fetch(version).read_bytes() == b"weights of a"
+        registry.verify(version, "weights.pt")
 
     def test_other_artifacts(self, registry: Registry, register: Callable[..., Version]) -> None:
         first, second = register("a"), register("b")

@@ -55,6 +55,24 @@ def test_putting_again_replaces(tmp_path: Path) -> None:
     assert found.read_bytes() == b"new"
 
 
+@pytest.mark.parametrize("left", [0, 1, 99])
+def test_a_file_that_lost_bytes_is_no_file_and_is_written_anew(tmp_path: Path, left: int) -> None:
+    data = bytes(range(100))
+    path = ImageCache(tmp_path, 1000).put("a", data)
+    path.write_bytes(data[:left])
+    assert ImageCache(tmp_path, 1000).put("b", data).read_bytes() == data
+    path.write_bytes(data[:left])
+    assert ImageCache(tmp_path, 1000).get("a") is None
+    assert ImageCache(tmp_path, 1000).put("a", data).read_bytes() == data
+
+
+def test_notes_of_an_earlier_release_name_a_file_without_its_size(tmp_path: Path) -> None:
+    path = ImageCache(tmp_path, 1000).put("a", b"bytes")
+    (note,) = tmp_path.rglob("*.at")
+    note.write_text(hashlib.sha256(b"bytes").hexdigest())
+    assert ImageCache(tmp_path, 1000).get("a") == path
+
+
 def test_keys_of_the_same_bytes_share_a_file(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, 1000)
     one, two = cache.put("a", b"same"), cache.put("b", b"same")

@@ -85,6 +85,19 @@ def test_another_promotion_ends_it_and_starts_the_next(services: Any, started: S
     assert started.projects == [UID, UID]
 
 
+def test_it_goes_on_although_the_clock_was_set_back(services: Any, started: Started) -> None:
+    keeper = Keeper(services)
+    started.program = "raise SystemExit(1)"
+    services.champions[UID] = 1
+    keeper.tick(90_000.0)
+    started.processes[0].wait()
+    keeper.tick(90_002.0)
+    keeper.tick(90_004.0)
+    assert started.projects == [UID], "it waits after a failure"
+    keeper.tick(1000.0)
+    assert started.projects == [UID, UID]
+
+
 def test_one_project_after_the_other(services: Any, started: Started) -> None:
     keeper = Keeper(services)
     services.store.save_project("2.100", label_config="<View/>")

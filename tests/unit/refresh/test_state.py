@@ -48,6 +48,12 @@ def test_failures_are_tried_again_ten_minutes_later() -> None:
     assert due(failed, now=1601)
 
 
+def test_after_the_clock_was_set_back_nothing_waits_for_the_time_it_showed() -> None:
+    assert due(tasks=101, now=500)
+    assert due(replace(DONE, failed=1), now=500)
+    assert not due(now=500)
+
+
 def test_outdated_suggestions_go_once_they_may() -> None:
     left = replace(DONE, outdated=5)
     assert not due(left, now=1000 + 3599)
