@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import psutil
 
@@ -12,6 +13,8 @@ def trainers() -> list[psutil.Process]:
     found = []
     for each in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):  # a process that has ended, too, has no command line
-            if "backend.fit.train" in each.cmdline():
+            while not (words := each.cmdline()):  # neither has one, for a moment, that has just begun
+                time.sleep(0.01)
+            if "backend.fit.train" in words:
                 found.append(each)
     return found
