@@ -200,4 +200,4 @@ def test_the_reason_is_what_a_job_tells(tmp_path: Path) -> None:
     (tmp_path / "train.log").write_text(
         "Traceback (most recent call last):\nbackend.errors.TrainingError: The GPU is full. Do this.\n"
     )
-    assert _last_words(tmp_path) == "The GPU is full. Do this."
+    assert _last_words(tmp_path, tmp_path) == "The GPU is full. Do this."
