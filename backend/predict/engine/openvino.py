@@ -22,6 +22,7 @@ from backend.predict.engine.base import Image
 from backend.predict.engine.inputs import Placed, letterbox, middle, squeezed
 from backend.predict.engine.quiet import cores
 from backend.predict.engine.read import boxed, choices, cutout, outlined, skeletons, turned
+from backend.predict.engine.shapes import Shapes
 from backend.predict.engine.suppress import best, suppress
 
 INFO = "yoloop"
@@ -67,7 +68,7 @@ class OpenVinoDetector:
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads or cores())}
         if precision == "f32":
             options["INFERENCE_PRECISION_HINT"] = "f32"
-        self._request = core.compile_model(network, "CPU", options).create_infer_request()
+        self._shapes = Shapes(core, path, options)
         self._outputs = len(network.outputs)
         given = about["names"] if names is None else dict(enumerate(names))
         self.names: Mapping[int, str] = {int(index): str(name) for index, name in given.items()}
@@ -99,13 +100,14 @@ class OpenVinoDetector:
         for following in [*images[1:], None] if images else []:
             assert prepared is not None
             running, placed = prepared
-            self._request.set_input_tensor(_tensor(running))
-            self._request.start_async()
+            request = self._shapes.request((1, *running.shape))
+            request.set_input_tensor(_tensor(running))
+            request.start_async()
             try:
                 prepared = None if following is None else self._input(following)
             finally:
-                self._request.wait()
-            yield [self._request.get_output_tensor(output).data for output in range(self._outputs)], placed
+                request.wait()
+            yield [request.get_output_tensor(output).data for output in range(self._outputs)], placed
 
     def _input(self, image: Image) -> tuple[Image, Placed]:
         if self.task != "classify":
