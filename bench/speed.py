@@ -154,8 +154,10 @@ def measure(
     plain = plain_loop(weights)
     ask(pictures)
     ask([large])
-    times: dict[str, list[float]] = {name: [] for name in ("raw", "http", "ultralytics", "single", "alone", "large")}
-    for _ in range(rounds):
+    times: dict[str, list[float]] = {
+        name: [] for name in ("raw", "http", "ultralytics", "single", "alone", "large", "first")
+    }
+    for turn in range(rounds):
         times["raw"].append(seconds(lambda: [run(each) for each in inputs]) / len(inputs))
         times["http"].append(seconds(lambda: ask(pictures)) / len(pictures))
         times["ultralytics"].append(seconds(lambda: [plain(path) for path in pictures[:16]]) / 16)
@@ -163,12 +165,16 @@ def measure(
             times["single"].append(seconds(partial(ask, [path])))
             times["alone"].append(seconds(partial(decode_and_run, path, run, inputs[number])))
             times["large"].append(seconds(partial(ask, [large])))
+        for number in range(3):
+            unseen = another(large, 1 + 3 * turn + number)
+            times["first"].append(seconds(partial(ask, [unseen])))
     middle = {name: float(np.median(each)) for name, each in times.items()}
     return {
         "http_over_raw": middle["raw"] / middle["http"],
         "http_over_ultralytics": middle["ultralytics"] / middle["http"],
         "single_over_raw": middle["single"] / middle["alone"],
         "large_jpeg": middle["large"] / middle["single"],
+        "large_jpeg_first": middle["first"] / middle["single"],
         "rss_mb": resident(pid),
         "http_images_per_s": 1 / middle["http"],
         "raw_images_per_s": 1 / middle["raw"],
@@ -308,6 +314,14 @@ def draw(folder: Path) -> tuple[list[Path], Path]:
         return path
 
     return [write(number, 1280, 720) for number in range(TOGETHER)], write(TOGETHER, 4000, 3000)
+
+
+def another(path: Path, number: int) -> Path:
+    """The same JPEG with a comment: another file, which was never seen."""
+    data = path.read_bytes()
+    made = path.with_name(f"{int(path.stem) + number}.jpg")
+    made.write_bytes(data[:2] + b"\xff\xfe\x00\x04" + number.to_bytes(2, "big") + data[2:])
+    return made
 
 
 def answered(ask: Callable[[], None]) -> bool:

@@ -30,7 +30,7 @@ from backend.store import Project
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Of the files of a dataset and their index: raised when others would be written for the same annotations."""
 
 UNREADABLE = 0.2

@@ -20,8 +20,10 @@ from backend.labels.geometry import ImageSize
 from backend.predict.decode import Decoded
 from backend.predict.images import Images
 
-VERSION = 2
+VERSION = 3
 """Of what is kept: raised when another would be made of the same image."""
+
+_JPEG = b"\xff\xd8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +60,16 @@ def made_of(original: Path, image: Decoded) -> Ready:
     """
     encoded = original.read_bytes()
     data, suffix = None, "jpg"
-    if image.shrunk:
+    if image.shrunk and encoded.startswith(_JPEG):
         data = cv2.imencode(".jpg", image.pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-    elif not _plain(encoded):
+    elif image.shrunk or not _plain(encoded):
         data, suffix = cv2.imencode(".png", image.pixels)[1].tobytes(), "png"
     return Ready(image.size, thumbnail(image.pixels), suffix, data)
 
 
 def _plain(encoded: bytes) -> bool:
     """Whether ultralytics reads the file as it is: an upright JPEG, and whole, for it would mend a cut one in place."""
-    return encoded.startswith(b"\xff\xd8") and b"Exif" not in encoded[:65536] and encoded.endswith(b"\xff\xd9")
+    return encoded.startswith(_JPEG) and b"Exif" not in encoded[:65536] and encoded.endswith(b"\xff\xd9")
 
 
 def recall(images: Images, original: Path, cover: int) -> Ready | None:

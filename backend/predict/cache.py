@@ -13,7 +13,8 @@ from pathlib import Path
 
 _PART = ".part"
 _POINTER = ".at"
-_NAME = re.compile("([0-9a-f]{64})(?: ([0-9]+))?")
+_MADE = ".made"
+_NAME = re.compile("([0-9a-f]{64}(?:[.]made)?)(?: ([0-9]+))?")
 """What a pointer says: a file's name, and its size in bytes, which an earlier release left out."""
 
 _STALE_SECONDS = 600.0
@@ -23,10 +24,11 @@ _STALE_SECONDS = 600.0
 class ImageCache:
     """Files by the SHA-256 of their bytes, and which of them each key stands for.
 
-    Keys with the same bytes share one file. The least recently used leave when the cache is full.
+    Keys with the same bytes share one file. When the cache is full, the least recently used leave, and what was made
+    of images leaves before any image does: to make it again is cheaper than to fetch.
 
     A file is complete from the moment it can be seen, and may leave at any moment: a reader must be
-    ready to find a returned path gone. The file put last always stays, even when it alone is over the bound.
+    ready to find a returned path gone. The image put last always stays, even when it alone is over the bound.
     Each process knows its own writes and looks at the folder again after every sixteenth of the bound, so
     n processes on one folder may together exceed it by n sixteenths for a while.
 
@@ -50,8 +52,11 @@ class ImageCache:
             return None
         return self._there(self._path(told[1]), told[2]) if told else None
 
-    def put(self, key: str, data: bytes) -> Path:
+    def put(self, key: str, data: bytes, *, made: bool = False) -> Path:
         """Stores the bytes, replacing what the key had.
+
+        Args:
+            made: of an image that lies here too.
 
         Raises:
             ValueError: no bytes.
@@ -59,7 +64,7 @@ class ImageCache:
         """
         if not data:
             raise ValueError("an empty file is not an image")
-        name = hashlib.sha256(data).hexdigest()
+        name = hashlib.sha256(data).hexdigest() + _MADE * made
         path = self._path(name)
         written = 0
         if self._there(path, str(len(data))) is None:
@@ -110,7 +115,10 @@ class ImageCache:
                 self._written = 0
 
     def _evict(self, newest: Path) -> int:
-        """Removes leftovers and, when over the bound, the oldest down to nine tenths; returns the size."""
+        """Removes leftovers and, when over the bound, the oldest down to nine tenths; returns the size.
+
+        For what was made, no image leaves: these only do when they are too many by themselves.
+        """
         files, pointers = [], []
         for entry in self._entries():
             try:
@@ -118,16 +126,20 @@ class ImageCache:
                 if entry.name.endswith(_POINTER):
                     pointers.append(Path(entry.path))
                 elif not entry.name.endswith(_PART):
-                    files.append((stat.st_mtime_ns, stat.st_size, Path(entry.path)))
+                    path = Path(entry.path)
+                    files.append((path.suffix != _MADE, stat.st_mtime_ns, stat.st_size, path))
                 elif time.time() - stat.st_mtime > _STALE_SECONDS:
                     Path(entry.path).unlink(missing_ok=True)
             except OSError:
                 continue  # another process was faster
-        size = sum(file[1] for file in files)
+        size = sum(file[2] for file in files)
         if size <= self._max_bytes:
             return size
-        for _, length, path in sorted(files):
-            if path != newest:
+        images = sum(file[2] for file in files if file[0])
+        for image, _, length, path in sorted(files):
+            if image and images <= self._max_bytes:
+                break
+            if path != newest or not image:
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
                     size -= length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -34,13 +35,41 @@ class Decoded:
         height, width = self.pixels.shape[:2]
         return self.size.width / width, self.size.height / height
 
+    def dump(self) -> bytes:
+        """The same as bytes, without loss: sizes in a line of JSON, then the pixels."""
+        about = {"width": self.size.width, "height": self.size.height, "shape": self.pixels.shape}
+        return json.dumps(about).encode() + b"\n" + self.pixels.tobytes()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Decoded:
+        """What `dump` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        end = data.index(b"\n")
+        try:
+            about = json.loads(data[:end])
+            size = ImageSize(width=int(about["width"]), height=int(about["height"]))
+            height, width, channels = about["shape"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the sizes of an image: {error}") from None
+        # A copy, for pixels can be written to, as decoded ones can.
+        return cls(np.frombuffer(data, np.uint8, offset=end + 1).reshape(height, width, channels).copy(), size)
+
 
 _ORIENTATION = 0x0112
 # What browsers show, and TIFF. Everything else Pillow knows stays out: EPS, for one, runs a program.
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "ICO", "TIFF")
 
 
-_SHRINKING = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+_SHRINKING = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    1: cv2.IMREAD_COLOR,
+}
+"""How OpenCV is told to decode a JPEG by a part of its size."""
 
 
 def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decoded:
@@ -49,8 +78,9 @@ def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decode
     Args:
         max_pixels: largest width x height.
         name: what messages call it.
-        cover: when not 0, pixels of the longer side that are enough: a JPEG several times as large is decoded at a
-            half, a quarter or an eighth, which takes a fraction of the time and memory.
+        cover: when not 0, pixels of the longer side that are enough: an image several times as large comes at a half, a
+            quarter or an eighth of its size. A JPEG is decoded so, which takes a fraction of the time and memory;
+            others are made smaller afterwards.
 
     Raises:
         ImageUnreadable: not an image, broken, or of too many pixels.
@@ -60,9 +90,12 @@ def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decode
         with Image.open(BytesIO(data), formats=_known_formats()) as image:
             if image.width * image.height > max_pixels:
                 raise _too_many_pixels(name, f"{image.width} x {image.height} pixels")
-            pixels = _decode_fast(data, image, cover)
+            by = next(by for by in _SHRINKING if by == 1 or (cover and max(image.size) // by >= cover))
+            pixels = _decode_fast(data, image, by)
             if pixels is None:
                 pixels = _decode_any(image)
+            if pixels.shape[:2] == (image.height, image.width):
+                pixels = _shrunk(pixels, by)
             turned = _orientation(image)
             across, down = (image.height, image.width) if turned in _SIDEWAYS else (image.width, image.height)
             return Decoded(_upright(pixels, turned), ImageSize(width=across, height=down))
@@ -87,7 +120,7 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _decode_fast(data: bytes, image: Image.Image, cover: int) -> Pixels | None:
+def _decode_fast(data: bytes, image: Image.Image, by: int) -> Pixels | None:
     """OpenCV for whole, plain JPEG and PNG files, about twice as fast; None for all others."""
     if image.mode not in ("RGB", "L") or "transparency" in image.info or getattr(image, "is_animated", False):
         return None
@@ -98,15 +131,20 @@ def _decode_fast(data: bytes, image: Image.Image, cover: int) -> Pixels | None:
         whole = image.format == "PNG" and data[-8:-4] == b"IEND" and b"eXIf" not in data
     if not whole:
         return None
-    colour = cv2.IMREAD_COLOR
-    if cover and image.format == "JPEG":
-        enough = (how for by, how in _SHRINKING.items() if max(image.size) // by >= cover)
-        colour = next(enough, colour)
+    colour = _SHRINKING[by if image.format == "JPEG" else 1]
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), colour | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         return None
     return None if decoded is None else np.asarray(decoded, np.uint8)
+
+
+def _shrunk(pixels: Pixels, by: int) -> Pixels:
+    if by == 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    # Rounded up, as JPEG decoders do.
+    return np.asarray(cv2.resize(pixels, (-(-width // by), -(-height // by)), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _decode_any(image: Image.Image) -> Pixels:

@@ -56,7 +56,8 @@ def prepared(images: Images, source: Source) -> Ready:
         (picture((90, 60), orientation=6), (60, 90), ("png", (90, 60))),
         (picture((800, 600)), (800, 600), ("jpg", (75, 100))),
         (picture((800, 600), orientation=6), (600, 800), ("jpg", (100, 75))),
-        (picture((300, 200), "PNG"), (300, 200), ("png", (200, 300))),
+        (picture((90, 60), "PNG"), (90, 60), ("png", (60, 90))),
+        (picture((300, 200), "PNG"), (300, 200), ("png", (100, 150))),
     ],
 )
 def test_it_is_what_the_first_training_read(

@@ -117,6 +117,30 @@ def test_the_least_recently_used_leaves(tmp_path: Path) -> None:
     assert size(tmp_path) <= 300
 
 
+def test_what_was_made_leaves_before_any_image(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 300)
+    age(cache.put("a", b"a" * 140), 90)
+    age(cache.put("of a", b"A" * 50, made=True), 30)
+    age(cache.put("of b", b"B" * 50, made=True), 20)
+    cache.put("b", b"b" * 140)
+    assert [cache.get(key) is not None for key in ("a", "b", "of a", "of b")] == [True, True, False, False]
+    cache.put("of b", b"B" * 50, made=True)  # would be too much
+    assert [cache.get(key) is not None for key in ("a", "b", "of b")] == [True, True, False]
+    cache.put("of b", b"B" * 15, made=True)
+    assert [cache.get(key) is not None for key in ("a", "b", "of b")] == [True, True, True]
+    cache.put("c", b"c" * 120)
+    assert [cache.get(key) is not None for key in ("a", "b", "c", "of b")] == [False, True, True, False]
+
+
+def test_the_oldest_of_what_was_made_leaves_first(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 300)
+    age(cache.put("a", b"a" * 100), 90)
+    age(cache.put("of a", b"A" * 80, made=True), 20)
+    age(cache.put("of b", b"B" * 80, made=True), 30)
+    cache.put("of c", b"C" * 80, made=True)
+    assert [cache.get(key) is not None for key in ("a", "of a", "of b", "of c")] == [True, True, False, True]
+
+
 def test_a_file_larger_than_the_cache_stays_until_the_next(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, 10)
     assert cache.put("a", b"a" * 50).exists()

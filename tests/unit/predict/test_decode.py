@@ -12,7 +12,8 @@ from PIL import Image
 from web import PNG, RED, encoded
 
 from backend.errors import ImageUnreadable
-from backend.predict.decode import Pixels
+from backend.labels.geometry import ImageSize
+from backend.predict.decode import Decoded, Pixels
 from backend.predict.decode import decode as of
 
 
@@ -203,11 +204,22 @@ class TestFewerPixels:
             ((333, 221), 100, (111, 167)),
         ],
     )
-    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    @pytest.mark.parametrize(
+        ("format", "mode"),
+        [
+            ("JPEG", "RGB"),
+            ("JPEG", "L"),
+            ("JPEG", "CMYK"),
+            ("PNG", "RGB"),
+            ("PNG", "RGBA"),
+            ("WEBP", "RGB"),
+            ("GIF", "P"),
+        ],
+    )
     def test_what_is_left_still_covers(
-        self, size: tuple[int, int], cover: int, shape: tuple[int, int], mode: str
+        self, size: tuple[int, int], cover: int, shape: tuple[int, int], format: str, mode: str
     ) -> None:
-        found = of(encoded(Image.new(mode, size), "JPEG"), 10**6, "The image", cover=cover)
+        found = of(encoded(Image.new(mode, size), format), 10**6, "The image", cover=cover)
         assert found.pixels.shape == (*shape, 3)
         assert (found.size.width, found.size.height) == size
         assert found.shrunk == (shape != size[::-1])
@@ -215,11 +227,12 @@ class TestFewerPixels:
         assert (across * shape[1], down * shape[0]) == pytest.approx(size)
 
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_they_are_the_same_picture(self, orientation: int) -> None:
+    @pytest.mark.parametrize("format", ["JPEG", "PNG"])
+    def test_they_are_the_same_picture(self, orientation: int, format: str) -> None:
         coarse = np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8)
         exif = Image.Exif()
         exif[0x0112] = orientation
-        data = encoded(Image.fromarray(coarse).resize((800, 600)), "JPEG", quality=95, exif=exif)
+        data = encoded(Image.fromarray(coarse).resize((800, 600)), format, quality=95, exif=exif)
         whole, small = (of(data, 10**6, "The image", cover=cover) for cover in (0, 150))
         assert small.size == whole.size
         assert max(small.pixels.shape) == 200
@@ -227,8 +240,18 @@ class TestFewerPixels:
         expected = cv2.resize(whole.pixels, (width, height), interpolation=cv2.INTER_AREA)
         assert np.abs(small.pixels.astype(int) - expected).max() <= 6
 
-    @pytest.mark.parametrize(("format", "mode"), [("PNG", "RGB"), ("WEBP", "RGB"), ("JPEG", "CMYK")])
-    def test_other_files_stay_whole(self, format: str, mode: str) -> None:
-        found = of(encoded(Image.new(mode, (400, 300)), format), 10**6, "The image", cover=50)
-        assert found.pixels.shape == (300, 400, 3)
-        assert not found.shrunk
+    def test_as_bytes_and_back(self) -> None:
+        found = of(encoded(Image.new("RGB", (400, 300), RED), "JPEG"), 10**6, "The image", cover=50)
+        back = Decoded.parse(found.dump())
+        assert back.size == found.size
+        assert back.pixels.flags.writeable
+        assert np.array_equal(back.pixels, found.pixels)
+
+    @pytest.mark.parametrize(
+        "data", [b"", b"junk", b"junk\n", b"[]\n", b'{"width": 3}\n', b"\xff\n", b"cut", b"\n", b"0\nabc"]
+    )
+    def test_other_bytes_are_refused(self, data: bytes) -> None:
+        if data == b"cut":
+            data = Decoded(np.zeros((2, 2, 3), np.uint8), ImageSize(width=4, height=4)).dump()[:-1]
+        with pytest.raises(ValueError, match=r"."):
+            Decoded.parse(data)

@@ -5,13 +5,14 @@ import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from unit.predict.sources import make, source
 from web import PNG, RED, Server, answer, encoded
 
 from backend.errors import ImageUnavailable, ImageUnreadable
-from backend.predict.decode import Decoded
+from backend.predict.decode import Decoded, decode
 from backend.predict.images import Images, Source
 
 
@@ -88,6 +89,70 @@ class TestKeeping:
         path = images.fetch(source(studio, "/a.png"))
         path.unlink()
         assert images.load(source(studio, "/a.png")).pixels.shape == (6, 8, 3)
+
+
+class TestShrunk:
+    """Large images, of which the reduced pixels stay beside the file."""
+
+    @pytest.fixture
+    def decoded(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The `cover` of every image that is decoded."""
+        covers: list[int] = []
+
+        def noted(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decoded:
+            covers.append(cover)
+            return decode(data, max_pixels, name, cover=cover)
+
+        monkeypatch.setattr("backend.predict.images.decode", noted)
+        return covers
+
+    @pytest.fixture
+    def large(self, studio: Server) -> Source:
+        picture = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+        studio.routes["/a.jpg"] = answer(encoded(Image.fromarray(picture).resize((800, 600)), "JPEG"))
+        return source(studio, "/a.jpg")
+
+    def test_they_are_decoded_once(self, images: Images, large: Source, decoded: list[int]) -> None:
+        first, second = images.load(large, 100), images.load(large, 100)
+        assert decoded == [100]
+        assert first.size == second.size
+        assert first.pixels.shape == (75, 100, 3)
+        assert np.array_equal(first.pixels, second.pixels)
+
+    def test_other_needs_are_decoded_by_themselves(self, images: Images, large: Source, decoded: list[int]) -> None:
+        shapes = [images.load(large, cover).pixels.shape for cover in (100, 200, 0, 0, 100, 200)]
+        assert decoded == [100, 200, 0, 0]
+        assert shapes == [(75, 100, 3), (150, 200, 3), (600, 800, 3), (600, 800, 3), (75, 100, 3), (150, 200, 3)]
+
+    def test_small_images_take_no_room_twice(self, images: Images, large: Source, tmp_path: Path) -> None:
+        def size() -> int:
+            return sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+
+        images.fetch(large)
+        before = size()
+        images.load(large, 700)
+        assert size() == before
+        images.load(large, 100)
+        assert size() > before
+
+    def test_spoiled_pixels_are_made_again(
+        self, images: Images, large: Source, decoded: list[int], tmp_path: Path
+    ) -> None:
+        original = images.fetch(large)
+        images.load(large, 100)
+        (kept,) = (path for path in tmp_path.rglob("*") if path.is_file() and b'"shape"' in path.read_bytes())
+        for spoiled in (b"junk", bytes(kept.stat().st_size)):
+            kept.write_bytes(spoiled)
+            assert images.load(large, 100).pixels.shape == (75, 100, 3)
+        assert decoded == [100, 100, 100]
+        assert images.fetch(large) == original
+
+    def test_the_limit_of_pixels_holds_for_what_was_kept(self, images: Images, large: Source, tmp_path: Path) -> None:
+        images.load(large, 100)
+        stricter = make(tmp_path, max_pixels=479_999)
+        with pytest.raises(ImageUnreadable, match="800 x 600"):
+            stricter.load(large, 100)
+        stricter.close()
 
 
 class TestLoadMany:
