@@ -241,12 +241,15 @@ def beside(home: Path, seconds: float) -> dict[str, float]:
 def raw_engine(
     network: Path, images: Sequence[NDArray[np.uint8]]
 ) -> tuple[Callable[[NDArray[np.uint8]], Any], list[NDArray[np.uint8]]]:
-    """OpenVINO alone, with all cores, and tensors of the input's shape."""
+    """OpenVINO alone, with all cores, compiled for the one shape that all these images have."""
     import openvino as ov
 
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(os.cpu_count() or 1)}
-    request = ov.Core().compile_model(network, "CPU", options).create_infer_request()
     inputs = [letterbox(image, SIZE, 32)[0][None] for image in images]
+    core = ov.Core()
+    model = core.read_model(network)
+    model.reshape(list(inputs[0].shape))
+    request = core.compile_model(model, "CPU", options).create_infer_request()
     request.infer(inputs[0])
     return request.infer, inputs
 
