@@ -158,7 +158,8 @@ class Images:
                 # It may be repaired at its place: ask for it again next time.
                 self._cache.discard(address.key)
                 raise
-            if image.shrunk:
+            # What takes more room than the image is quick to decode, and would fill the cache.
+            if image.shrunk and image.pixels.nbytes < len(data):
                 self.keep(path, _shrunk_name(cover), image.dump())
             return image
         raise ImageUnavailable(f"{address.name} left the cache before it was read.", "Raise YOLOOP_CACHE_GB.")

@@ -108,8 +108,8 @@ class TestShrunk:
 
     @pytest.fixture
     def large(self, studio: Server) -> Source:
-        picture = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-        studio.routes["/a.jpg"] = answer(encoded(Image.fromarray(picture).resize((800, 600)), "JPEG"))
+        picture = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+        studio.routes["/a.jpg"] = answer(encoded(Image.fromarray(picture), "JPEG"))
         return source(studio, "/a.jpg")
 
     def test_they_are_decoded_once(self, images: Images, large: Source, decoded: list[int]) -> None:
@@ -134,6 +134,15 @@ class TestShrunk:
         assert size() == before
         images.load(large, 100)
         assert size() > before
+
+    def test_pixels_that_take_more_room_than_the_image_are_not_kept(
+        self, images: Images, studio: Server, decoded: list[int]
+    ) -> None:
+        studio.routes["/plain.jpg"] = answer(encoded(Image.new("RGB", (800, 600)), "JPEG"))
+        plain = source(studio, "/plain.jpg")
+        assert images.load(plain, 100).shrunk
+        images.load(plain, 100)
+        assert decoded == [100, 100]
 
     def test_spoiled_pixels_are_made_again(
         self, images: Images, large: Source, decoded: list[int], tmp_path: Path
