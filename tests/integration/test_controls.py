@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from flask.testing import FlaskClient
 from integration.bodies import UID, config, picture, predict, setup, task
 from label_studio_sdk.label_interface import LabelInterface
 from shapes import LABELS
+from support.waiting import wait_for
 from tiny import SIZE
 
 from backend.app import create_app
@@ -118,13 +118,12 @@ def register(serving: Serving, label_config: str, *parts: tuple[Part, Path]) -> 
 def promote(serving: Serving, client: FlaskClient, made: Version, label_config: str) -> str:
     """Put it in service and wait until it answers. Returns the model version that is told then."""
     serving.services.registry.promote(UID, made.number, "better")
-    until = time.monotonic() + 10
-    while True:
-        told: str = client.post("/setup", json=setup(label_config)).get_json()["model_version"]
-        if told.split("-")[0] == made.name:
-            return told
-        assert time.monotonic() < until, f"/setup still says {told}"
-        time.sleep(0.02)
+
+    def told() -> str:
+        version = str(client.post("/setup", json=setup(label_config)).get_json()["model_version"])
+        return version if version.split("-")[0] == made.name else ""
+
+    return wait_for(told, what=f"/setup to say {made.name}", pause=0.02)
 
 
 def detect(
@@ -259,10 +258,7 @@ def test_a_version_is_served_whole_or_not_at_all(
     register(serving, two, (first, weights(["Disc"], {0: (0, 0.8)})), (second, tmp_path / "junk.pt"))
     serving.services.registry.promote(UID, 1, "by mistake")
     tried = serving.settings.root / "registry" / "local" / UID / "1" / "weights-1.pt"
-    until = time.monotonic() + 10
-    while not tried.exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_for(lambda: tried.exists(), pause=0.02)
     entry = answer(client, two)
     assert entry["model_version"] == "v0"
     assert said(entry) == {"boxes": {"Disc": 0.9}, "round": {"Square": 0.6}}

@@ -15,6 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 from integration.bodies import UID, event, predict, setup, task
 from integration.scrape import Scrape
+from support.waiting import wait_for
 
 from backend.app import create_app
 from backend.heartbeat import Heartbeat
@@ -132,10 +133,8 @@ def traffic(serving: Serving, client: FlaskClient, folder: Path) -> Iterator[Scr
     (folder / "junk.pt").write_bytes(b"junk")
     services.registry.register("8.1", "b", {"weights.pt": folder / "junk.pt"}, metrics={}, params={}, tags={})
     services.registry.promote("8.1", 1, "by mistake")
-    until = time.monotonic() + 20
-    while serving.engine.models.loaded().get(UID) != "v1" or not serving.engine.models.unloadable():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    models = serving.engine.models
+    wait_for(lambda: models.loaded().get(UID) == "v1" and models.unloadable(), pause=0.05)
     Heartbeat(services.store).beat(now, now)
     Refreshes(services.store).save(UID, "1:a", version="v1", total=5, done=3, failed=1)
     services.store.save_project(UID, synced_at=now)

@@ -10,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from integration.bodies import UID, config, event, predict, setup, task
 from jsonschema import Draft202012Validator
+from support.waiting import wait_for
 
 from backend.app import create_app
 from backend.heartbeat import Heartbeat
@@ -92,9 +93,8 @@ def test_the_answers_are_as_described(client: FlaskClient) -> None:
 
 def test_being_ready_is_as_described(client: FlaskClient, serving: Serving) -> None:
     Heartbeat(serving.services.store).beat(time.time(), time.time())
-    until = time.monotonic() + 20
-    while (answer := client.get("/ready")).status_code != 200:
-        assert time.monotonic() < until, answer.text
+    wait_for(lambda: client.get("/ready").status_code == 200, pause=0.05)
+    answer = client.get("/ready")
     (content,) = description()["paths"]["/ready"]["get"]["responses"]["200"]["content"].values()
     Draft202012Validator(content["schema"]).validate(answer.get_json())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -191,21 +192,21 @@ def test_two_controls_and_two_images(client: FlaskClient) -> None:
 
 
 def test_what_does_not_fit_the_budget_is_failed(start: Start, studio: Server) -> None:
-    client = create_app(serving=start(predict_budget=0.7, fetch_timeout=30.0)).test_client()
+    client = create_app(serving=start(predict_budget=3.0, fetch_timeout=60.0)).test_client()
     client.post("/setup", json=setup(hostname=studio.url))  # waits for the model
+    answered = threading.Event()
 
     def stuck(handler: Any) -> None:
-        time.sleep(3)
+        answered.wait(60)
         answer(PNG)(handler)
 
     studio.routes["/slow.png"] = stuck
-    began = time.monotonic()
     first, second, third = ask(client, [task(1), task(2, "/slow.png"), task(3)])
-    assert time.monotonic() - began < 2.5
     assert first["result"]
     assert third["result"]
     assert set(second) == {"model_version", "error"}
     assert "budget" in second["error"]
+    answered.set()
 
 
 def test_without_weights_nothing_is_made_up(start: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -20,6 +21,7 @@ from flask.testing import FlaskClient
 from integration.bodies import UID, setup
 from integration.processes import served, working
 from shapes import LABELS
+from support.waiting import wait_for
 
 from backend.app import create_app
 from backend.heartbeat import LATE, Heartbeat, Pulse
@@ -42,15 +44,8 @@ def pulse(serving: Serving) -> Iterator[Pulse]:
 def client(serving: Serving, pulse: Pulse) -> FlaskClient:
     """Of a process that is ready, with a worker beside it."""
     client = create_app(serving=serving).test_client()
-    wait_until(lambda: client.get("/ready").status_code == 200)
+    wait_for(lambda: client.get("/ready").status_code == 200)
     return client
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def ill(client: FlaskClient) -> dict[str, str]:
@@ -80,7 +75,8 @@ def test_a_worker_that_stops(client: FlaskClient, serving: Serving, pulse: Pulse
     pulse.stop()
     assert ill(client) == {"worker": "None runs, so nothing is learned."}
     Heartbeat(serving.services.store).beat(time.time() - LATE - 1, time.time())
-    assert ill(client) == {"worker": f"No sign of life for {LATE + 1:.0f} s."}
+    (told,) = ill(client).items()
+    assert re.fullmatch(r"worker No sign of life for \d+ s\.", " ".join(told))
     assert client.get("/health").status_code == 200, "it lives all the same"
 
 
@@ -97,7 +93,7 @@ def test_a_home_that_takes_no_file(client: FlaskClient, serving: Serving) -> Non
     finally:
         home.unlink()
         away.rename(home)
-    wait_until(lambda: ill(client) == {})
+    wait_for(lambda: ill(client) == {})
 
 
 def test_a_broken_database(client: FlaskClient, serving: Serving) -> None:
@@ -114,20 +110,18 @@ def test_a_broken_database(client: FlaskClient, serving: Serving) -> None:
 def test_a_locked_database(client: FlaskClient, serving: Serving) -> None:
     with closing(sqlite3.connect(serving.settings.root / "yoloop.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        began = time.monotonic()
-        assert "locked" in ill(client)["database"]
-        assert time.monotonic() - began < 5
+        assert "locked" in ill(client)["database"]  # said while it is: nobody waits for it to be free
         other.execute("ROLLBACK")
-    wait_until(lambda: ill(client) == {})
+    wait_for(lambda: ill(client) == {})
 
 
 def test_a_broken_registry(client: FlaskClient, serving: Serving) -> None:
     registry = serving.settings.root / "mlflow.db"
     good = registry.read_bytes()
     registry.write_bytes(b"This is no database. " * 1000)
-    wait_until(lambda: set(ill(client)) == {"registry"})
+    wait_for(lambda: set(ill(client)) == {"registry"})
     registry.write_bytes(good)
-    wait_until(lambda: ill(client) == {})
+    wait_for(lambda: ill(client) == {})
 
 
 def test_what_served_before_a_start_is_waited_for(
@@ -155,27 +149,27 @@ def test_what_served_before_a_start_is_waited_for(
     pulse.start()
     client = create_app(serving=again).test_client()
     try:
-        wait_until(lambda: set(ill(client)) == {"models"})
+        wait_for(lambda: set(ill(client)) == {"models"})
         time.sleep(0.3)
         assert ill(client) == {"models": "They are still being loaded."}
         going.set()
-        wait_until(lambda: ill(client) == {})
+        wait_for(lambda: ill(client) == {})
         # From then on a version that is loaded or cannot be is no reason to send people away.
         stored = next((again.settings.root / "registry").rglob("artifacts/weights.pt"))
         shutil.copyfile(stored, stored.with_name("kept"))
         again.services.registry.register(UID, "b", files, metrics={}, params={}, tags={"networks": "[]"})
         again.services.registry.promote(UID, 2, "by mistake")
-        wait_until(lambda: again.engine.models.loaded().get(UID) == "v2" or again.engine.models.unloadable())
+        wait_for(lambda: again.engine.models.loaded().get(UID) == "v2" or again.engine.models.unloadable())
         assert ill(client) == {}
     finally:
         going.set()
         pulse.stop()
 
 
-def test_real_processes(tmp_path: Path) -> None:
+def test_real_processes(home: Path) -> None:
     """The worker is killed, and started again."""
     credentials = {"YOLOOP_BASIC_AUTH_USER": "me", "YOLOOP_BASIC_AUTH_PASS": "mine"}
-    with served(tmp_path, YOLOOP_BASE_MODEL="", **credentials) as (url, _):
+    with served(home, YOLOOP_BASE_MODEL="", **credentials) as (url, _):
 
         def failing() -> set[str]:
             checks = json.loads(requests.get(f"{url}/ready", auth=("me", "mine"), timeout=10).text)["checks"]
@@ -185,15 +179,15 @@ def test_real_processes(tmp_path: Path) -> None:
             return "yoloop_worker_up 1.0" in requests.get(f"{url}/metrics", auth=("me", "mine"), timeout=10).text
 
         assert requests.get(f"{url}/ready", timeout=10).status_code == 401
-        wait_until(lambda: failing() == {"worker"})
+        wait_for(lambda: failing() == {"worker"})
         assert not up()
-        with working(tmp_path, YOLOOP_BASE_MODEL="") as (worker, _):
-            wait_until(lambda: failing() == set())
+        with working(home, YOLOOP_BASE_MODEL="") as (worker, _):
+            wait_for(lambda: failing() == set())
             assert up()
             worker.send_signal(signal.SIGKILL)
             worker.wait(10)
-            wait_until(lambda: failing() == {"worker"}, LATE + 10)
+            wait_for(lambda: failing() == {"worker"}, LATE + 10)
             assert not up()
-        with working(tmp_path, YOLOOP_BASE_MODEL=""):
-            wait_until(lambda: failing() == set())
+        with working(home, YOLOOP_BASE_MODEL=""):
+            wait_for(lambda: failing() == set())
         assert failing() == {"worker"}, "one that ends in order is missed at once"

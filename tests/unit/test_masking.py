@@ -79,9 +79,9 @@ def test_any_text(text: str) -> None:
     "part", ["://", "a:", "token ", "?sig", "eyJ", "eyJ.", "authorization:", "password= ", "a" * 9]
 )
 def test_long_texts_take_no_time(part: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     masked(part * 20_000)
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

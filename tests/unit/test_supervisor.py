@@ -8,11 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_for
 
 CHILD = """
 import os, signal, sys, time
@@ -58,7 +58,7 @@ class Family:
         return (self._folder / f"{name}.ended").exists()
 
     def wait(self, *names: str, starts: int = 1) -> None:
-        wait_until(lambda: all(len(self.starts(name)) >= starts for name in names))
+        wait_for(lambda: all(len(self.starts(name)) >= starts for name in names))
 
     def kill_all(self) -> None:
         self.parent.kill()
@@ -67,13 +67,6 @@ class Family:
             for pid, *_ in self.starts(log.stem):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def alive(pid: str) -> bool:
@@ -121,7 +114,7 @@ def test_both_end_with_it(family: Callable[..., Family], number: signal.Signals)
     both = family(serve="steady", worker="steady")
     both.wait("serve", "worker")
     both.parent.send_signal(number)
-    assert both.parent.wait(15) == 0
+    assert both.parent.wait(60) == 0
     for name in ("serve", "worker"):
         assert both.ended(name)
         assert len(both.starts(name)) == 1
@@ -132,7 +125,7 @@ def test_a_child_that_does_not_end_is_ended(family: Callable[..., Family]) -> No
     both = family(serve="steady", worker="stubborn")
     both.wait("serve", "worker")
     both.parent.terminate()
-    assert both.parent.wait(15) == 0
+    assert both.parent.wait(60) == 0
     assert both.ended("serve")
     assert not alive(both.starts("worker")[0][0])
 
@@ -143,7 +136,7 @@ def test_children_of_a_killed_one_end_in_order(family: Callable[..., Family]) ->
     both.wait("serve", "worker")
     both.parent.kill()
     both.parent.wait()
-    wait_until(lambda: both.ended("serve") and both.ended("worker"))
+    wait_for(lambda: both.ended("serve") and both.ended("worker"))
 
 
 def test_children_share_its_session_but_not_its_group(family: Callable[..., Family]) -> None:

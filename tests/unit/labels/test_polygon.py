@@ -284,7 +284,8 @@ def test_stairs_of_whole_pixels_come_back_within_half_a_pixel(widths: list[int],
     again = np.zeros((480, 640), bool)
     for each in from_regions(draw(found), CONTROL, CLASSES, SIZE):
         again |= bits(each)
-    assert iou(again, bits(found)) >= 0.975
+    # Of a sliver of 80 pixels or fewer, two are already more than a fortieth.
+    assert iou(again, bits(found)) >= 0.975 or (again ^ bits(found)).sum() <= 2
 
 
 def test_slanted_sides_do_not_shift() -> None:
