@@ -28,14 +28,14 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
-from e2e.labelstudio import free_port  # noqa: E402
 from hostile import CONFIGS, IMAGES, leaves  # noqa: E402
 from integration.bodies import UID, config, event, predict, setup, task  # noqa: E402
 from shapes import LABELS  # noqa: E402
+from support.ports import free_port  # noqa: E402
 from tiny import SIZE, tiny_yolo  # noqa: E402
 
 LONGEST = 5.0
-"""Seconds that an answer may take."""
+"""Seconds that an answer may take on a machine that does nothing else."""
 
 GROWTH = 50.0
 """MiB that the process may have more than after the first requests."""
@@ -82,16 +82,16 @@ class Outcome:
 class Asker:
     """Sends requests to one server and judges the answers."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, longest: float) -> None:
         self.outcome = Outcome()
-        self._url = url
+        self._url, self._longest = url, longest
         self._session = requests.Session()
 
     def ask(self, method: str, path: str, **options: Any) -> None:
         url = options.pop("url", None) or self._url + path
         began = time.perf_counter()
         try:
-            answer = self._session.request(method, url, timeout=4 * LONGEST, allow_redirects=False, **options)
+            answer = self._session.request(method, url, timeout=4 * self._longest, allow_redirects=False, **options)
         except (ValueError, requests.exceptions.InvalidHeader):  # not even a request
             self.outcome.unsent += 1
             return
@@ -105,7 +105,7 @@ class Asker:
         alone = answer.status_code == 502 and path == "/accept"  # it needs a Label Studio, and says that there is none
         if answer.status_code >= 500 and not busy and not alone:
             self._tell(f"{method} {path}: {answer.status_code} {answer.text[:200]}", options)
-        if taken > LONGEST:
+        if taken > self._longest:
             self._tell(f"{method} {path}: {taken:.1f} s", options)
 
     def _tell(self, what: str, options: dict[str, Any]) -> None:
@@ -113,14 +113,15 @@ class Asker:
         self.outcome.wrong.append(f"{what}\n    {str(shown)[:600]}")
 
 
-def fuzz(count: int, seconds: float, number: int) -> Outcome:
+def fuzz(count: int, seconds: float, number: int, longest: float = LONGEST) -> Outcome:
     """Ask until `count` requests are answered or the time is over.
 
     Args:
         number: of the same nonsense, given the same count.
+        longest: seconds that an answer may take.
     """
     with tempfile.TemporaryDirectory() as name, serving(Path(name)) as (url, pid):
-        asker = Asker(url)
+        asker = Asker(url, longest)
         chance = random.Random(number)
         process = psutil.Process(pid)
         until = time.monotonic() + seconds
@@ -352,9 +353,10 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--longest", type=float, default=LONGEST, help="seconds that an answer may take")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
-    outcome = fuzz(asked.requests, asked.seconds, asked.seed)
+    outcome = fuzz(asked.requests, asked.seconds, asked.seed, asked.longest)
     print(json.dumps(outcome.as_json(), indent=1) if asked.json else outcome)
     return 1 if outcome.wrong else 0
 

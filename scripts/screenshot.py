@@ -46,8 +46,8 @@ def find_chromium() -> str | None:
 
 
 @contextmanager
-def signed_in(url: str, email: str, password: str) -> Iterator[Page]:
-    """A browser's page where that person is signed in; every other host is out of reach."""
+def empty_page(url: str) -> Iterator[Page]:
+    """A browser's page from which every host but that one is out of reach."""
     chromium = find_chromium()
     if chromium is None:
         raise RuntimeError("No Chromium found. Install it, or set CHROMIUM to its command.")
@@ -66,16 +66,19 @@ def signed_in(url: str, email: str, password: str) -> Iterator[Page]:
                     route.abort()
 
             page.route("**/*", only_label_studio)
-            page.goto(f"{url}/user/login/")
-            page.fill("input[name=email]", email)
-            page.fill("input[name=password]", password)
-            page.click("button[type=submit]")
-            page.wait_for_url(lambda address: "/user/login" not in address)
-            # What the editor's setting "Show region labels" stores: label and score stand on each box.
-            page.evaluate("localStorage.setItem('labelStudio:settings', '{\"showLabels\": true}')")
             yield page
         finally:
             browser.close()
+
+
+def sign_in(page: Page, url: str, email: str, password: str) -> None:
+    page.goto(f"{url}/user/login/")
+    page.fill("input[name=email]", email)
+    page.fill("input[name=password]", password)
+    page.click("button[type=submit]")
+    page.wait_for_url(lambda address: "/user/login" not in address)
+    # What the editor's setting "Show region labels" stores: label and score stand on each box.
+    page.evaluate("localStorage.setItem('labelStudio:settings', '{\"showLabels\": true}')")
 
 
 def show_task(page: Page, url: str, project_id: int, task_id: int, ready: str = BOXES_DRAWN) -> None:
@@ -98,7 +101,8 @@ def show_task(page: Page, url: str, project_id: int, task_id: int, ready: str = 
 @contextmanager
 def open_task(url: str, email: str, password: str, project_id: int, task_id: int) -> Iterator[Page]:
     """The page of a task that has suggestions, as soon as their boxes are drawn."""
-    with signed_in(url, email, password) as page:
+    with empty_page(url) as page:
+        sign_in(page, url, email, password)
         show_task(page, url, project_id, task_id)
         yield page
 

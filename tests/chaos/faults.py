@@ -16,7 +16,7 @@ from typing import ClassVar
 import psutil
 from chaos.proxy import Kind, Mode
 from chaos.world import World
-from e2e.labelstudio import free_port
+from support.ports import free_port
 
 DATABASES = ("yoloop.db", "mlflow.db", "dbos.db")
 LOCKED = 10.0

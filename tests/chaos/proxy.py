@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-from e2e.labelstudio import free_port
+from support.ports import free_port
 
 Kind = Literal["pass", "down", "slow", "401", "429", "500", "html", "cut"]
 

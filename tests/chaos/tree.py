@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 from e2e.labelstudio import LabelStudioServer
-from e2e.yoloop import Yoloop, wait_for
+from e2e.yoloop import Yoloop
+from support.waiting import wait_for
 
 START = 120
 """Seconds that a start may take on a busy machine."""

@@ -17,8 +17,9 @@ import requests
 from chaos.proxy import Proxy
 from chaos.tree import Tree
 from e2e.labelstudio import LabelStudioServer
-from e2e.yoloop import wait_for
 from shapes import Picture, draw_pictures
+from support.results import evidence
+from support.waiting import wait_for
 from tiny import SIZE, YAML
 
 from backend.fit.jobs import Jobs
@@ -100,8 +101,9 @@ class World:
                 self.home, self.studio, **QUICK, YOLOOP_MODELS=str(models), LABEL_STUDIO_URL=self.proxy.url
             )
             try:
-                self._begin()
-                yield self
+                with evidence("yoloop", self.yoloop.logs):
+                    self._begin()
+                    yield self
             finally:
                 self.yoloop.kill_all()
                 self.proxy.close()
@@ -243,7 +245,7 @@ class World:
                     pressed = time.monotonic()
             except Exception as error:  # a database that is locked, a file that is being replaced
                 wrong = f"{type(error).__name__}: {error}"
-            time.sleep(0.5)
+            time.sleep(1.0)
         return f"after {seconds:.0f} s: {wrong}"
 
     def _unsettled(self) -> str:

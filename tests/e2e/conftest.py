@@ -24,7 +24,7 @@ def label_studio_template(request: pytest.FixtureRequest, tmp_path_factory: pyte
     """A migrated, empty database; kept in pytest's cache for as long as Label Studio is the same."""
     program = executable()
     if program is None:
-        pytest.skip("needs Label Studio in .venv-ls, or YOLOOP_TEST_LABEL_STUDIO")
+        pytest.fail("needs Label Studio in .venv-ls, or YOLOOP_TEST_LABEL_STUDIO")
     cache = request.config.cache
     if cache is None:
         return make_template(tmp_path_factory.mktemp("label-studio-template"))

@@ -12,16 +12,17 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import requests
+from filelock import FileLock
+from support.ports import free_port
+from support.results import evidence
 
 EMAIL = "admin@example.com"
 PASSWORD = "yoloop-tests"
@@ -63,13 +64,6 @@ def executable() -> Path | None:
     return path if path.exists() else None
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class LabelStudioServer:
     """One LS on loopback.
 
@@ -102,6 +96,7 @@ class LabelStudioServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._pat: str | None = None
         self._browser: requests.Session | None = None
+        self._evidence = contextlib.ExitStack()
 
     @property
     def url(self) -> str:
@@ -132,6 +127,7 @@ class LabelStudioServer:
         if self.template is not None and not data.exists():
             shutil.copytree(self.template, data)
         data.mkdir(parents=True, exist_ok=True)
+        self._evidence.enter_context(evidence("label-studio", lambda _: [self.log]))
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _KEEPER, *self._command()],
@@ -229,6 +225,7 @@ class LabelStudioServer:
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
+        self._evidence.close()
         if self._browser is not None:
             self._browser.close()
         if process is None:
@@ -245,16 +242,21 @@ class LabelStudioServer:
 
 
 def make_template(folder: Path) -> Path:
-    """The data folder of an LS that was started once, made under `folder` when it is not there yet."""
+    """The data folder of an LS that was started once, made under `folder` when it is not there yet.
+
+    One process makes it, others that ask meanwhile wait for it.
+    """
     template = folder / "template"
-    if not template.exists():
-        making = folder / f"making-{uuid.uuid4().hex}"
-        making.mkdir(parents=True)
-        try:
-            with LabelStudioServer(making):
-                pass
-            with contextlib.suppress(OSError):  # another session was faster
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "template.lock"):
+        if not template.exists():
+            making = folder / "making"
+            shutil.rmtree(making, ignore_errors=True)  # of one that was killed
+            making.mkdir()
+            try:
+                with LabelStudioServer(making):
+                    pass
                 (making / "data").rename(template)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
     return template

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import itertools
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +21,16 @@ from e2e.labelstudio import LabelStudioServer
 from label_studio_sdk.label_interface import LabelInterface
 from numpy.typing import NDArray
 from playwright.sync_api import Page
+from screenshot import listed, show_task
 from shapes import SKELETON, Scene, Thing, bird, blob, draw_scene, leaf, turned_box, turned_ellipse
+from support.browser import signed_in
 
 from backend.labels.convert import to_regions
 from backend.labels.geometry import Box, Detection, ImageSize, Mask, Point, RotatedBox
 from backend.labels.region import Region
 from backend.labels.schema import parse_label_config
 
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
-from screenshot import find_chromium, listed, show_task, signed_in
-
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="needs Chromium on the PATH, or CHROMIUM")
+pytestmark = pytest.mark.group("label-studio", minutes=5)
 
 WIDTH, HEIGHT = 480, 330
 SIZE = ImageSize(WIDTH, HEIGHT)
@@ -152,7 +150,7 @@ class Editor:
 
 @pytest.fixture(scope="module")
 def editor(label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Editor]:
-    with signed_in(label_studio.url, label_studio.email, label_studio.password) as page:
+    with signed_in(label_studio) as page:
         yield Editor(label_studio, page, tmp_path_factory.mktemp("pages"))
 
 

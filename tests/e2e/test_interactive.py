@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from e2e.labelstudio import LabelStudioServer
 from e2e.yoloop import Yoloop
 from shapes import draw_pictures
+from support.browser import signed_in
 from tiny import tiny_yolo
 
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
-from screenshot import find_chromium, signed_in
+pytestmark = pytest.mark.group("label-studio", minutes=5)
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <RectangleLabels name="label" toName="image" smart="true"><Label value="Disc"/><Label value="Square"/></RectangleLabels>
@@ -49,22 +47,21 @@ class Drawing:
 
 
 @pytest.fixture(scope="module")
-def drawing(label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drawing]:
+def drawing(label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drawing]:
     """A task and a model that finds discs everywhere, none of them sure enough to be suggested."""
     folder = tmp_path_factory.mktemp("interactive")
     (picture,) = draw_pictures(folder, 1, size=320)
     tiny_yolo(folder / "home" / "models" / "tiny.pt", ["Disc", "Square"], {1: (0, 0.9)})
     settings = {"YOLOOP_BASE_MODEL": "tiny.pt", "YOLOOP_IMAGE_SIZE": "64", "YOLOOP_SCORE_THRESHOLD": "0.95"}
-    with LabelStudioServer(folder / "ls", template=label_studio_template) as server:
-        project = server.api("POST", "/api/projects/", json={"title": "pointing", "label_config": CONFIG})["id"]
-        with picture.path.open("rb") as image:
-            server.api("POST", f"/api/projects/{project}/import", files={"file": ("shapes.jpg", image)})
-        (task,) = server.api("GET", f"/api/tasks?project={project}")["tasks"]
-        with Yoloop(folder / "home", server, **settings) as yoloop:
-            yoloop.run("connect", "--project", str(project), "--url", yoloop.url)
-            (backend,) = server.api("GET", f"/api/ml?project={project}")
-            assert backend["is_interactive"], "a config with smart tools is connected for interactive mode"
-            yield Drawing(server, project, task["id"], backend["id"])
+    project = label_studio.api("POST", "/api/projects/", json={"title": "pointing", "label_config": CONFIG})["id"]
+    with picture.path.open("rb") as image:
+        label_studio.api("POST", f"/api/projects/{project}/import", files={"file": ("shapes.jpg", image)})
+    (task,) = label_studio.api("GET", f"/api/tasks?project={project}")["tasks"]
+    with Yoloop(folder / "home", label_studio, **settings) as yoloop:
+        yoloop.run("connect", "--project", str(project), "--url", yoloop.url)
+        (backend,) = label_studio.api("GET", f"/api/ml?project={project}")
+        assert backend["is_interactive"], "a config with smart tools is connected for interactive mode"
+        yield Drawing(label_studio, project, task["id"], backend["id"])
 
 
 def test_a_click_is_answered_with_the_object_under_it(drawing: Drawing) -> None:
@@ -80,10 +77,9 @@ def test_a_strange_mark_is_no_error(drawing: Drawing, mark: dict[str, Any]) -> N
     assert drawing.point(50, 50, **mark)["result"] == []
 
 
-@pytest.mark.skipif(find_chromium() is None, reason="needs Chromium on the PATH, or CHROMIUM")
 def test_a_drawn_rectangle_brings_its_object_to_the_page(drawing: Drawing) -> None:
     server = drawing.label_studio
-    with signed_in(server.url, server.email, server.password) as page:
+    with signed_in(server) as page:
         page.goto(f"{server.url}/projects/{drawing.project}/data?task={drawing.task}")
         page.get_by_text("Auto-Annotation").click()
         page.wait_for_function(f"() => ({SHAPES})() === 0")

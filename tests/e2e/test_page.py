@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from e2e.labelstudio import LabelStudioServer
+from screenshot import drawn, listed, screenshot, show_task
 from shapes import LABELS, Picture, Shape, draw_pictures
+from support.browser import signed_in
+
+pytestmark = pytest.mark.group("label-studio", minutes=5)
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "scripts"))
-from screenshot import drawn, find_chromium, listed, open_task, screenshot  # noqa: E402
-
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="needs Chromium on the PATH, or CHROMIUM")
-
 SCORES = (0.97, 0.64, 0.31)
 
 
@@ -45,7 +43,8 @@ def task(
 def test_suggestions_are_drawn_and_listed_by_descending_score(task: tuple[LabelStudioServer, int, int]) -> None:
     server, project, number = task
 
-    with open_task(server.url, server.email, server.password, project, number) as page:
+    with signed_in(server) as page:
+        show_task(page, server.url, project, number)
         assert listed(page) == list(zip(LABELS, SCORES, strict=True))
         assert drawn(page) == len(SCORES)
 

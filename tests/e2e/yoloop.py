@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
 import requests
-from e2e.labelstudio import LabelStudioServer, free_port
+from e2e.labelstudio import LabelStudioServer
+from support.ports import free_port
+from support.results import evidence
+from support.waiting import wait_for
 
 from backend.store import Store
+
+ROOT = Path(__file__).parents[2]
 
 
 class Yoloop:
@@ -25,11 +30,14 @@ class Yoloop:
     Args:
         home: becomes YOLOOP_HOME; its output goes to yoloop.log beside it.
         label_studio: whose address and token it gets.
+        cwd: folder that its processes work in (None: this process').
         settings: further settings, by their environment names.
     """
 
-    def __init__(self, home: Path, label_studio: LabelStudioServer, **settings: str) -> None:
-        self.home = home
+    def __init__(
+        self, home: Path, label_studio: LabelStudioServer, *, cwd: Path | None = None, **settings: str
+    ) -> None:
+        self.home, self._cwd = home, cwd
         self.port = free_port()
         self.log = home.with_suffix(".log")
         self._env = {
@@ -38,25 +46,30 @@ class Yoloop:
             "YOLOOP_PORT": str(self.port),
             "YOLOOP_OFFLINE": "1",
             "YOLOOP_ALLOWED_HOSTS": "127.0.0.1",  # where the tests' own images lie
+            "YOLOOP_TRAIN_THREADS": "1",  # several trainings run beside one another; two threads cost a third more
+            "PYTHONPATH": str(ROOT),
             "LABEL_STUDIO_URL": label_studio.url,
             "LABEL_STUDIO_API_KEY": label_studio.pat(),
             **settings,
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._evidence = contextlib.ExitStack()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Yoloop:
+        self._evidence.enter_context(evidence("yoloop", self.logs))
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command("up"), env=self._env, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._command("up"), env=self._env, cwd=self._cwd, stdout=log, stderr=log)
         wait_for(self.healthy, 60, "yoloop to answer")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._evidence.close()
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(60)
@@ -72,11 +85,15 @@ class Yoloop:
         found: list[dict[str, Any]] = requests.get(f"{self.url}/versions", timeout=30).json()["details"]
         return found
 
+    def logs(self, _: object = None) -> list[Path]:
+        """What `yoloop up`, its refreshes and its trainings said so far."""
+        return [self.log, *self.home.glob("logs/*.log"), *self.home.glob("jobs/*/train.log")]
+
     def trouble(self) -> str:
         """Why Label Studio cannot be read; empty when it can."""
         return "".join(project.sync_error for project in self.store.projects())
 
-    @property
+    @cached_property
     def store(self) -> Store:
         return Store(f"sqlite:///{self.home / 'yoloop.db'}")
 
@@ -97,16 +114,6 @@ class Yoloop:
 
     def _command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "backend.cli", *words]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """What `condition` returns once it is true; fails after so many seconds."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if found := condition():
-            return found
-        time.sleep(0.3)
-    raise AssertionError(f"Waited {seconds:.0f} s in vain for {what}.")
 
 
 def _command_of(process: psutil.Process) -> list[str]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from e2e.labelstudio import free_port
+from support.ports import free_port
 
 
 @contextmanager
