@@ -29,6 +29,8 @@ from backend.suggestions.report import report
 from backend.suggestions.worth import worth
 from backend.tables import acceptances
 
+pytestmark = pytest.mark.group("label-studio", minutes=5)
+
 VERSION = "v3"
 NOW = 1e9
 Region = dict[str, Any]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from chaos.rounds import Run
 from chaos.world import World
 
-FAULTS = ("kill-server", "kill-worker", "kill-trainer", "ls-down", "db-locked", "corrupt")
+pytestmark = pytest.mark.group("chaos", minutes=5)
+
+FAULTS = ("kill-worker", "db-locked", "corrupt")
+"""A corrupt version comes with a killed server; test_loop has the other kills, and a stopped Label Studio."""
 
 
 def test_nothing_is_lost_whatever_is_killed_locked_or_spoiled(label_studio_template: Path, tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
-from e2e.labelstudio import LabelStudioServer, free_port
+from e2e.labelstudio import LabelStudioServer
+from support.ports import free_port
 
 from backend.auth import HEADER
 from backend.connect import EVENTS, Report, connect
 from backend.errors import BadRequest, LabelConfigError, LabelStudioError
 from backend.labelstudio.client import LabelStudioClient
+
+pytestmark = pytest.mark.group("label-studio", minutes=5)
 
 SECRET = "a-secret-of-the-tests"
 CONFIG = (

@@ -19,12 +19,16 @@ import numpy as np
 import pytest
 import requests
 from e2e.labelstudio import LabelStudioServer
-from e2e.yoloop import Yoloop, wait_for
+from e2e.yoloop import Yoloop
 from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 from numpy.typing import NDArray
 from shapes import SCENE_CONFIG, SCENE_LABELS, SKELETON, Scene, Thing, draw_scenes
+from support.half_width import half_width
+from support.waiting import wait_for
 from ultralytics.utils.metrics import ap_per_class
+
+pytestmark = [pytest.mark.group("controls", minutes=6), pytest.mark.random_order(disabled=True)]
 
 ANNOTATED, OPENED = 72, 20
 TRAINING = 1500
@@ -62,7 +66,7 @@ class Project:
             found = {each["version"]: each for each in self.yoloop.versions() if each["decision"] != "undecided"}
             return found.get(name)
 
-        version: dict[str, Any] = wait_for(decided, TRAINING, f"{name}; {self.yoloop.log.read_text()[-2000:]}")
+        version: dict[str, Any] = wait_for(decided, TRAINING, name, pause=2)
         return version
 
     def setup(self) -> str:
@@ -80,7 +84,7 @@ class Project:
         """Change the labelling config, and wait until yoloop has heard of it."""
         made = self.label_studio.api("PATCH", f"/api/projects/{self.id}/", json={"label_config": config})
         known = made["label_config"]
-        wait_for(lambda: known in [each.label_config for each in self.yoloop.store.projects()], 10, "the new config")
+        wait_for(lambda: known in [each.label_config for each in self.yoloop.store.projects()], 60, "the new config")
 
     def predict(self, task: int) -> dict[str, Any]:
         """What yoloop answers for a task."""
@@ -111,10 +115,10 @@ def project(label_studio_template: Path, tmp_path_factory: pytest.TempPathFactor
         server.api("POST", f"/api/projects/{made['id']}/import", files=files)
         settings = {
             "YOLOOP_MIN_NEW_ANNOTATIONS": "1000",  # training starts when the test says so
-            "YOLOOP_TRAIN_MINUTES": "12",
+            "YOLOOP_TRAIN_MINUTES": "60",  # so that other work beside it shortens nothing
             "YOLOOP_IMAGE_SIZE": "128",
         }
-        with Yoloop(folder / "home", server, **settings) as yoloop:
+        with Yoloop(folder / "home", server, cwd=half_width(folder / "work"), **settings) as yoloop:
             yoloop.run("connect", "--project", str(made["id"]), "--url", yoloop.url)
             (uid,) = re.findall(r'"uid": "([\d.]+)"', yoloop.run("status", "--json"))
             yield Project(server, yoloop, made["id"], uid, _tasks(server, made["id"], scenes))
@@ -134,7 +138,7 @@ def test_annotations_of_all_controls_make_one_version(project: Project) -> None:
 
     print({name: round(value, 3) for name, value in version["metrics"].items()})
     assert version["champion"], version
-    wait_for(lambda: project.setup() == "v1", 30, "the new version to serve")
+    wait_for(lambda: project.setup() == "v1", 60, "the new version to serve")
     report = project.report()
     assert {name: each["task"] for name, each in report.items()} == {
         "box": "detect",
@@ -226,7 +230,7 @@ def test_the_next_version_knows_the_new_label(project: Project) -> None:
     version = project.wait_for_version("v2")
 
     assert (version["parent"], version["champion"]) == ("v1", True), version
-    wait_for(lambda: project.setup() == "v2", 30, "the new version to serve")
+    wait_for(lambda: project.setup() == "v2", 60, "the new version to serve")
     box = project.report()["box"]
     assert box["classes"] == {"Disc": "Disc", "Square": "Square", "Triangle": "Triangle"}
     assert (box["model"], box["unmapped_labels"]) == ("v2", [])

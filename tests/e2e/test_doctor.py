@@ -20,8 +20,10 @@ from typing import Any
 
 import pytest
 import requests
-from e2e.labelstudio import ALLOW_LOCAL, LabelStudioServer, free_port
-from e2e.yoloop import Yoloop, wait_for
+from e2e.labelstudio import ALLOW_LOCAL, LabelStudioServer
+from e2e.yoloop import Yoloop
+from support.ports import free_port
+from support.waiting import wait_for
 from tiny import SIZE, tiny_yolo
 from typer.testing import CliRunner
 from web import PNG
@@ -34,6 +36,8 @@ from backend.labels.networks import Network
 from backend.parts import Part, dump
 from backend.settings import Settings
 from model_registry import Registry
+
+pytestmark = [pytest.mark.group("doctor", minutes=4), pytest.mark.random_order(disabled=True)]
 
 CONFIG = (
     '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
@@ -141,7 +145,8 @@ def place(label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory)
         label_studio.api("POST", f"/api/projects/{number}/import", files=upload)
         made = Place(label_studio, yoloop, folder / "models", number)
         made.do(f"`yoloop connect --project {number} --url {yoloop.url}`")
-        wait_for(lambda: yoloop.store.find(number).synced_at, 30, "the first sync")
+        wait_for(lambda: yoloop.store.find(number).synced_at, 60, "the first sync")
+        wait_for(lambda: made.look()["prediction"].ok, 60, "the base model to suggest")
         yield made
 
 
@@ -339,12 +344,12 @@ def test_sync_that_failed(place: Place) -> None:
     """The worker meets an address where nobody is, and says so; connecting makes it read at once."""
     uid, store = place.project, place.yoloop.store
     place.yoloop.store.save_project(uid, url=f"http://127.0.0.1:{free_port()}")
-    wait_for(lambda: store.find(place.number).sync_error, 30, "the worker to fail")
+    wait_for(lambda: store.find(place.number).sync_error, 60, "the worker to fail")
     found = place.ill("sync")
     assert "cannot be reached" in found.told
     began = time.time()
     place.do(found.mend)
-    wait_for(lambda: (store.find(place.number).synced_at or 0.0) > began, 30, "a sync")
+    wait_for(lambda: (store.find(place.number).synced_at or 0.0) > began, 60, "a sync")
     assert place.look()["sync"].ok
 
 
@@ -386,7 +391,7 @@ def test_config_that_cannot_be_used_and_labels_without_a_class(place: Place) -> 
     weights = {"weights.pt": place.models / "tiny.pt"}
     made = registry.register(place.project, "by the test", weights, metrics={}, params={}, tags=tags)
     registry.promote(place.project, made.number, "Promoted by the test.")
-    wait_for(lambda: place.look()["prediction"].ok, 30, "v1 to serve")
+    wait_for(lambda: place.look()["prediction"].ok, 60, "v1 to serve")
     assert "v1 serves, its 1 files are whole." in place.look()["model"].told
 
     renamed = CONFIG.replace('<Label value="Plane"/>', '<Label value="Jet"/>')

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,22 +17,29 @@ import numpy as np
 import psutil
 import pytest
 from e2e.labelstudio import LabelStudioServer
-from e2e.yoloop import Yoloop, wait_for
+from e2e.yoloop import Yoloop
 from shapes import LABELS, Picture, draw_pictures
+from support.half_width import half_width
+from support.waiting import wait_for
 
 from backend.fit.evaluate import evaluate
 from backend.fit.jobs import Jobs
 from backend.labels.geometry import Box, Detection
 from backend.labels.networks import Network, Task
 
+pytestmark = [pytest.mark.group("loop", minutes=6), pytest.mark.random_order(disabled=True)]
+
 CONFIG = (Path(__file__).parents[2] / "label_config.xml").read_text()
-TRAINING = 600
+TRAINING = 900
 """Seconds that one training may take on a slow machine."""
 
 
 @dataclass
 class Loop:
-    """The project under test: `tasks` maps task id → its picture; `open` are the ids nobody labelled yet."""
+    """The project under test: `tasks` maps task id → its picture; `open` are the ids nobody labelled yet.
+
+    `unheard` are annotations that no event told of.
+    """
 
     label_studio: LabelStudioServer
     yoloop: Yoloop
@@ -41,6 +47,12 @@ class Loop:
     uid: str
     tasks: dict[int, Picture]
     open: list[int] = field(default_factory=list)
+    unheard: set[int] = field(default_factory=set)
+
+    def press_train(self) -> None:
+        """The button "Start Training" on Label Studio's Model page."""
+        (backend,) = self.label_studio.api("GET", f"/api/ml?project={self.project}")
+        self.label_studio.api("POST", f"/api/ml/{backend['id']}/train", json={})
 
     def submit(self, task: int, prediction: int | None = None) -> int:
         """Annotate a task as a careful person would; returns the annotation's id."""
@@ -66,19 +78,25 @@ class Loop:
                     return each
             return None
 
-        found: dict[str, Any] = wait_for(decided, TRAINING, f"{name}; {self.yoloop.log.read_text()[-2000:]}")
-        wait_for(lambda: not Jobs(self.yoloop.store).unfinished(), 30, "the job to end")
+        found: dict[str, Any] = wait_for(decided, TRAINING, name, pause=2)
+        wait_for(lambda: not Jobs(self.yoloop.store).unfinished(), 60, "the job to end")
         return found
 
 
 @pytest.fixture(scope="module")
 def loop(label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     folder = tmp_path_factory.mktemp("loop")
-    pictures = draw_pictures(folder / "images", 90, seed=7)
+    pictures = draw_pictures(folder / "images", 90, seed=7, size=128)
     with LabelStudioServer(folder / "ls", template=label_studio_template) as server:
         project = server.api("POST", "/api/projects/", json={"title": "shapes", "label_config": CONFIG})
         tasks = _upload(server, project["id"], pictures)
-        with Yoloop(folder / "home", server, YOLOOP_SYNC_INTERVAL="5", YOLOOP_DEBOUNCE="4") as yoloop:
+        settings = {
+            "YOLOOP_SYNC_INTERVAL": "5",
+            "YOLOOP_DEBOUNCE": "4",
+            "YOLOOP_TRAIN_MINUTES": "30",  # so that other work beside it shortens nothing
+            "YOLOOP_MIN_NEW_ANNOTATIONS": "16",
+        }
+        with Yoloop(folder / "home", server, cwd=half_width(folder / "work"), **settings) as yoloop:
             yoloop.run("connect", "--project", str(project["id"]), "--url", yoloop.url)
             (uid,) = re.findall(r'"uid": "([\d.]+)"', yoloop.run("status", "--json"))
             yield Loop(server, yoloop, project["id"], uid, tasks, sorted(tasks))
@@ -99,10 +117,8 @@ def test_forty_annotations_make_a_version_that_serves(loop: Loop) -> None:
     for task in loop.open[:40]:
         loop.submit(task)
     first = loop.wait_for_version("v1")
-    promoted = time.monotonic()
     assert first["champion"], first
-    wait_for(lambda: loop.setup() == "v1", 5, "the new version to serve")
-    assert time.monotonic() - promoted < 10
+    wait_for(lambda: loop.setup() == "v1", 20, "the new version to serve")
     assert first["parent"] == ""
     assert first["metrics"]["mAP50"] > 0.8
 
@@ -135,9 +151,9 @@ def test_more_annotations_make_a_second_version_from_the_first(loop: Loop) -> No
 
 def test_promote_and_rollback_take_effect_at_once(loop: Loop) -> None:
     loop.yoloop.run("promote", "v2")
-    wait_for(lambda: loop.setup() == "v2", 5, "v2 to serve")
+    wait_for(lambda: loop.setup() == "v2", 20, "v2 to serve")
     loop.yoloop.run("rollback")
-    wait_for(lambda: loop.setup() == "v1", 5, "v1 to serve again")
+    wait_for(lambda: loop.setup() == "v1", 20, "v1 to serve again")
     task = loop.open[0]
     predictions = loop.label_studio.api("GET", f"/api/tasks/{task}/?project={loop.project}")["predictions"]
     assert "v1" in {each["model_version"] for each in predictions}
@@ -147,7 +163,7 @@ def test_a_killed_server_comes_back_with_the_same_version(loop: Loop) -> None:
     before = loop.yoloop.processes("backend.cli", "serve")
     for process in before:
         process.kill()
-    wait_for(lambda: not loop.yoloop.healthy(), 10, "the server to be gone")
+    wait_for(lambda: not loop.yoloop.healthy(), 60, "the server to be gone")
     wait_for(loop.yoloop.healthy, 60, "a new server")
     assert loop.setup() == "v1"
     task = loop.open[0]
@@ -157,10 +173,23 @@ def test_a_killed_server_comes_back_with_the_same_version(loop: Loop) -> None:
     assert entry["result"]
 
 
+def test_annotations_made_without_webhook_around_a_restart_are_learned(loop: Loop) -> None:
+    (hook,) = loop.label_studio.api("GET", f"/api/webhooks/?project={loop.project}")
+    loop.label_studio.api(
+        "PATCH", f"/api/webhooks/{hook['id']}/", json={"is_active": False, "actions": hook["actions"]}
+    )
+    loop.unheard = {loop.submit(task) for task in loop.open[:15]}  # fewer than a training takes
+    loop.label_studio.stop()
+    wait_for(lambda: loop.yoloop.trouble(), 60, "the trouble to be noticed")
+    loop.label_studio.start()
+    loop.unheard |= {loop.submit(task) for task in loop.open[:15]}
+    (job,) = wait_for(lambda: Jobs(loop.yoloop.store).unfinished(), 60, "the job")
+    assert "new annotations" in job.reason
+    assert loop.yoloop.trouble() == ""
+
+
 def test_a_killed_worker_and_a_killed_training_still_bring_the_version(loop: Loop) -> None:
-    (backend,) = loop.label_studio.api("GET", f"/api/ml?project={loop.project}")
-    loop.label_studio.api("POST", f"/api/ml/{backend['id']}/train", json={})
-    (job,) = wait_for(lambda: [each.id for each in Jobs(loop.yoloop.store).unfinished()], 10, "the job")
+    (job,) = [each.id for each in Jobs(loop.yoloop.store).unfinished()]
     again = loop.yoloop.post("/webhook", {"action": "START_TRAINING", "project": _project_of(loop)})
     assert again == {"job": job, "status": "joined"}
     wait_for(lambda: (_job(loop, job)["epoch"] or 0) >= 1, TRAINING, "the first epoch")
@@ -171,7 +200,7 @@ def test_a_killed_worker_and_a_killed_training_still_bring_the_version(loop: Loo
     assert trainer.nice() == 19
     assert os.getpgid(trainer.pid) == trainer.pid
     worker.kill()
-    wait_for(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, 10, "the orphan to end")
+    wait_for(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, 60, "the orphan to end")
     # The new worker goes on by itself; then the training's own process is killed, too.
     (trainer,) = wait_for(lambda: loop.yoloop.processes("backend.fit.train"), 60, "the training to go on")
     wait_for(lambda: "going on from" in _train_log(loop, job), 60, "the training to resume")
@@ -182,33 +211,19 @@ def test_a_killed_worker_and_a_killed_training_still_bring_the_version(loop: Loo
     assert _job(loop, job)["version"] == "v3"
     assert third["parent"] == "v1"
     assert len(loop.yoloop.versions()) == 3, "the interrupted training must not be registered twice"
-
-
-def test_annotations_made_without_webhook_around_a_restart_are_learned(loop: Loop) -> None:
-    (hook,) = loop.label_studio.api("GET", f"/api/webhooks/?project={loop.project}")
-    loop.label_studio.api(
-        "PATCH", f"/api/webhooks/{hook['id']}/", json={"is_active": False, "actions": hook["actions"]}
-    )
-    # More than a training takes after two versions in a row that were not better.
-    made = {loop.submit(task) for task in loop.open[:15]}
-    loop.label_studio.stop()
-    wait_for(lambda: loop.yoloop.trouble(), 30, "the trouble to be noticed")
-    loop.label_studio.start()
-    made |= {loop.submit(task) for task in loop.open[:15]}
-    loop.wait_for_version("v4")
-    if not made <= _annotations_of(loop, "v4"):  # it began between two of the last ones: the next has them
-        loop.yoloop.post("/webhook", {"action": "START_TRAINING", "project": _project_of(loop)})
-        loop.wait_for_version("v5")
-        assert made <= _annotations_of(loop, "v5")
-    assert loop.yoloop.trouble() == ""
+    if not loop.unheard <= _annotations_of(loop, "v3"):  # it began between two of the last ones: the next has them
+        loop.press_train()
+        loop.wait_for_version("v4")
+        assert loop.unheard <= _annotations_of(loop, "v4")
 
 
 def test_cancel_ends_the_whole_process_tree(loop: Loop) -> None:
-    job = loop.yoloop.post("/webhook", {"action": "START_TRAINING", "project": _project_of(loop)})["job"]
+    loop.press_train()
+    (job,) = wait_for(lambda: [each.id for each in Jobs(loop.yoloop.store).unfinished()], 60, "the job")
     (trainer,) = wait_for(lambda: loop.yoloop.processes("backend.fit.train"), 120, "the training's process")
     tree = [trainer, *trainer.children(recursive=True)]
     loop.yoloop.run("cancel")
-    wait_for(lambda: _job(loop, job)["job_status"] == "cancelled", 20, "the job to be cancelled")
+    wait_for(lambda: _job(loop, job)["job_status"] == "cancelled", 60, "the job to be cancelled")
     assert not [each for each in tree if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -18,6 +18,8 @@ from backend.services import Services
 from backend.settings import Settings
 from backend.worker import Worker
 
+pytestmark = pytest.mark.group("label-studio", minutes=5)
+
 CONFIG = (Path(__file__).parents[2] / "label_config.xml").read_text()
 REGION = {
     "id": "r1",

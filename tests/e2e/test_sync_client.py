@@ -15,12 +15,15 @@ from typing import Any
 
 import pytest
 import requests
-from e2e.labelstudio import LabelStudioServer, free_port
+from e2e.labelstudio import LabelStudioServer
+from support.ports import free_port
 
 from backend.errors import LabelStudioError
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import ProjectInfo, TaskRecord
 from backend.labelstudio.refusals import public_url
+
+pytestmark = pytest.mark.group("label-studio", minutes=5)
 
 REGION = {
     "id": "r1",

@@ -40,14 +40,31 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
 
 
 @pytest.fixture
+def home(tmp_path: Path, empty_registry: Path) -> Path:
+    """A home for processes of its own, whose registry has its tables already."""
+    shutil.copyfile(empty_registry, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture
 def start(tmp_path: Path, empty_registry: Path, weights: Weights) -> Iterator[Start]:
     """Starts the serving process' parts on a home below `tmp_path`, with a tiny base model."""
+    yield from _starter(tmp_path, empty_registry, weights)
+
+
+@pytest.fixture(scope="module")
+def start_once(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path, weights: Weights) -> Iterator[Start]:
+    """As `start`, for what all tests of a module may share, as they leave nothing behind."""
+    yield from _starter(tmp_path_factory.mktemp("once"), empty_registry, weights)
+
+
+def _starter(folder: Path, empty_registry: Path, weights: Weights) -> Iterator[Start]:
     started: list[Serving] = []
 
     def start(
         names: Sequence[str] = LABELS, finds: Mapping[int, tuple[int, float]] = FINDS, **settings: Any
     ) -> Serving:
-        home = tmp_path / "home"
+        home = folder / "home"
         home.mkdir(exist_ok=True)
         if not (home / "mlflow.db").exists():
             shutil.copyfile(empty_registry, home / "mlflow.db")

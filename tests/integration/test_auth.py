@@ -41,6 +41,13 @@ def guarded(start: Callable[..., Serving]) -> Serving:
     return start(basic_auth_user="mluser", basic_auth_pass="mlpäss", base_model="")
 
 
+@pytest.fixture(scope="module")
+def refusing(start_once: Callable[..., Serving]) -> FlaskClient:
+    """For requests that are all refused, and so leave nothing behind."""
+    serving = start_once(basic_auth_user="mluser", basic_auth_pass="mlpäss", base_model="")
+    return create_app(serving=serving).test_client()
+
+
 @pytest.fixture
 def client(guarded: Serving) -> FlaskClient:
     return create_app(serving=guarded).test_client()
@@ -51,8 +58,8 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
-def test_nothing_else_is_open(client: FlaskClient, method: str, path: str) -> None:
-    response = client.open(path, method=method, json={})
+def test_nothing_else_is_open(refusing: FlaskClient, method: str, path: str) -> None:
+    response = refusing.open(path, method=method, json={})
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"].startswith("Basic")
     assert set(response.get_json()) == {"error", "hint"}
@@ -84,8 +91,8 @@ def test_the_right_credentials(client: FlaskClient) -> None:
         {"Authorization": "Digest username=mluser"},
     ],
 )
-def test_wrong_credentials(client: FlaskClient, headers: dict[str, str]) -> None:
-    response = client.post("/setup", json=setup(), headers=headers)
+def test_wrong_credentials(refusing: FlaskClient, headers: dict[str, str]) -> None:
+    response = refusing.post("/setup", json=setup(), headers=headers)
     assert response.status_code == 401
     assert "mlpäss" not in response.text
     assert "mluser" not in response.text
@@ -156,8 +163,8 @@ def test_no_refusal_quotes_a_token(client: FlaskClient) -> None:
         ({"YOLOOP_HOST": "0.0.0.0", "BASIC_AUTH_USER": "me", "BASIC_AUTH_PASS": "hush"}, False),
     ],
 )
-def test_an_open_door_is_told_at_the_start(tmp_path: Path, settings: dict[str, str], told: bool) -> None:
-    with served(tmp_path, **settings) as (url, log):
+def test_an_open_door_is_told_at_the_start(home: Path, settings: dict[str, str], told: bool) -> None:
+    with served(home, **settings) as (url, log):
         assert requests.get(f"{url}/", timeout=30).status_code == (200 if told else 401)
     said = log.read_text()
     assert ("as no credentials are asked for" in said) is told

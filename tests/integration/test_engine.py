@@ -20,6 +20,7 @@ import torch
 from flask.testing import FlaskClient
 from integration.bodies import UID, config, predict, setup, task
 from shapes import LABELS
+from support.waiting import wait_for
 from tiny import SIZE
 from ultralytics.engine.predictor import BasePredictor
 
@@ -32,6 +33,8 @@ from backend.predict.engine.openvino import OpenVinoDetector
 from backend.predict.engine.pretrained import exported
 from backend.predict.engine.torch import TorchDetector
 from backend.serving import Serving
+
+pytestmark = pytest.mark.group("engine", minutes=1)
 
 Start = Callable[..., Serving]
 Weights = Callable[..., Path]
@@ -193,10 +196,7 @@ class TestPretrained:
         caplog.set_level(logging.INFO)
         monkeypatch.setattr(pretrained, "LONGEST", 0.1)
         serving = start(engine="openvino", finds={1: (0, 0.8)})
-        until = time.monotonic() + 30
-        while "torch serves it, for its export took more than" not in caplog.text:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_for(lambda: "torch serves it, for its export took more than" in caplog.text, pause=0.01)
         monkeypatch.undo()
         again = start(engine="openvino", finds={1: (0, 0.8)})
         for each in (serving, again):
@@ -210,13 +210,8 @@ class TestPretrained:
         serving = start(engine="openvino")
         assert isinstance(self.detector(serving), TorchDetector)
         part = self.outcome(serving).parent.with_suffix(".part")
-        until = time.monotonic() + 30
-        while not (part / "export.log").exists():
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        began = time.monotonic()
+        wait_for(lambda: (part / "export.log").exists(), pause=0.01)
         serving.close()
-        assert time.monotonic() - began < 5
         assert not part.exists() and not self.outcome(serving).exists()
 
     def test_a_damaged_export_leaves_it_to_torch(self, start: Start, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ import pytest
 from flask.testing import FlaskClient
 from integration.bodies import config, picture, predict, task
 
+from backend.app import create_app
+from backend.serving import Serving
+
 RECORDED = Path(__file__).parents[1] / "label_studio_1.23.2"
+
+
+@pytest.fixture(scope="module")
+def client(start_once: Callable[..., Serving]) -> FlaskClient:
+    """Of one process: pointing at something leaves nothing behind."""
+    return create_app(serving=start_once()).test_client()
 
 
 def mark(kind: str, x: float, y: float, width: float = 0, height: float = 0, **fields: Any) -> dict[str, Any]:

@@ -14,8 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 OLD_RELEASE = ROOT / ".venv-ml"
 CONFIG = (ROOT / "label_config.xml").read_text()
@@ -51,16 +49,16 @@ class Base2:
         self.kept[key] = value
 
 
-@pytest.mark.skipif(not OLD_RELEASE.is_dir(), reason="scripts/test puts label-studio-ml 1.0.9 into .venv-ml")
-def test_the_installable_release_can_host_it(tmp_path: Path) -> None:
-    entries, event, job = json.loads(_run(tmp_path, SCRIPT))
+def test_the_installable_release_can_host_it(home: Path) -> None:
+    assert OLD_RELEASE.is_dir(), "scripts/test puts label-studio-ml 1.0.9 there"
+    entries, event, job = json.loads(_run(home, SCRIPT))
     assert len(entries) == 2
     assert all("result" not in entry and entry["model_version"] == "v0" for entry in entries)
     assert event == {"status": "noted"}
     assert job["status"] == "queued"
 
 
-def test_a_base_class_of_2_gets_the_version_and_the_answers(tmp_path: Path) -> None:
+def test_a_base_class_of_2_gets_the_version_and_the_answers(home: Path) -> None:
     code = """
 import json, sys
 sys.path.insert(0, sys.argv[2])
@@ -71,21 +69,21 @@ model = adapt(Base2)("1.1795453273", sys.argv[1])
 entries = model.predict([{"id": 1, "data": {"image": "/data/upload/1/a.jpg"}}], context=None)
 print(json.dumps([model.kept, entries, model.fit("START_TRAINING", {})]))
 """
-    kept, entries, job = json.loads(_run(tmp_path, code, str(Path(__file__).parent)))
+    kept, entries, job = json.loads(_run(home, code, str(Path(__file__).parent)))
     assert kept == {"model_version": "v0"}
     assert [entry["model_version"] for entry in entries] == ["v0"]
     assert job["status"] == "queued"
 
 
-def test_without_the_package_the_error_says_what_to_install(tmp_path: Path) -> None:
+def test_without_the_package_the_error_says_what_to_install(home: Path) -> None:
     code = "try:\n    from backend.label_studio_ml import YoloModel\nexcept ImportError as error:\n    print(error)"
-    assert "label-studio-ml 2.x is not installed" in _run(tmp_path, code, old_release=False)
+    assert "label-studio-ml 2.x is not installed" in _run(home, code, old_release=False)
 
 
 def _run(home: Path, code: str, *words: str, old_release: bool = True) -> str:
     """The program's output. It has a process of its own: the backend's models live as long as their process."""
     path = [str(ROOT), str(OLD_RELEASE)] if old_release else [str(ROOT)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "YOLOOP_HOME": str(home / "home"), "YOLOOP_OFFLINE": "1"}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "YOLOOP_HOME": str(home), "YOLOOP_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code, CONFIG, *words], env=env, capture_output=True, text=True, timeout=120
     )

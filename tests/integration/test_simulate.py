@@ -17,6 +17,8 @@ from backend.services import Services
 from backend.settings import Settings
 from backend.simulate import conclusion, simulate, table
 
+pytestmark = [pytest.mark.training, pytest.mark.group("simulate", minutes=1)]
+
 UID = "3.1767225600"
 CONFIG = (Path(__file__).parents[2] / "label_config.xml").read_text()
 

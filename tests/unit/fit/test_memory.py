@@ -22,6 +22,8 @@ from backend.fit.process import _last_words
 from backend.fit.train import NetworkSpec, Spec, train
 from backend.labels.networks import Network
 
+pytestmark = pytest.mark.training
+
 IMAGES, HELD_OUT = 16, 12
 NETWORK = Network("detect", "detect", LABELS, ("label",))
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."

@@ -17,11 +17,13 @@ from backend.labels.networks import Network, Task
 from backend.predict.engine.base import Image
 from backend.predict.engine.torch import TorchDetector
 
+pytestmark = pytest.mark.training  # the last step of one
+
 SUFFIX: dict[Task, str] = {"detect": "", "obb": "-obb", "segment": "-seg", "pose": "-pose", "classify": "-cls"}
-SIZE = 160
+SIZE = 96
 
 
-SHAPES = ((160, 160), (90, 320), (333, 77), (161, 479))
+SHAPES = ((96, 96), (60, 200), (203, 51))
 
 
 def picture(height: int, width: int) -> Image:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from children import trainers
+from support.waiting import wait_for
 
 from backend.errors import TrainingError
 from backend.fit.process import EXPECTED, Ahead, end_group, run_training, start_training
+
+pytestmark = pytest.mark.training
 
 
 @pytest.fixture
@@ -21,13 +23,6 @@ def ahead(tmp_path: Path) -> Iterator[Ahead]:
     made = Ahead(tmp_path)
     yield made
     made.close()
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_the_one_that_was_expected_is_taken(ahead: Ahead) -> None:

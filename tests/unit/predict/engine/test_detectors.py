@@ -24,6 +24,8 @@ from backend.predict.engine.pool import EnginePool
 from backend.predict.engine.read import predictor
 from backend.predict.engine.torch import TorchDetector, choose_device
 
+pytestmark = pytest.mark.group("detectors", minutes=1)
+
 NAMES = ("Disc", "Squäre", "Triangle")
 
 
