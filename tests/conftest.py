@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import defaultdict
+from collections.abc import Generator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from support import groups, results
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="yoloop-tests-"))
 
@@ -22,6 +29,7 @@ def _prepare() -> None:
     for name in foreign:
         del os.environ[name]
     os.environ |= {
+        "OMP_NUM_THREADS": "1",  # the cores are shared with other tests: more threads only get into each other's way
         "YOLOOP_OFFLINE": "1",
         "YOLOOP_HOME": str(_FOLDER / "home"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -36,10 +44,80 @@ def _prepare() -> None:
 _prepare()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--results", default="test-results", help="Folder for slow tests' names, and for what failed ones leave behind."
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Linux shares the cores out among sessions. Trainings have the lowest priority, which counts inside of one only: in
+    # the same session as the other workers, or as other work on this machine, they would stand still.
+    if hasattr(config, "workerinput") and hasattr(os, "setsid"):
+        with suppress(PermissionError):
+            os.setsid()
+    for mark in groups.MARKS:
+        config.addinivalue_line("markers", mark)
+    # How long an example takes says how busy the machine is.
+    settings.register_profile("beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("beside others")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    groups.mark(item)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    groups.arrange(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> groups.GroupScheduling:
+    return groups.GroupScheduling(config, log)
+
+
+def pytest_runtest_logstart() -> None:
+    results.begin_test()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        results.keep(_results(item.config), groups.without_suffix(item.nodeid), report.longreprtext)
+    return report
+
+
+_seconds: dict[str, float] = defaultdict(float)
+"""Of each test, its fixtures included. Where several workers run, the process that reads their reports keeps it."""
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _seconds[groups.without_suffix(report.nodeid)] += report.duration
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if slow := results.slow(_seconds):
+        terminalreporter.section(f"slower than {results.SLOW:.0f} s")
+        for line in slow:
+            terminalreporter.write_line(line)
+
+
+def _results(config: pytest.Config) -> Path:
+    return config.rootpath / str(config.getoption("--results"))
+
+
 @pytest.fixture(scope="session")
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's schema in a file: making it takes seconds, copying it none."""
+    from mlflow.store.db import utils
+
     from model_registry import Registry
+
+    # For each database that it opens, MLflow reads its migrations anew, of which none comes while tests run.
+    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
 
     folder = tmp_path_factory.mktemp("mlflow")
     Registry(f"sqlite:///{folder / 'mlflow.db'}", folder / "registry").open()
