@@ -85,7 +85,8 @@ def pytest_runtest_logstart() -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        results.keep(_results(item.config), groups.without_suffix(item.nodeid), report.longreprtext)
+        said = "\n".join([report.longreprtext, *(f"--- {name}\n{text}" for name, text in report.sections)])
+        results.keep(_results(item.config), groups.without_suffix(item.nodeid), said)
     return report
 
 

@@ -70,11 +70,11 @@ def learn(store: Store, result: Any, suggested: Any) -> dict[str, int]:
 
 @pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)
 def test_written_by_hand(store: Store, result: Any) -> None:
-    began = time.thread_time()
+    began = time.process_time()
     assert learn(store, result, GOOD)
     assert learn(store, result, result)
     assert learn(store, GOOD, result)
-    assert time.thread_time() - began < 30
+    assert time.process_time() - began < 30
 
 
 def test_the_good_one_still_teaches(store: Store) -> None:

@@ -192,12 +192,14 @@ def test_two_controls_and_two_images(client: FlaskClient) -> None:
 
 
 def test_what_does_not_fit_the_budget_is_failed(start: Start, studio: Server) -> None:
-    client = create_app(serving=start(predict_budget=3.0, fetch_timeout=60.0)).test_client()
-    client.post("/setup", json=setup(hostname=studio.url))  # waits for the model
-    answered = threading.Event()
+    serving = start(predict_budget=3.0, fetch_timeout=90.0)
+    client = create_app(serving=serving).test_client()
+    client.post("/setup", json=setup(hostname=studio.url))
+    assert serving.engine.models.ready(UID, parse_label_config(config()), time.monotonic() + 60).ready
+    answered, released = threading.Event(), []
 
     def stuck(handler: Any) -> None:
-        answered.wait(60)
+        released.append(answered.wait(60))
         answer(PNG)(handler)
 
     studio.routes["/slow.png"] = stuck
@@ -206,6 +208,7 @@ def test_what_does_not_fit_the_budget_is_failed(start: Start, studio: Server) ->
     assert third["result"]
     assert set(second) == {"model_version", "error"}
     assert "budget" in second["error"]
+    assert not released, "the image is still to come"
     answered.set()
 
 

@@ -323,9 +323,9 @@ def test_configs_past_all_measure_are_answered_in_time(
 ) -> None:
     for name, xml in configs.items():
         for path, body in (("/setup", setup(xml)), ("/predict", predict([task(1)], xml))):
-            began = time.thread_time()
+            began = time.process_time()
             answer = client.post(path, json=body)
-            assert time.thread_time() - began < 10, (name, path)
+            assert time.process_time() - began < 10, (name, path)
             if name not in ("nothing", "half a character"):  # the last config serves, and what is left is a config
                 assert answer.status_code in statuses, (name, path)
     assert client.get("/report").status_code == 200

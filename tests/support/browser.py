@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from e2e.labelstudio import LabelStudioServer
-from playwright.sync_api import Page
+from playwright.sync_api import Error, Page
 from screenshot import empty_page, sign_in
 from support.results import evidence
 
@@ -29,7 +29,8 @@ def signed_in(server: LabelStudioServer) -> Iterator[Page]:
             yield page
         except BaseException:
             ended = Path(tempfile.mkdtemp(prefix="yoloop-browser-"))
-            _capture(page, ended)
+            with suppress(Error):  # the page may be gone; what failed is told first
+                _capture(page, ended)
             raise
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pytest
 from xdist.scheduler import LoadGroupScheduling
+from xdist.workermanage import WorkerController
 
 MARKS = (
     "group(name, minutes): runs in one worker with all tests of this name; `minutes` is about what they take alone on "
@@ -26,6 +27,20 @@ class GroupScheduling(LoadGroupScheduling):
     def _split_scope(self, nodeid: str) -> str:
         group = str(super()._split_scope(nodeid))
         return nodeid.partition("::")[0] if group == nodeid else group
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """A test that ended its worker has failed; it is not tried again, as xdist would. The others of its group are.
+
+        Returns its id, None where the worker had nothing left to do.
+        """
+        for tests in self.assigned_work.get(node, {}).values():
+            for nodeid, completed in tests.items():
+                if not completed:
+                    tests[nodeid] = True
+                    super().remove_node(node)
+                    return nodeid
+        super().remove_node(node)
+        return None
 
 
 def mark(item: pytest.Item) -> None:

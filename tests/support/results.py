@@ -7,6 +7,7 @@ when a test fails, that is copied into a folder of the test's name.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -56,9 +57,11 @@ def begin_test() -> None:
 
 def keep(results: Path, nodeid: str, report: str) -> None:
     """Copy the evidence of a test that failed, and what pytest has to say of it."""
-    folder = results / "failed" / re.sub(r"[^\w.-]+", "-", nodeid)[-150:]
+    short = hashlib.sha256(nodeid.encode(errors="backslashreplace")).hexdigest()[:6]
+    name = re.sub(r"[^\w.-]+", "-", nodeid)[-140:]
+    folder = results / "failed" / f"{name}-{short}"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "report.txt").open("a") as file:
+    with (folder / "report.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(report + "\n")
     for number, entry in enumerate(_watched):
         place = folder / f"{number}-{entry.name}"

@@ -209,15 +209,18 @@ class TestLoadMany:
         gate = threading.Event()
 
         def stuck(handler: BaseHTTPRequestHandler) -> None:
-            gate.wait(60)
+            released.append(gate.wait(60))
             answer(PNG)(handler)
 
-        images = make(tmp_path, workers=3)
+        released: list[bool] = []
+        images = make(tmp_path, workers=3, timeout=90.0)
         for number in range(20):
             studio.routes[f"/{number}.png"] = stuck if number in (0, 1) or number > 10 else answer(PNG)
         until = time.monotonic() + 5.0
         outcomes = dict(images.load_many([source(studio, f"/{n}.png") for n in range(20)], until))
-        gate.set()  # nobody waited for what was stuck until now
+        assert not released, "nobody waited for what is stuck"
+        assert time.monotonic() < until + 30
+        gate.set()
         images.close()
         late = {index for index, outcome in outcomes.items() if isinstance(outcome, ImageUnavailable)}
         assert late == {0, 1, *range(11, 20)}

@@ -82,6 +82,16 @@ def test_a_failure_leaves_its_report(project: pytest.Pytester) -> None:
     assert "because" in (folder / "report.txt").read_text()
 
 
+def test_a_test_that_ends_its_worker_runs_once(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_dying="import os, pathlib\ndef test_x():\n    pathlib.Path('ran').open('a').write('x')\n    os._exit(3)\n"
+        "def test_y(): pass\n"
+    )
+    found = project.runpytest_subprocess("-n", "2", "--dist", "loadgroup")
+    found.assert_outcomes(passed=10, failed=1)
+    assert (project.path / "ran").read_text() == "x"
+
+
 @pytest.mark.parametrize(
     ("nodeid", "name"),
     [

@@ -17,6 +17,12 @@ def kept(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
+def of(test: str, results: Path) -> Path:
+    """The folder of a test."""
+    (found,) = (results / "failed").glob(f"{test}-*")
+    return found
+
+
 def test_a_failure_keeps_what_runs(tmp_path: Path) -> None:
     log = tmp_path / "home" / "a.log"
     log.parent.mkdir()
@@ -28,7 +34,8 @@ def test_a_failure_keeps_what_runs(tmp_path: Path) -> None:
 
     with evidence("server", found):
         keep(tmp_path / "kept", "tests/test_x.py::test_y[a b/c]", "E  assert 0")
-    folder = tmp_path / "kept" / "failed" / "tests-test_x.py-test_y-a-b-c-"
+    (folder,) = (tmp_path / "kept" / "failed").iterdir()
+    assert folder.name.startswith("tests-test_x.py-test_y-a-b-c-")
     assert kept(folder) == {"report.txt": "E  assert 0\n", "0-server/home-a.log": "said", "0-server/page.png": "seen"}
 
 
@@ -39,8 +46,8 @@ def test_what_ended_with_the_test_is_kept_until_the_next_begins(tmp_path: Path) 
     keep(tmp_path / "kept", "one", "")
     begin_test()
     keep(tmp_path / "kept", "two", "")
-    assert list(kept(tmp_path / "kept" / "failed" / "one")) == ["report.txt", f"0-server/{tmp_path.name}-a.log"]
-    assert list(kept(tmp_path / "kept" / "failed" / "two")) == ["report.txt"]
+    assert list(kept(of("one", tmp_path / "kept"))) == ["report.txt", f"0-server/{tmp_path.name}-a.log"]
+    assert list(kept(of("two", tmp_path / "kept"))) == ["report.txt"]
 
 
 def test_evidence_that_cannot_be_had_hides_no_failure(tmp_path: Path) -> None:
@@ -49,7 +56,7 @@ def test_evidence_that_cannot_be_had_hides_no_failure(tmp_path: Path) -> None:
 
     with evidence("browser", found):
         keep(tmp_path, "one", "E  assert 0")
-    assert kept(tmp_path / "failed" / "one") == {
+    assert kept(of("one", tmp_path)) == {
         "report.txt": "E  assert 0\n",
         "0-browser/not-kept.txt": "RuntimeError: the page is closed",
     }
@@ -60,7 +67,7 @@ def test_of_a_large_file_the_end_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "a.log").write_text("0123456789")
     with evidence("server", lambda _: [tmp_path / "a.log"]):
         keep(tmp_path / "kept", "one", "")
-    assert (tmp_path / "kept/failed/one/0-server" / f"{tmp_path.name}-a.log").read_text() == "6789"
+    assert (of("one", tmp_path / "kept") / "0-server" / f"{tmp_path.name}-a.log").read_text() == "6789"
 
 
 def test_slow_tests_are_named_with_their_time_slowest_first() -> None:

@@ -38,6 +38,12 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", image_size=SIZE, device="cpu")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export has the lowest priority: beside other work it takes its time."""
+    monkeypatch.setattr(pretrained, "LONGEST", 900.0)
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     return tiny_yolo(tmp_path / "tiny.pt", ("a", "b"), {1: (0, 0.8)})
