@@ -177,7 +177,7 @@ def test_the_process_of_a_training_writes_for_its_job(tmp_path: Path, monkeypatc
     try:
         with about(job_id="j1", project=UID):
             tell(process, tmp_path)  # there is nothing to train, which it ends with
-        assert process.wait(120) == 1
+        assert process.wait(600) == 1
     finally:
         end_group(process)
     last = lines(tmp_path / "train.log")[-1]
@@ -194,6 +194,6 @@ def test_so_do_the_processes_of_refreshes_and_exports(
     monkeypatch.setenv("YOLOOP_HOME", str(tmp_path))
     with about(job_id="j1", project=UID):
         process = start(module, [str(tmp_path) if "engine" in module else UID, "0"], tmp_path / "log")
-    assert process.wait(120) == 1
+    assert process.wait(600) == 1
     said = lines(tmp_path / "log")
     assert {(line["job_id"], line["project"]) for line in said} == {("j1", UID)}

@@ -73,7 +73,7 @@ def test_it_ends_with_the_one_that_could_tell_it_its_folder(tmp_path: Path) -> N
     process = start_training(tmp_path)
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(60) == 3
+    assert process.wait(600) == 3
 
 
 def run(folder: Path, started: subprocess.Popen[bytes]) -> None:
