@@ -15,7 +15,7 @@ from support.results import evidence
 
 @contextmanager
 def signed_in(server: LabelStudioServer) -> Iterator[Page]:
-    """The page; what failed can be looked at with `playwright show-trace trace.zip`."""
+    """The page; docs/testing.md tells how to see the trace of what failed."""
     ended: Path | None = None
 
     def kept(folder: Path) -> list[Path]:
