@@ -1,6 +1,6 @@
 """A picture of Label Studio's page with a task's suggestions, taken with a real Chromium.
 
-The tests look at the same page through `open_task`, `listed` and `drawn`.
+The tests look at the same page through `show_task`, `listed` and `drawn`.
 """
 
 from __future__ import annotations

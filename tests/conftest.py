@@ -45,9 +45,7 @@ _prepare()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--results", default="test-results", help="Folder for slow tests' names, and for what failed ones leave behind."
-    )
+    parser.addoption("--results", default="test-results", help="Folder for what failed tests leave behind.")
 
 
 def pytest_configure(config: pytest.Config) -> None:

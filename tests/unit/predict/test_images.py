@@ -219,7 +219,7 @@ class TestLoadMany:
         until = time.monotonic() + 5.0
         outcomes = dict(images.load_many([source(studio, f"/{n}.png") for n in range(20)], until))
         assert not released, "nobody waited for what is stuck"
-        assert time.monotonic() < until + 30
+        assert time.monotonic() < until + 10  # with room for a busy machine
         gate.set()
         images.close()
         late = {index for index, outcome in outcomes.items() if isinstance(outcome, ImageUnavailable)}
