@@ -7,6 +7,8 @@ never the place of a file.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from xdist.scheduler import LoadGroupScheduling
 from xdist.workermanage import WorkerController
@@ -33,14 +35,27 @@ class GroupScheduling(LoadGroupScheduling):
 
         Returns its id, None where the worker had nothing left to do.
         """
-        for tests in self.assigned_work.get(node, {}).values():
-            for nodeid, completed in tests.items():
-                if not completed:
-                    tests[nodeid] = True
-                    super().remove_node(node)
-                    return nodeid
+        work = self.assigned_work[node]
+        ended_by = next((name for tests in work.values() for name, done in tests.items() if not done), None)
+        left = {group: tests | {name: True for name in tests if name == ended_by} for group, tests in work.items()}
+        # A group without a test to run would be handed out as no work at all.
+        self.assigned_work[node] = {group: tests for group, tests in left.items() if not all(tests.values())}
         super().remove_node(node)
-        return None
+        return ended_by
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """A worker that died meanwhile cannot hear of its group: `remove_node` takes it back."""
+        with suppress(OSError):
+            super()._assign_work_unit(node)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Hand out groups until the worker knows of two tests, or of the end: it begins a test when it knows the next.
+
+        xdist hands out one, and a worker with a single test waits for ever.
+        """
+        super()._reschedule(node)
+        while not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
 
 
 def mark(item: pytest.Item) -> None:

@@ -37,21 +37,25 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+def run(project: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return project.runpytest_subprocess(*options, timeout=300)
+
+
 def test_what_takes_long_comes_first(project: pytest.Pytester) -> None:
-    lines = project.runpytest_subprocess("--collect-only", "-q").outlines
+    lines = run(project, "--collect-only", "-q").outlines
     names = [line.rpartition("::")[2] for line in lines if "::" in line]
     assert names[:3] == ["test_c", "test_e", "test_d"]
     assert len(names) == 9
 
 
 def test_a_real_label_studio_is_known_by_its_fixture(project: pytest.Pytester) -> None:
-    found = project.runpytest_subprocess("-m", "e2e", "-v")
+    found = run(project, "-m", "e2e", "-v")
     found.assert_outcomes(passed=1, deselected=8)
     found.stdout.fnmatch_lines(["*test_f PASSED*"])
 
 
 def test_a_group_and_a_module_run_in_one_worker_each(project: pytest.Pytester) -> None:
-    found = project.runpytest_subprocess("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", "-v")
+    found = run(project, "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", "-v")
     found.assert_outcomes(passed=9)
     ran = dict(re.findall(r"\[(gw\d)\].*PASSED \S+::(\w+)", found.stdout.str()))
     workers: dict[str, set[str]] = {}
@@ -65,7 +69,7 @@ def test_a_group_and_a_module_run_in_one_worker_each(project: pytest.Pytester) -
 def test_random_order_spares_tests_that_build_on_each_other(project: pytest.Pytester) -> None:
     orders = set()
     for seed in (1, 2):
-        lines = project.runpytest_subprocess("--collect-only", "-q", f"--random-order-seed={seed}").outlines
+        lines = run(project, "--collect-only", "-q", f"--random-order-seed={seed}").outlines
         names = [line.rpartition("::")[2] for line in lines if "::" in line]
         assert [name for name in names if name in ("test_1", "test_2", "test_3")] == ["test_1", "test_2", "test_3"]
         assert names[0] == "test_c"
@@ -75,9 +79,7 @@ def test_random_order_spares_tests_that_build_on_each_other(project: pytest.Pyte
 
 def test_a_failure_leaves_its_report(project: pytest.Pytester) -> None:
     project.makepyfile(test_bad="def test_x(): assert 0, 'because'\n")
-    project.runpytest_subprocess("-n", "2", "--dist", "loadgroup", "--results", "here").assert_outcomes(
-        passed=9, failed=1
-    )
+    run(project, "-n", "2", "--dist", "loadgroup", "--results", "here").assert_outcomes(passed=9, failed=1)
     (folder,) = (project.path / "here" / "failed").iterdir()
     assert "because" in (folder / "report.txt").read_text()
 
@@ -87,9 +89,20 @@ def test_a_test_that_ends_its_worker_runs_once(project: pytest.Pytester) -> None
         test_dying="import os, pathlib\ndef test_x():\n    pathlib.Path('ran').open('a').write('x')\n    os._exit(3)\n"
         "def test_y(): pass\n"
     )
-    found = project.runpytest_subprocess("-n", "2", "--dist", "loadgroup")
+    found = run(project, "-n", "2", "--dist", "loadgroup")
     found.assert_outcomes(passed=10, failed=1)
     assert (project.path / "ran").read_text() == "x"
+
+
+def test_the_last_test_of_a_group_runs_after_the_one_before_ended_its_worker(project: pytest.Pytester) -> None:
+    for file in project.path.glob("test_*.py"):
+        file.unlink()
+    project.makepyfile(
+        test_first="def test_a(): pass\n",
+        test_second="import os\ndef test_b(): pass\ndef test_c(): os._exit(3)\ndef test_d(): pass\n",
+    )
+    for workers in "123":
+        run(project, "-n", workers, "--dist", "loadgroup").assert_outcomes(passed=3, failed=1)
 
 
 @pytest.mark.parametrize(
