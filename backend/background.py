@@ -19,22 +19,29 @@ SUPERVISED = "YOLOOP_SUPERVISED"
 counts."""
 
 NICENESS = 19
+"""Of a process in the server's session: it gets what the server leaves."""
+
+SESSION_NICENESS = 10
+"""Of a session of its own: beside any other work on the machine, not the server's alone, it gets about a tenth of a
+core. With 19 it would get a seventieth, and seconds of work would take minutes."""
 
 
-def start(module: str, arguments: Sequence[str], log: Path, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-    """Run one of our modules in a process group of its own, its output added to `log`.
+def start(
+    module: str, arguments: Sequence[str], log: Path, stdin: int = subprocess.DEVNULL, *, of_server: bool = False
+) -> subprocess.Popen[bytes]:
+    """Run one of our modules in a process group of its own, its output added to `log`; it should call `stand_back`.
 
-    It gets a session of its own only where it cannot share that of the server; it should call `stand_back`.
+    It shares the session of the one that starts it where that is the server's, as `of_server` says, or that of `up`.
     """
-    supervised = SUPERVISED in os.environ
+    shared = of_server or SUPERVISED in os.environ
     with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 - our own modules
             [sys.executable, "-m", module, *arguments],
             stdin=stdin,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=not supervised,
-            process_group=0 if supervised else None,
+            start_new_session=not shared,
+            process_group=0 if shared else None,
             env={**os.environ, **inherited()},
         )
 
@@ -64,7 +71,7 @@ def stand_back(parent: int, *, own_session: bool) -> None:
     os.nice(NICENESS)
     if own_session:
         with contextlib.suppress(OSError):  # not every system groups processes by session
-            Path("/proc/self/autogroup").write_text(str(NICENESS))
+            Path("/proc/self/autogroup").write_text(str(SESSION_NICENESS))
 
     def watch() -> None:
         while os.getppid() == parent:

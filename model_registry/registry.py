@@ -156,10 +156,16 @@ class Registry:
 
     def version(self, model: str, number: int) -> Version:
         """One version. Raises RegistryError when there is none of that number."""
-        for each in self.versions(model):
-            if each.number == number:
-                return each
-        raise RegistryError(f"There is no version v{number}.")
+        client = self._client  # before any import of MLflow, which reads its settings then
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = client.get_model_version(model, str(number))
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise RegistryError(f"There is no version v{number}.") from None
+            raise
+        return self._read(found, CHAMPION in found.aliases)
 
     def champion_number(self, model: str) -> int | None:
         """Number of the version in service, or None: one cheap query, to be asked every second."""

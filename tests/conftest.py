@@ -47,6 +47,8 @@ _prepare()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results", default="test-results", help="Folder for what failed tests leave behind.")
 
+    parser.addoption("--fast", action="store_true", help="Leave out what is marked e2e, training or slow.")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # Linux shares the cores out among sessions. Trainings have the lowest priority, which counts inside of one only: in
@@ -56,9 +58,14 @@ def pytest_configure(config: pytest.Config) -> None:
             os.setsid()
     for mark in groups.MARKS:
         config.addinivalue_line("markers", mark)
-    # How long an example takes says how busy the machine is.
-    settings.register_profile("beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("beside others")
+    # How long an example takes says how busy the machine is. Without a seed the examples are the same in each run.
+    settings.register_profile(
+        "yoloop",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize=config.getoption("--hypothesis-seed") is None,
+    )
+    settings.load_profile("yoloop")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -66,7 +73,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        left_out = [item for item in items if groups.takes_long(item)]
+        items[:] = [item for item in items if not groups.takes_long(item)]
+        config.hook.pytest_deselected(items=left_out)
     groups.arrange(items)
 
 

@@ -89,6 +89,7 @@ NONSENSE = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_broken_ones(store: Store, data: st.DataObject) -> None:

@@ -156,6 +156,7 @@ def test_no_refusal_quotes_a_token(client: FlaskClient) -> None:
             assert token[:9] not in answer.text + answer.status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

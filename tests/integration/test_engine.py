@@ -34,7 +34,7 @@ from backend.predict.engine.pretrained import exported
 from backend.predict.engine.torch import TorchDetector
 from backend.serving import Serving
 
-pytestmark = pytest.mark.group("engine", minutes=1)
+pytestmark = [pytest.mark.training, pytest.mark.group("engine", minutes=1)]
 
 Start = Callable[..., Serving]
 Weights = Callable[..., Path]

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.group("fuzz", minutes=1)
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_nonsense_is_answered_in_time_and_never_with_an_error_of_ours() -> None:
     ran = subprocess.run(
         [sys.executable, "scripts/fuzz.py", "--requests", "800", "--longest", "60", "--json"],

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 OLD_RELEASE = ROOT / ".venv-ml"
 CONFIG = (ROOT / "label_config.xml").read_text()
@@ -49,6 +51,7 @@ class Base2:
         self.kept[key] = value
 
 
+@pytest.mark.slow
 def test_the_installable_release_can_host_it(home: Path) -> None:
     assert OLD_RELEASE.is_dir(), "scripts/test puts label-studio-ml 1.0.9 there"
     entries, event, job = json.loads(_run(home, SCRIPT))
@@ -58,6 +61,7 @@ def test_the_installable_release_can_host_it(home: Path) -> None:
     assert job["status"] == "queued"
 
 
+@pytest.mark.slow
 def test_a_base_class_of_2_gets_the_version_and_the_answers(home: Path) -> None:
     code = """
 import json, sys

@@ -113,6 +113,7 @@ def test_threads_that_work_for_a_request_know_it(serving: Serving, kept: Kept, m
     assert known() == Ids(), "nothing of a request sticks to its thread"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_one_line_tells_of_each_request_but_those_of_machines(home: Path, form: str) -> None:
     with served(home, YOLOOP_BASE_MODEL="", YOLOOP_LOG_FORMAT=form) as (url, log):
@@ -136,6 +137,7 @@ def test_one_line_tells_of_each_request_but_those_of_machines(home: Path, form: 
     assert (told["r1"]["project"], told["r2"]["project"], told["r3"]["project"]) == (UID, None, UID)
 
 
+@pytest.mark.slow
 def test_gunicorn_writes_in_the_same_form(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """It warns of itself when its address is taken."""
     second = tmp_path_factory.mktemp("second")
@@ -148,6 +150,7 @@ def test_gunicorn_writes_in_the_same_form(home: Path, tmp_path_factory: pytest.T
     assert any("Address already in use" in line["message"] for line in said)
 
 
+@pytest.mark.slow
 def test_the_worker_names_job_and_project(home: Path, studio: Server) -> None:
     """A sync that fails, and a training that fails as it begins with one; both with secrets in their words."""
     studio.routes["/api/projects/7/"] = answer(b'{"detail": "token=hush-hush"}', 500)
@@ -185,6 +188,7 @@ def test_the_process_of_a_training_writes_for_its_job(tmp_path: Path, monkeypatc
     assert (last["job_id"], last["project"]) == ("j1", UID)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["backend.refresh.run", "backend.predict.engine.pretrained"])
 def test_so_do_the_processes_of_refreshes_and_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str

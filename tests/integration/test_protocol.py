@@ -56,8 +56,18 @@ def test_the_recordings_are_there() -> None:
     }
 
 
+@pytest.fixture(scope="module")
+def shared(start_once: Callable[..., Serving]) -> FlaskClient:
+    """Of one process, for requests that say all that their answers depend on."""
+    return create_app(serving=start_once()).test_client()
+
+
 @pytest.mark.parametrize("entry", recorded())
-def test_recorded_requests(client: FlaskClient, studio: Server, entry: dict[str, Any]) -> None:
+def test_recorded_requests(
+    request: pytest.FixtureRequest, shared: FlaskClient, studio: Server, entry: dict[str, Any]
+) -> None:
+    trains = entry["body"] is not None and entry["body"].get("action") == "START_TRAINING"
+    client = request.getfixturevalue("client") if trains else shared
     for path in ("/data/upload/1/7bb8c223-up_1.jpg", "/data/local-files/"):
         studio.routes[path] = answer(PNG)
     if entry["path"] == "/predict":
@@ -201,12 +211,6 @@ def test_projects_that_are_none(refusing: FlaskClient, bare: Serving, path: str,
 )
 def test_fields_that_cannot_be_used(refusing: FlaskClient, path: str, body: dict[str, Any]) -> None:
     refused(refusing.post(path, json=body), 400)
-
-
-@pytest.fixture(scope="module")
-def shared(start_once: Callable[..., Serving]) -> FlaskClient:
-    """Of one process, for requests that say all that their answers depend on."""
-    return create_app(serving=start_once()).test_client()
 
 
 @pytest.mark.parametrize("path", sorted((TESTS / "public_configs").glob("*.xml")), ids=lambda path: path.stem)

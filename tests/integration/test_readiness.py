@@ -166,6 +166,7 @@ def test_what_served_before_a_start_is_waited_for(
         pulse.stop()
 
 
+@pytest.mark.slow
 def test_real_processes(home: Path) -> None:
     """The worker is killed, and started again."""
     credentials = {"YOLOOP_BASIC_AUTH_USER": "me", "YOLOOP_BASIC_AUTH_PASS": "mine"}

@@ -70,7 +70,7 @@ def version(app: Flask) -> str:
 
 def wait_for_version(app: Flask, name: str) -> None:
     """Until /setup tells of a version; nobody asks for it, the server looks by itself."""
-    wait_for(lambda: version(app) == name, 20, f"/setup to say {name}", pause=0.01)
+    wait_for(lambda: version(app) == name, 20, f"/setup to say {name}", pause=0.05)
 
 
 class Load:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 import requests
 from integration.processes import served
 
@@ -18,6 +19,7 @@ HALF = (
 )
 
 
+@pytest.mark.slow
 def test_clients_that_fall_silent_hold_nobody_up_for_long(home: Path) -> None:
     with served(home, YOLOOP_THREADS="4", YOLOOP_BASE_MODEL="") as (url, log), ExitStack() as silent:
         place = (str(urlsplit(url).hostname), int(urlsplit(url).port or 0))
@@ -29,6 +31,7 @@ def test_clients_that_fall_silent_hold_nobody_up_for_long(home: Path) -> None:
         assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_body_without_end_is_not_read_to_its_end(home: Path) -> None:
     claim = str(2**40).encode()
     with served(home, YOLOOP_BASE_MODEL="") as (url, _):

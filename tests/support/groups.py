@@ -16,7 +16,8 @@ from xdist.workermanage import WorkerController
 MARKS = (
     "group(name, minutes): runs in one worker with all tests of this name; `minutes` is about what they take alone on "
     "two cores: groups that take long begin first",
-    "training: trains a network for real, or starts the process that does; for tests outside e2e",
+    "training: trains or exports a network for real, or starts the process that does; for tests outside e2e",
+    "slow: takes many seconds of a core without any training, most often as it starts yoloop in processes of its own",
     "e2e: uses a real Label Studio; set by the fixtures that start one",
 )
 
@@ -69,6 +70,11 @@ def mark(item: pytest.Item) -> None:
 def arrange(items: list[pytest.Item]) -> None:
     """Put groups that take long first; the order within a group stays."""
     items.sort(key=lambda item: -minutes(item))
+
+
+def takes_long(item: pytest.Item) -> bool:
+    """Whether `--fast` leaves it out."""
+    return any(item.get_closest_marker(name) for name in ("e2e", "training", "slow"))
 
 
 def minutes(item: pytest.Item) -> float:

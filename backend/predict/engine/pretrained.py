@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from backend.background import SUPERVISED, stand_back, start
+from backend.background import stand_back, start
 from backend.logs import about, last_words, new_job
 from backend.predict.engine.quiet import cores, limit_threads, prepare
 from backend.predict.engine.weights import sha256
@@ -125,7 +125,6 @@ def _made(settings: Settings, weights: Path, folder: Path, stop: threading.Event
         "image_size": settings.image_size,
         "max_regions": settings.max_regions,
         "parent": os.getpid(),
-        "own_session": SUPERVISED not in os.environ,
     }
     (part / "todo.json").write_text(json.dumps(todo))
     code = _run(part, stop)
@@ -151,7 +150,7 @@ def _made(settings: Settings, weights: Path, folder: Path, stop: threading.Event
 def _run(part: Path, stop: threading.Event) -> int | None:
     """The process' life; its exit code, negative when a signal killed it, None when it took too long or was stopped."""
     until = time.monotonic() + LONGEST
-    process = start("backend.predict.engine.pretrained", [str(part)], part / "export.log")
+    process = start("backend.predict.engine.pretrained", [str(part)], part / "export.log", of_server=True)
     try:
         while process.poll() is None and time.monotonic() < until and not stop.is_set():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -168,7 +167,7 @@ def main() -> None:
     configure("INFO", "export", Settings().log_format)
     folder = Path(sys.argv[1])
     todo = json.loads((folder / "todo.json").read_text())
-    stand_back(todo["parent"], own_session=todo["own_session"])
+    stand_back(todo["parent"], own_session=False)
     try:
         prepare(Path(todo["home"]))
         limit_threads(cores())

@@ -86,6 +86,7 @@ def test_without_an_opponent_there_is_no_difference(tmp_path: Path) -> None:
     assert found["difference"] is None
 
 
+@pytest.mark.training
 class TestExport:
     def test_one_that_finds_the_same_may_serve(self, tmp_path: Path) -> None:
         spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")

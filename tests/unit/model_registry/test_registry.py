@@ -71,6 +71,7 @@ print(json.dumps([get_telemetry_client() is None, all(each.propagate for each in
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["champion_number", "versions", "_ensure_model"])
 def test_mlflow_reports_nothing_and_has_no_log_of_its_own(tmp_path: Path, empty_registry: Path, first: str) -> None:
     """Whatever is asked for first, in an environment that says nothing of MLflow."""

@@ -54,6 +54,7 @@ def test_a_real_label_studio_is_known_by_its_fixture(project: pytest.Pytester) -
     found.stdout.fnmatch_lines(["*test_f PASSED*"])
 
 
+@pytest.mark.slow
 def test_a_group_and_a_module_run_in_one_worker_each(project: pytest.Pytester) -> None:
     found = run(project, "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", "-v")
     found.assert_outcomes(passed=9)
@@ -77,6 +78,7 @@ def test_random_order_spares_tests_that_build_on_each_other(project: pytest.Pyte
     assert len(orders) == 2
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_its_report(project: pytest.Pytester) -> None:
     project.makepyfile(test_bad="def test_x(): assert 0, 'because'\n")
     run(project, "-n", "2", "--dist", "loadgroup", "--results", "here").assert_outcomes(passed=9, failed=1)
@@ -84,6 +86,7 @@ def test_a_failure_leaves_its_report(project: pytest.Pytester) -> None:
     assert "because" in (folder / "report.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_test_that_ends_its_worker_runs_once(project: pytest.Pytester) -> None:
     project.makepyfile(
         test_dying="import os, pathlib\ndef test_x():\n    pathlib.Path('ran').open('a').write('x')\n    os._exit(3)\n"
@@ -94,6 +97,7 @@ def test_a_test_that_ends_its_worker_runs_once(project: pytest.Pytester) -> None
     assert (project.path / "ran").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_the_last_test_of_a_group_runs_after_the_one_before_ended_its_worker(project: pytest.Pytester) -> None:
     for file in project.path.glob("test_*.py"):
         file.unlink()
@@ -101,7 +105,7 @@ def test_the_last_test_of_a_group_runs_after_the_one_before_ended_its_worker(pro
         test_first="def test_a(): pass\n",
         test_second="import os\ndef test_b(): pass\ndef test_c(): os._exit(3)\ndef test_d(): pass\n",
     )
-    for workers in "123":
+    for workers in "12":
         run(project, "-n", workers, "--dist", "loadgroup").assert_outcomes(passed=3, failed=1)
 
 

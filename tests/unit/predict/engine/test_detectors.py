@@ -145,6 +145,7 @@ class TestTorchInBatches(DetectorContract):
             assert len(one) > 2
 
 
+@pytest.mark.training
 class TestOpenVino(DetectorContract):
     @pytest.fixture(scope="class")
     @classmethod
@@ -160,6 +161,7 @@ class TestOpenVino(DetectorContract):
         assert detector.names == {0: "a", 1: "b", 2: "c"}
 
 
+@pytest.mark.training
 def test_both_engines_find_the_same(tmp_path: Path) -> None:
     checkpoint = weights(tmp_path)
     export(checkpoint, tmp_path / "tiny.xml")
@@ -207,6 +209,7 @@ def differ(torch: Detector, openvino: Detector) -> Parity:
     return compare(torch.task, expected, found, [160 / max(shape) for shape in SHAPES])
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_finds_the_same_on_both_engines(made: Made, task: str) -> None:
     checkpoint, network = made(f"yolo11n{task}")
@@ -216,6 +219,7 @@ def test_every_task_finds_the_same_on_both_engines(made: Made, task: str) -> Non
     assert parity.pixels < 0.05 and parity.overlap > 0.98
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("task", TASKS)
 def test_a_network_without_suppression(tmp_path: Path, task: str) -> None:
     from ultralytics import YOLO
@@ -233,6 +237,7 @@ def test_a_network_without_suppression(tmp_path: Path, task: str) -> None:
     assert parity.pixels < 0.05 and parity.overlap > 0.98
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("multiple", [True, False])
 @pytest.mark.parametrize("size", [160, 100])
@@ -248,6 +253,7 @@ def test_choices_score_the_same_on_both_engines(made: Made, whole: bool, multipl
     assert {(each.box.x2, each.box.y2) for each in found} == {(90, 40)}
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("task", TASKS)
 def test_a_size_that_the_stride_does_not_divide(made: Made, task: str) -> None:
     checkpoint, network = made(f"yolo11n{task}")
@@ -268,6 +274,7 @@ print(detector.task, len(found), [name for name in ("torch", "torchvision", "ult
 """
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("task", [*TASKS, "-cls"])
 def test_an_export_runs_without_torch(made: Made, task: str) -> None:
     _, network = made(f"yolo11n{task}")
@@ -278,6 +285,7 @@ def test_an_export_runs_without_torch(made: Made, task: str) -> None:
     assert int(count) > 5 and imported.strip() == "[]"
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("task", TASKS)
 def test_no_task_gives_more_regions_than_asked_for(made: Made, task: str) -> None:
     _, network = made(f"yolo11n{task}")

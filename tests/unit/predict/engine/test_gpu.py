@@ -172,6 +172,7 @@ def test_a_classify_network_has_no_places() -> None:
     decode_in_full(YOLO("yolo11n-cls.yaml").model.model[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("yaml", "multiple"),
     [

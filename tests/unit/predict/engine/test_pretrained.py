@@ -28,7 +28,7 @@ from backend.predict.engine.openvino import OpenVinoDetector
 from backend.predict.engine.pretrained import check, exported, kept
 from backend.settings import Settings
 
-pytestmark = pytest.mark.group("exports", minutes=1)
+pytestmark = [pytest.mark.training, pytest.mark.group("exports", minutes=1)]
 
 GO_ON = threading.Event()
 

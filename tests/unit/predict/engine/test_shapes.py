@@ -12,6 +12,8 @@ from backend.predict.engine import shapes
 from backend.predict.engine.export import export
 from backend.predict.engine.shapes import FIXED, OFTEN, RECENT, Shapes
 
+pytestmark = pytest.mark.training
+
 A, B, C = ((1, side, 96, 3) for side in (64, 96, 128))
 
 
