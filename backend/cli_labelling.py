@@ -109,7 +109,7 @@ def simulate(
         count = services.ledger.progress(found.uid).labelled
         most = simulating.most_minutes(count, gaps, orders, minutes)
         typer.echo(f"Replaying {_count(count, 'annotation')}; the trainings take {most:.0f} minutes at most.")
-        from backend.predict.engine.quiet import prepare
+        from backend.engine.environment import prepare
 
         prepare(settings.root)
         done = simulating.simulate(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from backend.engine.pool import EnginePool
 from backend.errors import BadRequest, NotFound
 from backend.labels.convert import to_regions
 from backend.labels.geometry import Detection
@@ -21,7 +22,6 @@ from backend.labels.mapping import fingerprint
 from backend.labels.networks import pixels_enough
 from backend.labels.schema import Control, LabelSchema, parse_label_config
 from backend.metrics import Metrics
-from backend.predict.engine.pool import EnginePool
 from backend.predict.interactive import Prompt, prompted, prompts_of
 from backend.predict.looks import Look, looks_of, merged, run
 from backend.predict.models import Models

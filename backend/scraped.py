@@ -15,10 +15,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from backend import __version__
+from backend.engine.pool import EnginePool
 from backend.fit.jobs import FINISHED
 from backend.heartbeat import Heartbeat
 from backend.metrics import Metrics
-from backend.predict.engine.pool import EnginePool
 from backend.predict.models import Models
 from backend.readiness import Readiness
 from backend.refresh.state import Refreshes

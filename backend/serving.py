@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from backend.activity import Activity
 from backend.auth import webhook_secret
+from backend.engine.environment import prepare
+from backend.engine.pool import EnginePool
 from backend.heartbeat import Heartbeat
 from backend.metrics import Metrics
 from backend.model import Engine
-from backend.predict.engine.pool import EnginePool
-from backend.predict.engine.quiet import prepare
 from backend.predict.models import Models
 from backend.readiness import Readiness, readiness
 from backend.scraped import read_all

@@ -36,7 +36,7 @@ def _prepare() -> None:
         "DO_NOT_TRACK": "true",
         "MPLCONFIGDIR": str(_FOLDER / "matplotlib"),
     }
-    from backend.predict.engine.quiet import prepare
+    from backend.engine.environment import prepare
 
     prepare(_FOLDER)
 

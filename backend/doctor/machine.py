@@ -10,8 +10,8 @@ import requests
 from filelock import FileLock, Timeout
 
 from backend.doctor.check import Check, ill, left_out, well
-from backend.predict.engine.choice import GPU_DEVICES, serving_engine
-from backend.predict.engine.quiet import cores
+from backend.engine.environment import cores
+from backend.served_models.loading import GPU_DEVICES, serving_engine
 from backend.settings import Settings
 
 GIB = 2**30

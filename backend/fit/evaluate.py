@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.engine.detector import Detector, Image
 from backend.fit.bootstrap import Answers, Evidence, Objects
 from backend.fit.yolo_format import OKS_SIGMA
 from backend.labels.geometry import Box, Detection, Point
 from backend.labels.networks import Network, Task
-from backend.predict.engine.base import Detector, Image
 
 LOWEST = 0.001
 """Least score that counts: average precision needs the whole curve."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from backend.engine.gpu import free_memory, half_precision
 from backend.errors import TrainingError
-from backend.predict.engine.gpu import free_memory, half_precision
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Export of a network that was just trained, and the proof that it serves as torch would.
 
-Beside what `backend.predict.engine.parity` compares, the metrics on the hold-out must be the same.
+Beside what `backend.engine.parity` compares, the metrics on the hold-out must be the same.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.engine.detector import Detector, Image
+from backend.engine.export import export
+from backend.engine.openvino import OpenVinoDetector
+from backend.engine.parity import PRECISIONS, SLACK, SUGGESTED, Parity, compare
 from backend.fit.evaluate import Measured, measured
 from backend.labels.geometry import Detection
 from backend.labels.networks import Network, Task
-from backend.predict.engine.base import Detector, Image
-from backend.predict.engine.export import export
-from backend.predict.engine.openvino import OpenVinoDetector
-from backend.predict.engine.parity import PRECISIONS, SLACK, SUGGESTED, Parity, compare
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def exported(
         candidate: what torch scored there; None: only objects are compared.
         seen: what torch found on the first `COMPARED` images; None: that is found here.
     """
-    from backend.predict.engine.torch import TorchDetector
+    from backend.engine.torch import TorchDetector
 
     options: dict[str, Any] = {
         "names": network.classes,

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from backend.background import SUPERVISED, stand_back
+from backend.engine.environment import limit_threads, prepare
+from backend.engine.weights import open_model, read_checkpoint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import network_from
-from backend.predict.engine.quiet import limit_threads, prepare
-from backend.predict.engine.weights import open_model, read_checkpoint
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -139,10 +139,10 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
     """Train one network until the recipe's end, early stopping or `budget` seconds; resume what a crash interrupted."""
     from ultralytics.utils import SETTINGS
 
+    from backend.engine.gpu import is_out_of_memory
+    from backend.engine.torch import choose_device
     from backend.fit.memory import back_off, prepare_gpu
     from backend.fit.recipe import Machine, recipe
-    from backend.predict.engine.gpu import is_out_of_memory
-    from backend.predict.engine.torch import choose_device
 
     SETTINGS.update({name: False for name in REPORTERS if name in SETTINGS})
     todo = spec.networks[number]
@@ -300,13 +300,13 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     """
     import cv2
 
+    from backend.engine.torch import TorchDetector
     from backend.fit.bootstrap import difference
     from backend.fit.evaluate import measured
     from backend.fit.ledger import Example
     from backend.fit.parity import Keeping
     from backend.fit.pictures import objects_of
     from backend.labels.geometry import ImageSize
-    from backend.predict.engine.torch import TorchDetector
 
     network, folder = network_from(todo.network), Path(todo.folder)
     controls = [each for each in parse_label_config(spec.label_config).controls if each.name in network.controls]

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from backend.engine.environment import cores
 from backend.errors import TrainingCancelled, TrainingError, YoloopError
 from backend.fit.dataset import Dataset, NetworkData, build
 from backend.fit.evaluate import metric_of
@@ -33,10 +34,9 @@ from backend.labels.schema import parse_label_config
 from backend.logs import about
 from backend.parts import TAG, Part, dump, network_from, parts_of
 from backend.predict.base_model import find_base_model, yaml_for
-from backend.predict.engine.choice import serving_engine
-from backend.predict.engine.quiet import cores
 from backend.predict.sampling import strategy_of
 from backend.predict.served import own_suggestions
+from backend.served_models.loading import serving_engine
 from backend.services import Services
 from backend.store import Project
 from model_registry import Decision, RegistryError, Version, decide, decide_together

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.engine.weights import hash_file, sha256
 from backend.labels.networks import Task
-from backend.predict.engine.weights import hash_file, sha256
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.engine.detector import Detector
+from backend.engine.pool import EnginePool
 from backend.errors import Busy, ImageError, ImageUnavailable
 from backend.labels.geometry import Box, Detection, ImageSize
 from backend.labels.schema import Control
-from backend.predict.engine.base import Detector
-from backend.predict.engine.pool import EnginePool
 from backend.predict.images import Images, Source
 from backend.predict.references import pages_of, task_id_of
 from backend.predict.sampling import FLOOR

@@ -23,8 +23,8 @@ from backend.labels.networks import SERVES, Network, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
 from backend.parts import parts_of
 from backend.predict.base_model import base_name, find_base_model, get_base_model
-from backend.predict.engine.choice import load_faster, load_part, load_weights, serving_engine
 from backend.predict.served import Loaded, Served, Suggests, suggests, trained, unloaded
+from backend.served_models.loading import load_faster, load_part, load_weights, serving_engine
 from backend.settings import Settings
 from model_registry import Registry, RegistryError, Version
 
@@ -380,7 +380,7 @@ class Models:
                     slow.loaded = replace(serving, detector=faster)
 
     def _rehearse(self) -> None:
-        from backend.predict.engine.torch import rehearse
+        from backend.engine.torch import rehearse
 
         try:
             rehearse(self._settings.device)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from backend.engine.detector import Detector
 from backend.labels.mapping import map_classes
 from backend.labels.networks import Network, assign, at_serving
 from backend.labels.schema import Control, LabelSchema
 from backend.parts import Part
-from backend.predict.engine.base import Detector
 
 TRAINED = "trained"
 """What stands for the model in a trained version's fingerprint: its number is in its name already."""

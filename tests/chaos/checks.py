@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from tiny import SIZE
 
 from backend.parts import parts_of
-from backend.predict.engine.choice import load_part, on_torch
+from backend.served_models.loading import load_part, on_torch
 from backend.settings import Settings
 from model_registry import RegistryError
 

@@ -22,8 +22,8 @@ from support.results import evidence
 from support.waiting import wait_for
 from tiny import SIZE, YAML
 
+from backend.engine.environment import prepare
 from backend.fit.jobs import Jobs
-from backend.predict.engine.quiet import prepare
 from backend.store import Store
 from model_registry import Registry, Version
 

@@ -25,13 +25,13 @@ from tiny import SIZE
 from ultralytics.engine.predictor import BasePredictor
 
 from backend.app import create_app
+from backend.engine.export import export
+from backend.engine.openvino import OpenVinoDetector
+from backend.engine.torch import TorchDetector
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.parts import TAG, Part, dump
-from backend.predict.engine.export import export
-from backend.predict.engine.openvino import OpenVinoDetector
-from backend.predict.engine.pretrained import exported
-from backend.predict.engine.torch import TorchDetector
+from backend.served_models.pretrained_export import exported
 from backend.serving import Serving
 
 pytestmark = [pytest.mark.training, pytest.mark.group("engine", minutes=1)]
@@ -191,10 +191,10 @@ class TestPretrained:
     def test_torch_goes_on_where_the_export_failed_and_that_is_remembered(
         self, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        from backend.predict.engine import pretrained
+        from backend.served_models import pretrained_export
 
         caplog.set_level(logging.INFO)
-        monkeypatch.setattr(pretrained, "LONGEST", 0.1)
+        monkeypatch.setattr(pretrained_export, "LONGEST", 0.1)
         serving = start(engine="openvino", finds={1: (0, 0.8)})
         wait_for(lambda: "torch serves it, for its export took more than" in caplog.text, pause=0.01)
         monkeypatch.undo()

@@ -23,10 +23,10 @@ from tiny import SIZE
 
 from backend import __version__
 from backend.app import create_app
+from backend.engine.pool import EnginePool
 from backend.fit.workflow import Training
 from backend.heartbeat import Heartbeat
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
-from backend.predict.engine.pool import EnginePool
 from backend.refresh.state import Refreshes
 from backend.serving import Serving
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.engine.detector import Image
 from backend.fit.bootstrap import difference
 from backend.fit.evaluate import (
     THRESHOLDS,
@@ -21,7 +22,6 @@ from backend.fit.evaluate import (
 )
 from backend.labels.geometry import Box, Detection, ImageSize, Mask, Point, RotatedBox
 from backend.labels.networks import Network, Task
-from backend.predict.engine.base import Image
 
 CLASSES = ("Disc", "Square", "Triangle")
 A, B, C = Box(0, 0, 10, 10), Box(20, 0, 30, 10), Box(40, 0, 50, 10)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from lively import lively
 
+from backend.engine.detector import Image
+from backend.engine.torch import TorchDetector
 from backend.fit import parity
 from backend.fit.evaluate import Measured, measured
 from backend.fit.parity import COMPARED, Exported, Keeping, exported
 from backend.labels.geometry import Detection
 from backend.labels.networks import Network, Task
-from backend.predict.engine.base import Image
-from backend.predict.engine.torch import TorchDetector
 
 pytestmark = pytest.mark.training  # the last step of one
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from backend.engine.detector import Detector
 from backend.labels.geometry import Detection
 from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network, Task
 from backend.labels.schema import Keypoint, LabelSchema, parse_label_config
 from backend.parts import Part
-from backend.predict.engine.base import Detector
 from backend.predict.served import TRAINED, Loaded, Served, own_suggestions, suggests, trained, unloaded
 
 IMAGE = '<Image name="image" value="$image"/>'

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from backend.predict.engine.base import Image
-from backend.predict.engine.inputs import letterbox, middle, squeezed
+from backend.engine.detector import Image
+from backend.engine.preprocess import letterbox, middle, squeezed
 
 SHAPES = [(160, 160), (90, 320), (333, 77), (1, 500), (161, 479)]
 

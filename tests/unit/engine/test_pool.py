@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from backend.engine.detector import Image
+from backend.engine.pool import EnginePool
 from backend.labels.geometry import Box, Detection
 from backend.labels.networks import Task
-from backend.predict.engine.base import Image
-from backend.predict.engine.pool import EnginePool
 
 
 def image(number: int) -> Image:
@@ -204,7 +204,7 @@ def test_urgent_images_pass_the_others(hold: Callable[[EnginePool], Counting]) -
 
 
 def test_others_do_not_start_while_an_urgent_image_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.predict.engine.pool.HOLD", 60.0)
+    monkeypatch.setattr("backend.engine.pool.HOLD", 60.0)
     pool = EnginePool(batch_size=1)
     detector = Counting()
     order: list[int] = []
@@ -225,7 +225,7 @@ def test_others_do_not_start_while_an_urgent_image_is_expected(monkeypatch: pyte
 
 
 def test_what_was_expected_and_does_not_come_lets_the_others_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.predict.engine.pool.HOLD", 60.0)
+    monkeypatch.setattr("backend.engine.pool.HOLD", 60.0)
     pool = EnginePool()
     with pool.expecting():
         waiting = pool.submit(Counting(), image(1), 0.5)
@@ -241,7 +241,7 @@ def test_others_are_held_back_for_a_moment_only(pool: EnginePool) -> None:
 
 
 def test_closing_waits_for_nothing_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.predict.engine.pool.HOLD", 60.0)
+    monkeypatch.setattr("backend.engine.pool.HOLD", 60.0)
     pool = EnginePool()
     with pool.expecting():
         waiting = pool.submit(Counting(), image(1), 0.5)

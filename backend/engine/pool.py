@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.engine.detector import Detector, Image
 from backend.labels.geometry import Detection
-from backend.predict.engine.base import Detector, Image
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Exports of weights that were not trained here: made once for a file, checked against torch, and kept.
 
-That is done in a process of its own, `python -m backend.predict.engine.pretrained FOLDER`, which stands back behind the
-one that serves. Where the photographs that ultralytics brings along show nothing that the model would suggest, its best
-guesses are compared.
+That is done in a process of its own, `python -m backend.served_models.pretrained_export FOLDER`, of the lowest
+priority. Where the photographs that ultralytics brings along show nothing that the model would suggest, its best guesses
+are compared.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from backend.background import stand_back, start
+from backend.engine.environment import cores, limit_threads, prepare
+from backend.engine.weights import sha256
 from backend.logs import about, last_words, new_job
-from backend.predict.engine.quiet import cores, limit_threads, prepare
-from backend.predict.engine.weights import sha256
 from backend.settings import Settings
 
-log = logging.getLogger("backend.predict.engine.pretrained")  # it also runs as __main__
+log = logging.getLogger("backend.served_models.pretrained_export")  # it also runs as __main__
 
 FORMAT = 1
 """Counts what changes in the exports; those of another number are made again."""
@@ -150,7 +150,7 @@ def _made(settings: Settings, weights: Path, folder: Path, stop: threading.Event
 def _run(part: Path, stop: threading.Event) -> int | None:
     """The process' life; its exit code, negative when a signal killed it, None when it took too long or was stopped."""
     until = time.monotonic() + LONGEST
-    process = start("backend.predict.engine.pretrained", [str(part)], part / "export.log", of_server=True)
+    process = start("backend.served_models.pretrained_export", [str(part)], part / "export.log", of_server=True)
     try:
         while process.poll() is None and time.monotonic() < until and not stop.is_set():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -191,10 +191,10 @@ def check(weights: Path, path: Path, *, image_size: int, max_regions: int) -> tu
     import cv2
     from ultralytics.utils import ASSETS
 
-    from backend.predict.engine.export import export
-    from backend.predict.engine.openvino import OpenVinoDetector
-    from backend.predict.engine.parity import PRECISIONS, SUGGESTED, compare
-    from backend.predict.engine.torch import TorchDetector
+    from backend.engine.export import export
+    from backend.engine.openvino import OpenVinoDetector
+    from backend.engine.parity import PRECISIONS, SUGGESTED, compare
+    from backend.engine.torch import TorchDetector
 
     export(weights, path)
     images: list[Any] = [cv2.imread(str(each)) for each in sorted(ASSETS.glob("*.jpg"))]

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from backend.engine.parity import Parity, compare
 from backend.labels.geometry import Box, Detection, Mask, Point, RotatedBox
 from backend.labels.networks import Task
-from backend.predict.engine.parity import Parity, compare
 
 
 def thing(x: float, score: float = 0.9, cls: int = 0) -> Detection:

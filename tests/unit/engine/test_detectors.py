@@ -14,15 +14,15 @@ import pytest
 from lively import lively
 from tiny import CELLS, SIZE, tiny_yolo
 
+from backend.engine.detector import Detector, Image
+from backend.engine.export import export
+from backend.engine.gpu import batching
+from backend.engine.openvino import OpenVinoDetector
+from backend.engine.parity import Parity, compare
+from backend.engine.pool import EnginePool
+from backend.engine.postprocess import predictor
+from backend.engine.torch import TorchDetector, choose_device
 from backend.labels.geometry import Detection
-from backend.predict.engine.base import Detector, Image
-from backend.predict.engine.export import export
-from backend.predict.engine.gpu import batching
-from backend.predict.engine.openvino import OpenVinoDetector
-from backend.predict.engine.parity import Parity, compare
-from backend.predict.engine.pool import EnginePool
-from backend.predict.engine.read import predictor
-from backend.predict.engine.torch import TorchDetector, choose_device
 
 pytestmark = pytest.mark.group("detectors", minutes=1)
 
@@ -266,7 +266,7 @@ ALONE = """
 import sys
 import numpy as np
 from pathlib import Path
-from backend.predict.engine.openvino import OpenVinoDetector
+from backend.engine.openvino import OpenVinoDetector
 
 detector = OpenVinoDetector(Path(sys.argv[1]), precision="f32", image_size=160)
 (found,) = detector.detect([np.random.default_rng(90).integers(0, 256, (90, 320, 3), np.uint8)], 0.25)

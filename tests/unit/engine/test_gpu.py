@@ -18,9 +18,8 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.engine.predictor import BasePredictor
 from ultralytics.nn.backends.pytorch import PyTorchBackend
 
-from backend.errors import Busy
-from backend.predict.engine.base import Image
-from backend.predict.engine.gpu import (
+from backend.engine.detector import Image
+from backend.engine.gpu import (
     batching,
     decode_in_full,
     gains_by_half,
@@ -28,9 +27,10 @@ from backend.predict.engine.gpu import (
     is_out_of_memory,
     network_shape,
 )
-from backend.predict.engine.pool import EnginePool
-from backend.predict.engine.read import predictor
-from backend.predict.engine.torch import TorchDetector
+from backend.engine.pool import EnginePool
+from backend.engine.postprocess import predictor
+from backend.engine.torch import TorchDetector
+from backend.errors import Busy
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."
 

@@ -10,8 +10,8 @@ import torch
 from shapes import LABELS
 from tiny import tiny_yolo
 
+from backend.engine.weights import hash_file, open_model, read_checkpoint, sha256
 from backend.errors import YoloopError
-from backend.predict.engine.weights import hash_file, open_model, read_checkpoint, sha256
 
 
 class Harmful:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.predict.engine.quiet import prepare
+from backend.engine.environment import prepare
 
 
 def test_nothing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

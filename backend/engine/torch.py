@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.engine.detector import Image
+from backend.engine.gpu import batching, free_memory, half_precision, is_out_of_memory, network_shape
+from backend.engine.postprocess import predictor, read
+from backend.engine.weights import open_model
 from backend.errors import Busy
 from backend.labels.geometry import Detection
 from backend.labels.networks import Task
-from backend.predict.engine.base import Image
-from backend.predict.engine.gpu import batching, free_memory, half_precision, is_out_of_memory, network_shape
-from backend.predict.engine.read import predictor, read
-from backend.predict.engine.weights import open_model
 
 
 class TorchDetector:
@@ -25,7 +25,7 @@ class TorchDetector:
 
     Args:
         weights: an ultralytics checkpoint, or the name of a model's yaml.
-        plan: what TensorRT made of these weights (`backend.predict.engine.tensorrt`): it finds the objects then, and
+        plan: what TensorRT made of these weights (`backend.engine.tensorrt`): it finds the objects then, and
             torch only embeds.
         names: class names by index; None: those of the checkpoint.
         multiple: of a classify model, whether each of its classes is scored for itself.

@@ -20,12 +20,12 @@ import pytest
 from lively import lively
 from tiny import SIZE, tiny_yolo
 
+from backend.engine.export import export
+from backend.engine.openvino import OpenVinoDetector
 from backend.errors import YoloopError
-from backend.predict.engine import pretrained
-from backend.predict.engine.choice import load_weights
-from backend.predict.engine.export import export
-from backend.predict.engine.openvino import OpenVinoDetector
-from backend.predict.engine.pretrained import check, exported, kept
+from backend.served_models import pretrained_export
+from backend.served_models.loading import load_weights
+from backend.served_models.pretrained_export import check, exported, kept
 from backend.settings import Settings
 
 pytestmark = [pytest.mark.training, pytest.mark.group("exports", minutes=1)]
@@ -41,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An export has the lowest priority: beside other work it takes its time."""
-    monkeypatch.setattr(pretrained, "LONGEST", 900.0)
+    monkeypatch.setattr(pretrained_export, "LONGEST", 900.0)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_failure_is_remembered(settings: Settings, tmp_path: Path, caplog: pyt
 def test_an_export_that_takes_too_long_is_given_up_for_good(
     settings: Settings, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pretrained, "LONGEST", 0.1)
+    monkeypatch.setattr(pretrained_export, "LONGEST", 0.1)
     found = exported(settings, weights, GO_ON)
     assert found is not None and found.precision == ""
     assert "took more than" in outcome(settings, weights)["note"]
@@ -115,7 +115,7 @@ def child() -> psutil.Process:
     while time.monotonic() < until:
         for each in psutil.Process().children():
             with suppress(psutil.NoSuchProcess):  # one that has ended has no command line
-                if pretrained.__name__ in each.cmdline():
+                if pretrained_export.__name__ in each.cmdline():
                     return each
         time.sleep(0.01)
     raise AssertionError("nothing is exported")
@@ -174,6 +174,6 @@ def test_best_guesses_tell_where_nothing_would_be_suggested(tmp_path: Path, monk
     shy, other = (tiny_yolo(tmp_path / f"{grid}.pt", ("a", "b"), {grid: (0, 0.1)}) for grid in (1, 2))
     precision, note = check(shy, tmp_path / "n.xml", image_size=SIZE, max_regions=300)
     assert precision and " 0 objects" not in note
-    monkeypatch.setattr("backend.predict.engine.export.export", lambda _, path: export(other, path))
+    monkeypatch.setattr("backend.engine.export.export", lambda _, path: export(other, path))
     precision, note = check(shy, tmp_path / "n.xml", image_size=SIZE, max_regions=300)
     assert precision == "" and "finds something else" in note

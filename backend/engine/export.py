@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from backend.predict.engine.openvino import INFO
-from backend.predict.engine.weights import open_model
+from backend.engine.openvino import INFO
+from backend.engine.weights import open_model
 
 
 def export(weights: Path, path: Path) -> None:

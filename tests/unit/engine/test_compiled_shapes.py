@@ -8,9 +8,9 @@ import openvino as ov
 import pytest
 from lively import lively
 
-from backend.predict.engine import shapes
-from backend.predict.engine.export import export
-from backend.predict.engine.shapes import FIXED, OFTEN, RECENT, Shapes
+from backend.engine import compiled_shapes
+from backend.engine.compiled_shapes import FIXED, OFTEN, RECENT, Shapes
+from backend.engine.export import export
 
 pytestmark = pytest.mark.training
 
@@ -76,7 +76,7 @@ def test_both_ways_find_the_same(made: Shapes) -> None:
 
 
 def test_a_large_network_takes_its_memory_once(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shapes, "LARGEST", 1000)
+    monkeypatch.setattr(compiled_shapes, "LARGEST", 1000)
     assert not is_fixed(ask(Shapes(ov.Core(), network, {}), A, RECENT))
 
 

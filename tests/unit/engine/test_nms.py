@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backend.predict.engine import suppress as module
-from backend.predict.engine.suppress import IOU, best, probiou, suppress
+from backend.engine import nms as module
+from backend.engine.nms import IOU, best, probiou, suppress
 
 SIDE = 160
 

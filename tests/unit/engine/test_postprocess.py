@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.engine.postprocess import cutout, read
 from backend.labels.geometry import Box, ImageSize, Mask, Point
-from backend.predict.engine.read import cutout, read
 
 
 def smooth(seed: int, count: int, rows: int, columns: int) -> torch.Tensor:

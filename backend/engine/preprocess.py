@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image as Pillow
 
-from backend.predict.engine.base import Image
+from backend.engine.detector import Image
 
 GREY = 114
 """What ultralytics pads with."""

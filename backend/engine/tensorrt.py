@@ -1,7 +1,7 @@
 """Plans of TensorRT, built from a checkpoint on the GPU that runs them: `YOLOOP_ENGINE=tensorrt`.
 
 A plan is for one kind of GPU and one release of TensorRT, and building it takes minutes, so each is kept in the home
-folder. `backend.predict.engine.torch.TorchDetector` runs it. Needs the packages `tensorrt` and `onnx`, and from
+folder. `backend.engine.torch.TorchDetector` runs it. Needs the packages `tensorrt` and `onnx`, and from
 TensorRT 11 on `nvidia-modelopt[onnx]` for half precision; yoloop installs none of them.
 """
 
@@ -16,8 +16,8 @@ import tempfile
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
+from backend.engine.weights import open_model, sha256
 from backend.errors import YoloopError
-from backend.predict.engine.weights import open_model, sha256
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def plan_for(
         raise YoloopError("The package tensorrt is not installed.", "Install tensorrt and onnx beside yoloop.")
     import torch
 
-    from backend.predict.engine.gpu import half_precision
+    from backend.engine.gpu import half_precision
 
     name, half = torch.cuda.get_device_name(device), half_precision(device)
     key = key_of(weights, name, release, str(image_size), str(max_regions), str(batch_size), str(half))

@@ -1,7 +1,7 @@
 """The fast engine on a CPU: a network of any task, exported from its checkpoint, with its own pre- and post-processing.
 
 It needs neither torch nor ultralytics to run. What it finds is what ultralytics finds with the same weights, up to
-the rounding of bfloat16 where the processor computes in it: `backend.predict.engine.parity` measures that before it
+the rounding of bfloat16 where the processor computes in it: `backend.engine.parity` measures that before it
 serves.
 """
 
@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.engine.compiled_shapes import Shapes
+from backend.engine.detector import Image
+from backend.engine.environment import cores
+from backend.engine.nms import best, suppress
+from backend.engine.postprocess import boxed, choices, cutout, outlined, skeletons, turned
+from backend.engine.preprocess import Placed, letterbox, middle, squeezed
 from backend.labels.geometry import Detection
 from backend.labels.networks import Task
-from backend.predict.engine.base import Image
-from backend.predict.engine.inputs import Placed, letterbox, middle, squeezed
-from backend.predict.engine.quiet import cores
-from backend.predict.engine.read import boxed, choices, cutout, outlined, skeletons, turned
-from backend.predict.engine.shapes import Shapes
-from backend.predict.engine.suppress import best, suppress
 
 INFO = "yoloop"
 """Where the exported file keeps what the network is."""

@@ -7,10 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
+from backend.engine.detector import Detector
+from backend.engine.weights import check_hash
 from backend.errors import YoloopError
 from backend.parts import Part
-from backend.predict.engine.base import Detector
-from backend.predict.engine.weights import check_hash
 from backend.settings import Settings
 from model_registry import Registry, Version
 
@@ -25,7 +25,7 @@ def serving_engine(engine: str, device: str) -> str:
         return engine
     if device == "cpu" or (device == "auto" and not _may_have_gpu()):
         return "openvino"  # without asking torch, whose import takes 500 MB of the serving process
-    from backend.predict.engine.torch import choose_device
+    from backend.engine.torch import choose_device
 
     return "openvino" if choose_device(device) == "cpu" else "torch"
 
@@ -49,7 +49,7 @@ def load_weights(settings: Settings, weights: Path) -> Detector:
     """A checkpoint that was not trained here, ready to run: its export if one is kept that may serve, else on torch."""
     check_hash(weights)  # an export that is kept would do without opening them
     if serving_engine(settings.engine, settings.device) == "openvino":
-        from backend.predict.engine.pretrained import kept
+        from backend.served_models.pretrained_export import kept
 
         try:
             if (export := kept(settings, weights)) is not None and export.precision:
@@ -64,8 +64,8 @@ def load_faster(settings: Settings, weights: Path, serving: Detector, stop: thre
 
     The first time it is made, and compared with torch, which takes seconds. `stop` ends that.
     """
-    from backend.predict.engine.openvino import OpenVinoDetector
-    from backend.predict.engine.pretrained import exported
+    from backend.engine.openvino import OpenVinoDetector
+    from backend.served_models.pretrained_export import exported
 
     if isinstance(serving, OpenVinoDetector) or serving_engine(settings.engine, settings.device) != "openvino":
         return None
@@ -77,7 +77,7 @@ def load_faster(settings: Settings, weights: Path, serving: Detector, stop: thre
 
 def on_torch(settings: Settings, weights: Path, part: Part | None) -> Detector:
     """A checkpoint on torch, or on TensorRT where it was asked for; `part` None: one that was not trained here."""
-    from backend.predict.engine.torch import TorchDetector, choose_device
+    from backend.engine.torch import TorchDetector, choose_device
 
     network = part.network if part else None
     multiple = bool(network and network.multiple)
@@ -100,7 +100,7 @@ def on_torch(settings: Settings, weights: Path, part: Part | None) -> Detector:
         return detector
 
     if settings.engine == "tensorrt":
-        from backend.predict.engine.tensorrt import plan_for
+        from backend.engine.tensorrt import plan_for
 
         try:
             plan = plan_for(
@@ -127,7 +127,7 @@ def _exported(settings: Settings, registry: Registry, version: Version, part: Pa
 
 def _on_openvino(settings: Settings, path: Path, part: Part | None, precision: str) -> Detector:
     """An export; `part` None: of a checkpoint that was not trained here."""
-    from backend.predict.engine.openvino import OpenVinoDetector
+    from backend.engine.openvino import OpenVinoDetector
 
     network = part.network if part else None
     detector = OpenVinoDetector(
