@@ -10,11 +10,11 @@ from backend.errors import LabelStudioError
 from backend.fit.duplicates import Duplicates
 from backend.fit.jobs import Jobs
 from backend.fit.ledger import Ledger
-from backend.hosts import AllowedHosts
+from backend.images.allowed_hosts import AllowedHosts
+from backend.images.cache import ImageCache
+from backend.images.loader import Images, Source
 from backend.labelstudio.client import LabelStudioClient
-from backend.predict.cache import ImageCache
 from backend.predict.embeddings import Embeddings
-from backend.predict.images import Images, Source
 from backend.settings import Settings
 from backend.store import Project, Store
 from model_registry import Registry

@@ -14,7 +14,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import YoloopError
-from backend.hosts import AllowedHosts
+from backend.images.allowed_hosts import AllowedHosts
 from backend.logs import LogFormat
 
 Sampling = Literal["least-confidence", "margin", "entropy", "mean", "diverse"]

@@ -39,10 +39,10 @@ from shapes import draw_pictures  # noqa: E402
 from backend.engine.environment import limit_threads, prepare  # noqa: E402
 from backend.engine.export import export  # noqa: E402
 from backend.engine.preprocess import letterbox  # noqa: E402
+from backend.images.addresses import locate  # noqa: E402
+from backend.images.cache import ImageCache  # noqa: E402
 from backend.labels.networks import Network  # noqa: E402
 from backend.parts import TAG, Part, dump  # noqa: E402
-from backend.predict.addresses import locate  # noqa: E402
-from backend.predict.cache import ImageCache  # noqa: E402
 from model_registry import Registry, Version  # noqa: E402
 
 UID = "1.1767225600"

@@ -16,11 +16,11 @@ import requests
 from backend.doctor.check import Check, by_error, ill, well
 from backend.doctor.machine import server_url
 from backend.errors import ImageError, LabelConfigError, YoloopError
+from backend.images.cache import ImageCache
+from backend.images.loader import Images, Source
 from backend.labels.schema import LabelSchema, parse_label_config
 from backend.labelstudio.probe import Probe
 from backend.parts import parts_of
-from backend.predict.cache import ImageCache
-from backend.predict.images import Images, Source
 from backend.predict.served import Served, trained, unloaded
 from backend.report import Mapping as LabelMapping
 from backend.report import mappings

@@ -19,11 +19,11 @@ from backend.fit.pictures import Picture, Plan, objects_of, pictures_of, plan_of
 from backend.fit.ready import Ready, link, made_of, recall, remember
 from backend.fit.splits import is_held_out
 from backend.fit.yolo_format import OKS_SIGMA, label_line
+from backend.images.loader import Source
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, pixels_enough
 from backend.labels.rectangle import is_turned
 from backend.labels.schema import Control, LabelSchema
-from backend.predict.images import Source
 from backend.services import Services
 from backend.settings import Settings
 from backend.store import Project

@@ -16,9 +16,9 @@ from pathlib import Path
 import cv2
 
 from backend.fit.duplicates import thumbnail
+from backend.images.decode import Decoded
+from backend.images.loader import Images
 from backend.labels.geometry import ImageSize
-from backend.predict.decode import Decoded
-from backend.predict.images import Images
 
 VERSION = 3
 """Of what is kept: raised when another would be made of the same image."""

@@ -19,13 +19,13 @@ from xml.etree import ElementTree
 
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
+from backend.images.addresses import locate
+from backend.images.cache import ImageCache
 from backend.labels.document import parse
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.model import YoloBackend
 from backend.parts import parts_of
-from backend.predict.addresses import locate
-from backend.predict.cache import ImageCache
 from backend.predict.served import Served
 from backend.serving import make_serving
 from backend.settings import Settings

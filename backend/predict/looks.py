@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from backend.engine.detector import Detector
 from backend.engine.pool import EnginePool
 from backend.errors import Busy, ImageError, ImageUnavailable
+from backend.images.loader import Images, Source
 from backend.labels.geometry import Box, Detection, ImageSize
 from backend.labels.schema import Control
-from backend.predict.images import Images, Source
 from backend.predict.references import pages_of, task_id_of
 from backend.predict.sampling import FLOOR
 from backend.predict.served import Served, Suggests

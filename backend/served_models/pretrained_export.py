@@ -1,8 +1,8 @@
 """Exports of weights that were not trained here: made once for a file, checked against torch, and kept.
 
 That is done in a process of its own, `python -m backend.served_models.pretrained_export FOLDER`, of the lowest
-priority. Where the photographs that ultralytics brings along show nothing that the model would suggest, its best guesses
-are compared.
+priority. Where the photographs that ultralytics brings along show nothing that the model would suggest, its best
+guesses are compared.
 """
 
 from __future__ import annotations

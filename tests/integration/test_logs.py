@@ -90,7 +90,7 @@ def test_threads_that_work_for_a_request_know_it(serving: Serving, kept: Kept, m
     client = create_app(serving=serving).test_client()
     client.post("/setup", json=setup())
     assert client.post("/predict", json=predict([task(1)])).status_code == 200
-    fetching, images = logging.getLogger("backend.predict.images"), type(serving.services.images)
+    fetching, images = logging.getLogger("backend.images.loader"), type(serving.services.images)
     load = images.load
 
     def told(self: Any, *given: Any, **named: Any) -> Any:

@@ -18,8 +18,8 @@ from backend.errors import TrainingError
 from backend.fit.dataset import Dataset, NetworkData, build
 from backend.fit.ledger import Example
 from backend.fit.splits import is_held_out, split_key
+from backend.images.decode import Decoded, decode
 from backend.labels.schema import parse_label_config
-from backend.predict.decode import Decoded, decode
 from backend.services import Services
 from backend.settings import Settings
 from backend.store import Project
@@ -213,7 +213,7 @@ def test_only_new_images_are_decoded(
         decoded.append(name)
         return decode(data, max_pixels, name, cover=cover)
 
-    monkeypatch.setattr("backend.predict.images.decode", counted)
+    monkeypatch.setattr("backend.images.loader.decode", counted)
 
     make(services, project, examples[:9], tmp_path / "first")
     assert len(decoded) == 9

@@ -12,8 +12,8 @@ from PIL import Image
 from web import Server, answer, encoded
 
 from backend.fit.ready import Ready, made_of, recall, remember
-from backend.predict.cache import ImageCache
-from backend.predict.images import Images, Source
+from backend.images.cache import ImageCache
+from backend.images.loader import Images, Source
 
 COVER = 100
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backend.hosts import AllowedHosts, is_public
+from backend.images.allowed_hosts import AllowedHosts, is_public
 
 RESERVED = [
     "127.0.0.1",

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unit.predict.sources import make
+from unit.images.sources import make
 from web import Server
 
-from backend.predict.images import Images
+from backend.images.loader import Images
 
 
 @pytest.fixture

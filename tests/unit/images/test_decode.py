@@ -12,9 +12,9 @@ from PIL import Image
 from web import PNG, RED, encoded
 
 from backend.errors import ImageUnreadable
+from backend.images.decode import Decoded, Pixels
+from backend.images.decode import decode as of
 from backend.labels.geometry import ImageSize
-from backend.predict.decode import Decoded, Pixels
-from backend.predict.decode import decode as of
 
 
 def decode(data: bytes, *, max_pixels: int = 1_000_000) -> Pixels:

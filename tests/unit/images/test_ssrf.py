@@ -15,12 +15,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from unit.predict.sources import SECRET, make, source
+from unit.images.sources import SECRET, make, source
 from web import PNG, Server, answer, redirect
 
 from backend.errors import ImageUnavailable
-from backend.hosts import AllowedHosts
-from backend.predict.images import Images, Source
+from backend.images.allowed_hosts import AllowedHosts
+from backend.images.loader import Images, Source
 
 NOBODY = AllowedHosts()
 
@@ -169,7 +169,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(
 
 
 def test_of_several_addresses_only_the_good_ones_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    from backend.predict.pinned import permitted
+    from backend.images.ssrf import permitted
 
     def both(host: str, port: int, **_: Any) -> Any:
         return [(0, 0, 0, "", (address, port)) for address in ("10.0.0.1", "8.8.8.8", "10.0.0.2", "8.8.8.8")]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.predict.cache import ImageCache, content_of
+from backend.images.cache import ImageCache, content_of
 
 
 def files(folder: Path) -> list[Path]:

@@ -15,9 +15,9 @@ import requests
 import urllib3
 
 from backend.errors import ImageUnavailable, LabelStudioError
-from backend.hosts import AllowedHosts
-from backend.predict.addresses import Address, follow, same_origin
-from backend.predict.pinned import PinnedAdapter, ReservedAddress
+from backend.images.addresses import Address, follow, same_origin
+from backend.images.allowed_hosts import AllowedHosts
+from backend.images.ssrf import PinnedAdapter, ReservedAddress
 
 _REDIRECTS = 5
 _CHUNK = 64 * 1024

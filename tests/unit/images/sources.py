@@ -7,9 +7,9 @@ from typing import Any
 
 from web import Server
 
-from backend.hosts import AllowedHosts
-from backend.predict.cache import ImageCache
-from backend.predict.images import Images, Source
+from backend.images.allowed_hosts import AllowedHosts
+from backend.images.cache import ImageCache
+from backend.images.loader import Images, Source
 
 SECRET = "Bearer s3cr3t"
 

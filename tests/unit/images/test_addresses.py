@@ -6,11 +6,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from unit.predict.sources import SECRET, make, source
+from unit.images.sources import SECRET, make, source
 from web import PNG, Server, answer, redirect
 
 from backend.errors import ImageError, ImageUnavailable, LabelStudioError
-from backend.predict.images import Images, Source
+from backend.images.loader import Images, Source
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from unit.predict.sources import make, source
+from unit.images.sources import make, source
 from web import PNG, RED, Server, answer, encoded
 
 from backend.errors import ImageUnavailable, ImageUnreadable
-from backend.predict.decode import Decoded, decode
-from backend.predict.images import Images, Source
+from backend.images.decode import Decoded, decode
+from backend.images.loader import Images, Source
 
 
 class TestKeeping:
@@ -103,7 +103,7 @@ class TestShrunk:
             covers.append(cover)
             return decode(data, max_pixels, name, cover=cover)
 
-        monkeypatch.setattr("backend.predict.images.decode", noted)
+        monkeypatch.setattr("backend.images.loader.decode", noted)
         return covers
 
     @pytest.fixture

@@ -21,7 +21,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
-from backend.hosts import AllowedHosts
+from backend.images.allowed_hosts import AllowedHosts
 
 
 class ReservedAddress(Exception):

@@ -7,11 +7,11 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from unit.predict.sources import make, source
+from unit.images.sources import make, source
 from web import PNG, Server, answer, drip, redirect
 
 from backend.errors import ImageError, ImageUnavailable
-from backend.predict.images import Images, Source
+from backend.images.loader import Images, Source
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.errors import ImageError, ImageUnavailable, ImageUnreadable
-from backend.hosts import AllowedHosts
-from backend.predict.addresses import Address, locate
-from backend.predict.cache import ImageCache, content_of
-from backend.predict.decode import Decoded, decode
-from backend.predict.download import Downloads
+from backend.images.addresses import Address, locate
+from backend.images.allowed_hosts import AllowedHosts
+from backend.images.cache import ImageCache, content_of
+from backend.images.decode import Decoded, decode
+from backend.images.download import Downloads
 
 log = logging.getLogger(__name__)
 
