@@ -16,7 +16,7 @@ from backend.labels.region import number
 from backend.labels.schema import parse_label_config
 from backend.openapi import description
 from backend.protocol import RETRY_AFTER, as_response, body_of, project_uid, serving
-from backend.report import mappings
+from backend.served_models.label_coverage import mappings
 from backend.store import Project
 
 blueprint = Blueprint("api", __name__)

@@ -24,10 +24,10 @@ from backend.labels.schema import Control, LabelSchema, parse_label_config
 from backend.metrics import Metrics
 from backend.predict.interactive import Prompt, prompted, prompts_of
 from backend.predict.looks import Look, looks_of, merged, run
-from backend.predict.models import Models
 from backend.predict.ranking import ranked
 from backend.predict.sampling import STRATEGIES, Place, distances, places_of, strategy_of
-from backend.predict.served import Served, Suggests
+from backend.served_models.cache import Models
+from backend.served_models.served import Served, Suggests
 from backend.services import Services
 from backend.store import EVERY_PROJECT
 

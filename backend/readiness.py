@@ -13,7 +13,7 @@ from pathlib import Path
 
 from backend.doctor.check import Check, ill, well
 from backend.heartbeat import Heartbeat
-from backend.predict.models import Models
+from backend.served_models.cache import Models
 from backend.services import Services
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from backend.engine.pool import EnginePool
 from backend.fit.jobs import FINISHED
 from backend.heartbeat import Heartbeat
 from backend.metrics import Metrics
-from backend.predict.models import Models
 from backend.readiness import Readiness
 from backend.refresh.state import Refreshes
+from backend.served_models.cache import Models
 from backend.services import Services
 from backend.suggestions.report import Report, report
 

@@ -12,9 +12,9 @@ from backend.engine.pool import EnginePool
 from backend.heartbeat import Heartbeat
 from backend.metrics import Metrics
 from backend.model import Engine
-from backend.predict.models import Models
 from backend.readiness import Readiness, readiness
 from backend.scraped import read_all
+from backend.served_models.cache import Models
 from backend.services import Services
 from backend.settings import Settings
 

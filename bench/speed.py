@@ -42,7 +42,7 @@ from backend.engine.preprocess import letterbox  # noqa: E402
 from backend.images.addresses import locate  # noqa: E402
 from backend.images.cache import ImageCache  # noqa: E402
 from backend.labels.networks import Network  # noqa: E402
-from backend.parts import TAG, Part, dump  # noqa: E402
+from backend.served_models.parts import TAG, Part, dump  # noqa: E402
 from model_registry import Registry, Version  # noqa: E402
 
 UID = "1.1767225600"

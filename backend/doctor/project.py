@@ -20,10 +20,10 @@ from backend.images.cache import ImageCache
 from backend.images.loader import Images, Source
 from backend.labels.schema import LabelSchema, parse_label_config
 from backend.labelstudio.probe import Probe
-from backend.parts import parts_of
-from backend.predict.served import Served, trained, unloaded
-from backend.report import Mapping as LabelMapping
-from backend.report import mappings
+from backend.served_models.label_coverage import Mapping as LabelMapping
+from backend.served_models.label_coverage import mappings
+from backend.served_models.parts import parts_of
+from backend.served_models.served import Served, trained, unloaded
 from backend.settings import Settings
 from model_registry import Version
 

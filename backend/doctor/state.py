@@ -14,8 +14,8 @@ from backend.fit.jobs import Job
 from backend.fit.triggers import Progress, Rules, should_train
 from backend.labels.networks import first_drawn, task_of
 from backend.labels.schema import LabelSchema
-from backend.predict.base_model import find_base_model
 from backend.refresh.state import Refresh
+from backend.served_models.base_model import find_base_model
 from backend.settings import Settings
 from backend.store import Hint, Project
 from model_registry import Registry, RegistryError, Version

@@ -25,7 +25,7 @@ from backend.fit.splits import is_held_out
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, Task, pixels_enough
 from backend.labels.schema import Control, LabelSchema
-from backend.predict.served import Served
+from backend.served_models.served import Served
 from backend.services import Services
 from backend.store import Project, Store
 from backend.tables import thumbnails as table

@@ -25,8 +25,8 @@ from backend.labels.document import parse
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.model import YoloBackend
-from backend.parts import parts_of
-from backend.predict.served import Served
+from backend.served_models.parts import parts_of
+from backend.served_models.served import Served
 from backend.serving import make_serving
 from backend.settings import Settings
 

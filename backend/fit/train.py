@@ -25,7 +25,7 @@ from backend.engine.environment import limit_threads, prepare
 from backend.engine.weights import open_model, read_checkpoint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
-from backend.parts import network_from
+from backend.served_models.parts import network_from
 from backend.settings import Settings
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from backend.labels.geometry import Box, Detection, ImageSize
 from backend.labels.schema import Control
 from backend.predict.references import pages_of, task_id_of
 from backend.predict.sampling import FLOOR
-from backend.predict.served import Served, Suggests
+from backend.served_models.served import Served, Suggests
 
 
 @dataclass(slots=True)

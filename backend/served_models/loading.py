@@ -10,7 +10,7 @@ from pathlib import Path
 from backend.engine.detector import Detector
 from backend.engine.weights import check_hash
 from backend.errors import YoloopError
-from backend.parts import Part
+from backend.served_models.parts import Part
 from backend.settings import Settings
 from model_registry import Registry, Version
 

@@ -13,8 +13,8 @@ from chaos.world import World
 from filelock import FileLock, Timeout
 from tiny import SIZE
 
-from backend.parts import parts_of
 from backend.served_models.loading import load_part, on_torch
+from backend.served_models.parts import parts_of
 from backend.settings import Settings
 from model_registry import RegistryError
 

@@ -20,7 +20,7 @@ from e2e.yoloop import Yoloop
 from shapes import Picture, draw_pictures
 from support.waiting import wait_for
 
-from backend.parts import TAG, dump, parts_of
+from backend.served_models.parts import TAG, dump, parts_of
 from model_registry import Registry
 
 pytestmark = [pytest.mark.group("active-learning", minutes=5), pytest.mark.random_order(disabled=True)]

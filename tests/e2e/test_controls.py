@@ -351,7 +351,7 @@ def _tasks(server: LabelStudioServer, project: int, scenes: Sequence[Scene]) -> 
 
 def _classes(project: Project, version: str) -> dict[str, list[str]]:
     """Model → its classes, from the registry."""
-    from backend.parts import parts_of
+    from backend.served_models.parts import parts_of
     from model_registry import Registry
 
     registry = Registry(f"sqlite:///{project.yoloop.home / 'mlflow.db'}", project.yoloop.home / "registry")

@@ -33,7 +33,7 @@ from backend.cli import app
 from backend.connect import EVENTS
 from backend.doctor import Check, examine
 from backend.labels.networks import Network
-from backend.parts import Part, dump
+from backend.served_models.parts import Part, dump
 from backend.settings import Settings
 from model_registry import Registry
 

@@ -21,9 +21,9 @@ from backend.app import create_app
 from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
-from backend.parts import TAG, Part, dump, parts_of
 from backend.predict.sampling import FLOOR
-from backend.predict.served import own_suggestions
+from backend.served_models.parts import TAG, Part, dump, parts_of
+from backend.served_models.served import own_suggestions
 from backend.serving import Serving
 from model_registry import RegistryError, Version
 
@@ -389,7 +389,7 @@ def test_a_file_that_a_config_names_is_still_downloaded_for_others(
         asked.append(name)
         shutil.copyfile(weights(LABELS, {0: (0, 0.9)}), folder / name)
 
-    monkeypatch.setattr("backend.predict.base_model._download", download)
+    monkeypatch.setattr("backend.served_models.base_model._download", download)
     client = create_app(serving=start(base_model="yolo11n.pt", offline=False)).test_client()
     boxes = tag("RectangleLabels", "boxes", DISC)
     assert said(answer(client, view(boxes, tag("PolygonLabels", "outline", DISC, extra='model_path="yolo11n-seg.pt"'))))

@@ -30,7 +30,7 @@ from backend.doctor.label_studio import reachable
 from backend.errors import LabelStudioError
 from backend.labels.networks import Network
 from backend.labelstudio.probe import greet
-from backend.parts import Part, dump
+from backend.served_models.parts import Part, dump
 from backend.services import Connection
 from backend.serving import Serving
 from backend.settings import Settings

@@ -30,7 +30,7 @@ from backend.engine.openvino import OpenVinoDetector
 from backend.engine.torch import TorchDetector
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
-from backend.parts import TAG, Part, dump
+from backend.served_models.parts import TAG, Part, dump
 from backend.served_models.pretrained_export import exported
 from backend.serving import Serving
 

@@ -20,7 +20,7 @@ from web import PNG, Server, answer, encoded
 from backend.app import create_app
 from backend.labels.schema import parse_label_config
 from backend.model import Engine, YoloBackend
-from backend.predict.models import Models
+from backend.served_models.cache import Models
 from backend.serving import Serving
 
 Start = Callable[..., Serving]

@@ -25,8 +25,8 @@ from support.waiting import wait_for
 
 from backend.app import create_app
 from backend.heartbeat import LATE, Heartbeat, Pulse
-from backend.parts import Part, dump
-from backend.predict import models
+from backend.served_models import cache
+from backend.served_models.parts import Part, dump
 from backend.serving import Serving
 
 NAMES = ["database", "registry", "home", "worker", "models"]
@@ -137,13 +137,13 @@ def test_what_served_before_a_start_is_waited_for(
     serving.services.registry.promote(UID, 1, "good")
     serving.close()
 
-    going, load = threading.Event(), models.load_part
+    going, load = threading.Event(), cache.load_part
 
     def slow(*given: Any) -> Any:
         going.wait(20)
         return load(*given)
 
-    monkeypatch.setattr(models, "load_part", slow)
+    monkeypatch.setattr(cache, "load_part", slow)
     again = start()
     pulse = Pulse(Heartbeat(again.services.store), every=0.1)
     pulse.start()

@@ -22,9 +22,9 @@ from backend.app import create_app
 from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
-from backend.parts import Part
-from backend.predict.models import MOST_UNTRAINED
-from backend.predict.served import own_suggestions
+from backend.served_models.cache import MOST_UNTRAINED
+from backend.served_models.parts import Part
+from backend.served_models.served import own_suggestions
 from backend.serving import Serving
 from model_registry import Version
 
@@ -205,7 +205,7 @@ def test_what_served_before_a_restart_serves_after_it(app: Flask, serving: Servi
 def test_the_last_good_version_serves_after_a_restart_when_the_champion_is_spoiled(
     app: Flask, serving: Serving, weights: Weights, start: Start, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.predict.models.RETRY_LOAD", 0.5)
+    monkeypatch.setattr("backend.served_models.cache.RETRY_LOAD", 0.5)
     app.test_client().post("/setup", json=setup())
     registry = serving.services.registry
     for name in ("v1", "v2", "v3"):

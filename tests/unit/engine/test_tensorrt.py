@@ -16,8 +16,8 @@ from backend.engine import tensorrt
 from backend.engine.tensorrt import installed, key_of, plan_for, prune
 from backend.errors import YoloopError
 from backend.labels.networks import Network
-from backend.parts import Part
 from backend.served_models.loading import on_torch, serving_engine
+from backend.served_models.parts import Part
 from backend.settings import Settings
 
 OPTIONS: dict[str, Any] = {"image_size": SIZE, "max_regions": 300, "batch_size": 8, "multiple": False}

@@ -21,10 +21,10 @@ from pathlib import Path
 from backend.errors import YoloopError
 from backend.labels.networks import SERVES, Network, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
-from backend.parts import parts_of
-from backend.predict.base_model import base_name, find_base_model, get_base_model
-from backend.predict.served import Loaded, Served, Suggests, suggests, trained, unloaded
+from backend.served_models.base_model import base_name, find_base_model, get_base_model
 from backend.served_models.loading import load_faster, load_part, load_weights, serving_engine
+from backend.served_models.parts import parts_of
+from backend.served_models.served import Loaded, Served, Suggests, suggests, trained, unloaded
 from backend.settings import Settings
 from model_registry import Registry, RegistryError, Version
 

@@ -7,8 +7,8 @@ from backend.labels.geometry import Detection
 from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network, Task
 from backend.labels.schema import Keypoint, LabelSchema, parse_label_config
-from backend.parts import Part
-from backend.predict.served import TRAINED, Loaded, Served, own_suggestions, suggests, trained, unloaded
+from backend.served_models.parts import Part
+from backend.served_models.served import TRAINED, Loaded, Served, own_suggestions, suggests, trained, unloaded
 
 IMAGE = '<Image name="image" value="$image"/>'
 DETECT = Network("detect", "detect", ("Car", "Plane", "Egg"), ("boxes", "eggs"))

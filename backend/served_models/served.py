@@ -9,7 +9,7 @@ from backend.engine.detector import Detector
 from backend.labels.mapping import map_classes
 from backend.labels.networks import Network, assign, at_serving
 from backend.labels.schema import Control, LabelSchema
-from backend.parts import Part
+from backend.served_models.parts import Part
 
 TRAINED = "trained"
 """What stands for the model in a trained version's fingerprint: its number is in its name already."""

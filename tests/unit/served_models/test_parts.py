@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from backend.labels.networks import Network
 from backend.labels.schema import Keypoint
-from backend.parts import TAG, Part, dump, parts_of
+from backend.served_models.parts import TAG, Part, dump, parts_of
 from model_registry import Version
 
 POSE = Network(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backend.labels.networks import Task
-from backend.predict.base_model import base_name, find_base_model, get_base_model, yaml_for
+from backend.served_models.base_model import base_name, find_base_model, get_base_model, yaml_for
 from backend.settings import Settings
 
 TASKS: tuple[Task, ...] = ("detect", "obb", "segment", "pose", "classify")

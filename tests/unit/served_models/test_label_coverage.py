@@ -7,9 +7,9 @@ import pytest
 
 from backend.labels.networks import Network
 from backend.labels.schema import LabelSchema, parse_label_config
-from backend.parts import Part
-from backend.predict.served import Loaded, Served, suggests, trained, unloaded
-from backend.report import Mapping, mappings
+from backend.served_models.label_coverage import Mapping, mappings
+from backend.served_models.parts import Part
+from backend.served_models.served import Loaded, Served, suggests, trained, unloaded
 
 COCO = {0: "person", 1: "car", 2: "bus", **{number: f"thing {number}" for number in range(3, 15)}}
 CONFIG = """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backend.labels.mapping import unmapped
 from backend.labels.schema import Control, LabelSchema
-from backend.predict.served import Served
+from backend.served_models.served import Served
 
 
 @dataclass(frozen=True, slots=True)
