@@ -8,8 +8,9 @@ import time
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from backend import api, auth, logs, protocol
+from backend import api, auth, protocol
 from backend.errors import BadRequest, Busy, LabelStudioError, NotFound, Unauthorized, YoloopError
+from backend.observability import logs
 from backend.protocol import RETRY_AFTER, as_response
 from backend.serving import Serving, make_serving
 from backend.settings import Settings

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from backend.logs import inherited
+from backend.observability.logs import inherited
 
 SUPERVISED = "YOLOOP_SUPERVISED"
 """Set by `yoloop up`, to its process id, for what it starts: server and worker then share a session, in which niceness

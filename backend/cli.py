@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from backend import cli_labelling
 from backend.cli_options import JsonOption, ProjectOption, open_services
 from backend.errors import YoloopError
-from backend.masking import masked
+from backend.observability.masking import masked
 from backend.settings import Settings
 from model_registry import RegistryError
 
@@ -32,7 +32,7 @@ app = typer.Typer(
 @app.command()
 def up() -> None:
     """Start the serving process and the worker; Ctrl-C stops both."""
-    from backend.logs import configure
+    from backend.observability.logs import configure
     from backend.supervisor import Supervisor
 
     settings = Settings()
@@ -46,7 +46,7 @@ def up() -> None:
 def serve() -> None:
     """Start the serving process alone."""
     from backend.background import end_with_supervisor
-    from backend.logs import configure
+    from backend.observability.logs import configure
     from backend.wsgi import Server
 
     settings = Settings()
@@ -66,7 +66,7 @@ def serve() -> None:
 def worker() -> None:
     """Start the worker alone: it reads Label Studio and trains."""
     from backend.background import end_with_supervisor
-    from backend.logs import configure
+    from backend.observability.logs import configure
     from backend.worker import run_worker
 
     settings = Settings()
@@ -85,8 +85,8 @@ def connect(
 ) -> None:
     """Connect a project: add the ML backend and its webhook in Label Studio, or mend them."""
     from backend.auth import webhook_secret
-    from backend.connect import connect as connect_project
     from backend.labelstudio.client import LabelStudioClient
+    from backend.labelstudio.connect import connect as connect_project
     from backend.store import Store
 
     settings = Settings()

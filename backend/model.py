@@ -21,9 +21,9 @@ from backend.labels.geometry import Detection
 from backend.labels.mapping import fingerprint
 from backend.labels.networks import pixels_enough
 from backend.labels.schema import Control, LabelSchema, parse_label_config
-from backend.metrics import Metrics
+from backend.observability.metrics import Metrics
+from backend.predict.batch import Look, looks_of, merged, run
 from backend.predict.interactive import Prompt, prompted, prompts_of
-from backend.predict.looks import Look, looks_of, merged, run
 from backend.predict.ranking import ranked
 from backend.predict.sampling import STRATEGIES, Place, distances, places_of, strategy_of
 from backend.served_models.cache import Models

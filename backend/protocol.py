@@ -11,15 +11,15 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
-from backend import logs
-from backend.connect import EVENTS
 from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopError
 from backend.fit.jobs import Job
+from backend.labels.references import task_id_of
 from backend.labels.schema import parse_label_config
-from backend.masking import masked
+from backend.labelstudio.connect import EVENTS
 from backend.model import START_TRAINING, YoloBackend
+from backend.observability import logs
+from backend.observability.masking import masked
 from backend.predict.interactive import prompts_of, silenced
-from backend.predict.references import task_id_of
 from backend.serving import Serving
 
 blueprint = Blueprint("protocol", __name__)

@@ -18,7 +18,7 @@ from backend import __version__
 from backend.engine.pool import EnginePool
 from backend.fit.jobs import FINISHED
 from backend.heartbeat import Heartbeat
-from backend.metrics import Metrics
+from backend.observability.metrics import Metrics
 from backend.readiness import Readiness
 from backend.refresh.state import Refreshes
 from backend.served_models.cache import Models

@@ -10,8 +10,8 @@ from backend.auth import webhook_secret
 from backend.engine.environment import prepare
 from backend.engine.pool import EnginePool
 from backend.heartbeat import Heartbeat
-from backend.metrics import Metrics
 from backend.model import Engine
+from backend.observability.metrics import Metrics
 from backend.readiness import Readiness, readiness
 from backend.scraped import read_all
 from backend.served_models.cache import Models

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import YoloopError
 from backend.images.allowed_hosts import AllowedHosts
-from backend.logs import LogFormat
+from backend.observability.logs import LogFormat
 
 Sampling = Literal["least-confidence", "margin", "entropy", "mean", "diverse"]
 

@@ -23,8 +23,8 @@ from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
 from backend.heartbeat import Heartbeat, Pulse
 from backend.labels.schema import parse_label_config
-from backend.logs import about, adopt, new_job
-from backend.masking import masked
+from backend.observability.logs import about, adopt, new_job
+from backend.observability.masking import masked
 from backend.refresh.keeper import Keeper
 from backend.services import Services
 from backend.settings import Settings

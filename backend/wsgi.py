@@ -13,7 +13,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger as GunicornLogger
 
 from backend.app import create_app
-from backend.logs import adopt, configure
+from backend.observability.logs import adopt, configure
 from backend.settings import Settings
 
 

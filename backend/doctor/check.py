@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from backend import masking
 from backend.errors import YoloopError
+from backend.observability import masking
 
 T = TypeVar("T")
 

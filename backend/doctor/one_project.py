@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from backend.connect import our_backends
 from backend.doctor import connection, project, state
 from backend.doctor.check import Check, asked, guarded, left_out
 from backend.labels.schema import LabelSchema
+from backend.labelstudio.connect import our_backends
 from backend.labelstudio.probe import Probe
 from backend.labelstudio.records import BackendInfo, ProjectInfo, WebhookInfo
 from backend.refresh.state import Refreshes

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backend.masking import masked
+from backend.observability.masking import masked
 from backend.store import Store
 from backend.tables import jobs as table
 

@@ -11,8 +11,8 @@ from backend.labels.convert import from_regions
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, plan
 from backend.labels.rectangle import is_turned
+from backend.labels.references import pages_of
 from backend.labels.schema import Control, LabelSchema
-from backend.predict.references import pages_of
 
 Plan = tuple[tuple[Network, tuple[Control, ...]], ...]
 """The networks of a labelling config, each with the controls that teach it."""

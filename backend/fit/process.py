@@ -21,7 +21,7 @@ from typing import Any
 
 from backend.background import start
 from backend.errors import TrainingCancelled, TrainingError
-from backend.logs import known, last_words
+from backend.observability.logs import known, last_words
 
 log = logging.getLogger(__name__)
 

@@ -97,7 +97,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def main() -> None:
-    from backend.logs import configure, enter
+    from backend.observability.logs import configure, enter
 
     configure("INFO", "trainer", Settings().log_format)
     home, parent = Path(sys.argv[1]), int(sys.argv[2])

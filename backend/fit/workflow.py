@@ -31,7 +31,7 @@ from backend.fit.triggers import KEPT
 from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
-from backend.logs import about
+from backend.observability.logs import about
 from backend.predict.sampling import strategy_of
 from backend.served_models.base_model import find_base_model, yaml_for
 from backend.served_models.loading import serving_engine

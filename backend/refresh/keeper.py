@@ -9,7 +9,7 @@ import subprocess
 from backend import background
 from backend.fit.process import end_group
 from backend.heartbeat import Heartbeat
-from backend.logs import about, new_job
+from backend.observability.logs import about, new_job
 from backend.refresh.state import Refreshes, is_due, key_of
 from backend.services import Services
 

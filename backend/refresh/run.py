@@ -247,7 +247,7 @@ def _light(task: OpenTask) -> OpenTask:
 
 
 def main() -> None:
-    from backend.logs import configure
+    from backend.observability.logs import configure
 
     uid, parent = sys.argv[1], int(sys.argv[2])
     settings = Settings()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
-from backend.connect import our_backends
 from backend.errors import LabelStudioError
 from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.connect import our_backends
 from backend.labelstudio.records import BackendInfo
 
 WAIT = 60.0

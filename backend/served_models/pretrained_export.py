@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from backend.background import stand_back, start
 from backend.engine.environment import cores, limit_threads, prepare
 from backend.engine.weights import sha256
-from backend.logs import about, last_words, new_job
+from backend.observability.logs import about, last_words, new_job
 from backend.settings import Settings
 
 log = logging.getLogger("backend.served_models.pretrained_export")  # it also runs as __main__
@@ -162,7 +162,7 @@ def _run(part: Path, stop: threading.Event) -> int | None:
 
 
 def main() -> None:
-    from backend.logs import configure
+    from backend.observability.logs import configure
 
     configure("INFO", "export", Settings().log_format)
     folder = Path(sys.argv[1])

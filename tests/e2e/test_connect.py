@@ -14,9 +14,9 @@ from e2e.labelstudio import LabelStudioServer
 from support.ports import free_port
 
 from backend.auth import HEADER
-from backend.connect import EVENTS, Report, connect
 from backend.errors import BadRequest, LabelConfigError, LabelStudioError
 from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.connect import EVENTS, Report, connect
 
 pytestmark = pytest.mark.group("label-studio", minutes=5)
 

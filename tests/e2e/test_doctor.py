@@ -30,9 +30,9 @@ from web import PNG
 
 from backend.auth import HEADER, webhook_secret
 from backend.cli import app
-from backend.connect import EVENTS
 from backend.doctor import Check, examine
 from backend.labels.networks import Network
+from backend.labelstudio.connect import EVENTS
 from backend.served_models.parts import Part, dump
 from backend.settings import Settings
 from model_registry import Registry

@@ -22,7 +22,7 @@ from backend.app import ID, create_app
 from backend.background import start
 from backend.fit.jobs import Jobs
 from backend.fit.process import end_group, start_training, tell
-from backend.logs import Ids, about, known
+from backend.observability.logs import Ids, about, known
 from backend.serving import Serving
 from backend.store import Store
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from backend.auth import HEADER
-from backend.connect import EVENTS, UNCERTAINTY
 from backend.doctor.connection import backend, order, ours, stale_webhooks, webhook
+from backend.labelstudio.connect import EVENTS, UNCERTAINTY
 from backend.labelstudio.records import BackendInfo, ProjectInfo, WebhookInfo
 from backend.settings import Settings
 

@@ -17,8 +17,8 @@ from backend.engine.pool import EnginePool
 from backend.errors import Busy, ImageError, ImageUnavailable
 from backend.images.loader import Images, Source
 from backend.labels.geometry import Box, Detection, ImageSize
+from backend.labels.references import pages_of, task_id_of
 from backend.labels.schema import Control
-from backend.predict.references import pages_of, task_id_of
 from backend.predict.sampling import FLOOR
 from backend.served_models.served import Served, Suggests
 

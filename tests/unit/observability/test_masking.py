@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.logs import LogFormat, about, configure
-from backend.masking import MASK, masked
+from backend.observability.logs import LogFormat, about, configure
+from backend.observability.masking import MASK, masked
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
 PERSONAL = "eyJhbGciOiJIUzI1NiJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCJ9.Zm9v_-YmFy"

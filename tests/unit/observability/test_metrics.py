@@ -7,7 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from backend import errors
-from backend.metrics import KINDS, Metrics
+from backend.observability.metrics import KINDS, Metrics
 from backend.scraped import Read
 
 

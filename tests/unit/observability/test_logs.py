@@ -20,7 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend import background
-from backend.logs import INHERITED, Ids, about, adopt, configure, inherited, known, last_words, new_job, request_id
+from backend.observability.logs import (
+    INHERITED,
+    Ids,
+    about,
+    adopt,
+    configure,
+    inherited,
+    known,
+    last_words,
+    new_job,
+    request_id,
+)
 
 log = logging.getLogger("backend.test")
 
@@ -85,7 +96,7 @@ def test_an_exception_is_one_field_of_the_line(said: Said) -> None:
 
 @given(message=st.text(), name=st.text(max_size=30))
 def test_whatever_is_said_stays_one_line_of_json(message: str, name: str) -> None:
-    from backend.logs import formatter
+    from backend.observability.logs import formatter
 
     record = logging.LogRecord("backend", logging.INFO, "", 0, message, None, None)
     record.ids = Ids(request_id=name)
@@ -129,7 +140,7 @@ def test_any_other_id_is_made_anew(offered: str | None) -> None:
 
 CHILD = """
 import logging, warnings
-from backend.logs import about, configure
+from backend.observability.logs import about, configure
 configure("INFO", "child", "json")
 logging.getLogger("backend").info("hello")
 with about(project="8.1"):
@@ -144,7 +155,7 @@ def test_a_process_that_is_started_carries_the_ids_of_its_beginning(
 ) -> None:
     """And what it warns of, and ends with, is in its log as all else is."""
     (tmp_path / "child_of_a_test.py").write_text(CHILD)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[3]}")
     monkeypatch.setenv(INHERITED, '{"job_id": "of an earlier one"}')
     with about(job_id="j1", project="7.1"):
         process = background.start("child_of_a_test", [], tmp_path / "log")
@@ -228,7 +239,10 @@ def test_the_last_words_of_a_log_are_found_in_both_forms(text: str, last: str) -
 def test_the_last_words_of_a_process_are_the_same_in_both_forms(tmp_path: Path) -> None:
     said = set()
     for form in ("text", "json"):
-        program = f'from backend.logs import configure\nconfigure("INFO", "x", "{form}")\nraise ValueError("so it is")'
+        program = (
+            "from backend.observability.logs import configure\n"
+            f'configure("INFO", "x", "{form}")\nraise ValueError("so it is")'
+        )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         said.add(last_words(done.stderr))
     assert said == {"ValueError: so it is"}

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from backend.masking import Masked, masked
+from backend.observability.masking import Masked, masked
 
 LogFormat = Literal["text", "json"]
 
