@@ -12,7 +12,7 @@ from backend import api, auth, protocol
 from backend.errors import BadRequest, Busy, LabelStudioError, NotFound, Unauthorized, YoloopError
 from backend.observability import logs
 from backend.protocol import RETRY_AFTER, as_response
-from backend.serving import Serving, make_serving
+from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ app = typer.Typer(
 def up() -> None:
     """Start the serving process and the worker; Ctrl-C stops both."""
     from backend.observability.logs import configure
-    from backend.supervisor import Supervisor
+    from backend.processes.supervisor import Supervisor
 
     settings = Settings()
     configure(settings.log_level, "up", settings.log_format)
@@ -45,8 +45,8 @@ def up() -> None:
 @app.command()
 def serve() -> None:
     """Start the serving process alone."""
-    from backend.background import end_with_supervisor
     from backend.observability.logs import configure
+    from backend.processes.child import end_with_supervisor
     from backend.wsgi import Server
 
     settings = Settings()
@@ -65,8 +65,8 @@ def serve() -> None:
 @app.command()
 def worker() -> None:
     """Start the worker alone: it reads Label Studio and trains."""
-    from backend.background import end_with_supervisor
     from backend.observability.logs import configure
+    from backend.processes.child import end_with_supervisor
     from backend.worker import run_worker
 
     settings = Settings()

@@ -23,7 +23,7 @@ def predict(
 ) -> None:
     """Suggest for every unlabelled task that lacks suggestions of the version in service."""
     from backend.refresh.run import Refresher
-    from backend.serving import make_serving
+    from backend.server.process import make_serving
 
     settings = Settings()
     with open_services() as services:
@@ -100,7 +100,7 @@ def simulate(
     ),
 ) -> None:
     """Replay a project's annotations under other settings, and draw learning curves."""
-    from backend import simulate as simulating
+    from backend.simulation import simulate as simulating
 
     settings = Settings()
     with open_services() as services:

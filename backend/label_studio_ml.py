@@ -13,7 +13,7 @@ from typing import Any
 
 from backend.model import YoloBackend
 from backend.protocol import project_uid
-from backend.serving import Serving, make_serving
+from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 
 

@@ -20,7 +20,7 @@ from backend.model import START_TRAINING, YoloBackend
 from backend.observability import logs
 from backend.observability.masking import masked
 from backend.predict.interactive import prompts_of, silenced
-from backend.serving import Serving
+from backend.server.process import Serving
 
 blueprint = Blueprint("protocol", __name__)
 MOST_TASKS = 100_000

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from backend.doctor.check import Check, ill, well
-from backend.heartbeat import Heartbeat
+from backend.processes.heartbeat import Heartbeat
 from backend.served_models.cache import Models
 from backend.services import Services
 

@@ -21,10 +21,10 @@ from backend.fit.process import Ahead
 from backend.fit.sync import sync
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
-from backend.heartbeat import Heartbeat, Pulse
 from backend.labels.schema import parse_label_config
 from backend.observability.logs import about, adopt, new_job
 from backend.observability.masking import masked
+from backend.processes.heartbeat import Heartbeat, Pulse
 from backend.refresh.keeper import Keeper
 from backend.services import Services
 from backend.settings import Settings

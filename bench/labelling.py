@@ -27,8 +27,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "bench")]
 from annotator import Effort, boxes_of, correct  # noqa: E402
 from pool import Pool, coco, generated  # noqa: E402
 
-from backend.fit.replay import Replay, ReplaySettings, ReplayTask, Suggestion, next_task  # noqa: E402
 from backend.predict.sampling import STRATEGIES  # noqa: E402
+from backend.simulation.replay import Replay, ReplaySettings, ReplayTask, Suggestion, next_task  # noqa: E402
 
 UNAIDED, FROZEN, RANDOM = "unaided", "frozen", "random"
 MODES = (UNAIDED, FROZEN, *STRATEGIES, RANDOM)

@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 import cv2
 from shapes import LABELS, draw_pictures
 
-from backend.fit.replay import ReplayTask
+from backend.simulation.replay import ReplayTask
 
 HOST = "http://images.invalid"
 """Where the images would lie; they are put into the cache beforehand, so nobody asks there."""

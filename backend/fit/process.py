@@ -19,9 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from backend.background import start
 from backend.errors import TrainingCancelled, TrainingError
 from backend.observability.logs import known, last_words
+from backend.processes.child import start
 
 log = logging.getLogger(__name__)
 

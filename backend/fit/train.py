@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from backend.background import SUPERVISED, stand_back
 from backend.engine.environment import limit_threads, prepare
 from backend.engine.weights import open_model, read_checkpoint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
+from backend.processes.child import SUPERVISED, stand_back
 from backend.served_models.parts import network_from
 from backend.settings import Settings
 

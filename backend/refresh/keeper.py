@@ -6,10 +6,10 @@ import logging
 import os
 import subprocess
 
-from backend import background
 from backend.fit.process import end_group
-from backend.heartbeat import Heartbeat
 from backend.observability.logs import about, new_job
+from backend.processes import child
+from backend.processes.heartbeat import Heartbeat
 from backend.refresh.state import Refreshes, is_due, key_of
 from backend.services import Services
 
@@ -75,7 +75,7 @@ class Keeper:
         logs.mkdir(exist_ok=True)
         self._uid, self._key, self._job = uid, key, new_job("refresh")
         with about(job_id=self._job, project=uid):
-            self._process = background.start("backend.refresh.run", [uid, str(os.getpid())], logs / "refresh.log")
+            self._process = child.start("backend.refresh.run", [uid, str(os.getpid())], logs / "refresh.log")
 
     def _ended(self, code: int, now: float) -> None:
         uid = self._uid

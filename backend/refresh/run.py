@@ -18,15 +18,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from backend.background import SUPERVISED, stand_back
 from backend.errors import LabelStudioError, NotFound, YoloopError
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import OpenTask
 from backend.model import YoloBackend
+from backend.processes.child import SUPERVISED, stand_back
 from backend.refresh.plan import lacking, outdated
 from backend.refresh.state import Refreshes, key_of
 from backend.refresh.title import follow
-from backend.serving import Serving, make_serving
+from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 from backend.store import Project
 

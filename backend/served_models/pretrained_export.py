@@ -24,10 +24,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from backend.background import stand_back, start
 from backend.engine.environment import cores, limit_threads, prepare
 from backend.engine.weights import sha256
 from backend.observability.logs import about, last_words, new_job
+from backend.processes.child import stand_back, start
 from backend.settings import Settings
 
 log = logging.getLogger("backend.served_models.pretrained_export")  # it also runs as __main__

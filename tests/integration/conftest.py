@@ -13,7 +13,7 @@ from tiny import SIZE, tiny_yolo
 from web import Server
 
 from backend.app import create_app
-from backend.serving import Serving, make_serving
+from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 
 FINDS = {0: (0, 0.9), 1: (1, 0.6), 2: (2, 0.1)}

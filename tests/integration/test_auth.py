@@ -17,7 +17,7 @@ from integration.processes import served
 
 from backend.app import create_app
 from backend.auth import HEADER
-from backend.serving import Serving
+from backend.server.process import Serving
 
 PATHS = [
     ("POST", "/setup"),

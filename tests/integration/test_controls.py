@@ -24,7 +24,7 @@ from backend.labels.schema import parse_label_config
 from backend.predict.sampling import FLOOR
 from backend.served_models.parts import TAG, Part, dump, parts_of
 from backend.served_models.served import own_suggestions
-from backend.serving import Serving
+from backend.server.process import Serving
 from model_registry import RegistryError, Version
 
 Start = Callable[..., Serving]

@@ -18,10 +18,10 @@ from integration.scrape import Scrape
 from support.waiting import wait_for
 
 from backend.app import create_app
-from backend.heartbeat import Heartbeat
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
+from backend.processes.heartbeat import Heartbeat
 from backend.refresh.state import Refreshes
-from backend.serving import Serving
+from backend.server.process import Serving
 from backend.suggestions.record import record
 
 ROOT = Path(__file__).parents[2]

@@ -31,8 +31,8 @@ from backend.errors import LabelStudioError
 from backend.labels.networks import Network
 from backend.labelstudio.probe import greet
 from backend.served_models.parts import Part, dump
+from backend.server.process import Serving
 from backend.services import Connection
-from backend.serving import Serving
 from backend.settings import Settings
 from backend.store import Store
 

@@ -32,7 +32,7 @@ from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.served_models.parts import TAG, Part, dump
 from backend.served_models.pretrained_export import exported
-from backend.serving import Serving
+from backend.server.process import Serving
 
 pytestmark = [pytest.mark.training, pytest.mark.group("engine", minutes=1)]
 
@@ -125,7 +125,7 @@ def test_what_is_kept_says_so(serving: Serving, weights: Weights, tmp_path: Path
 ALONE = """
 import json, sys
 from backend.app import create_app
-from backend.serving import make_serving
+from backend.server.process import make_serving
 from backend.settings import Settings
 
 serving = make_serving(Settings())

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from integration.bodies import config, picture, predict, task
 
 from backend.app import create_app
-from backend.serving import Serving
+from backend.server.process import Serving
 
 RECORDED = Path(__file__).parents[1] / "label_studio_1.23.2"
 

@@ -19,11 +19,11 @@ from integration.processes import served, working
 from web import Server, answer
 
 from backend.app import ID, create_app
-from backend.background import start
 from backend.fit.jobs import Jobs
 from backend.fit.process import end_group, start_training, tell
 from backend.observability.logs import Ids, about, known
-from backend.serving import Serving
+from backend.processes.child import start
+from backend.server.process import Serving
 from backend.store import Store
 
 pytestmark = pytest.mark.group("logs", minutes=1)

@@ -25,10 +25,10 @@ from backend import __version__
 from backend.app import create_app
 from backend.engine.pool import EnginePool
 from backend.fit.workflow import Training
-from backend.heartbeat import Heartbeat
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
+from backend.processes.heartbeat import Heartbeat
 from backend.refresh.state import Refreshes
-from backend.serving import Serving
+from backend.server.process import Serving
 
 
 def test_errors_are_counted_by_kind(client: FlaskClient) -> None:

@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 from support.waiting import wait_for
 
 from backend.app import create_app
-from backend.heartbeat import Heartbeat
 from backend.openapi import description
-from backend.serving import Serving
+from backend.processes.heartbeat import Heartbeat
+from backend.server.process import Serving
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from backend.app import create_app
 from backend.labels.schema import parse_label_config
 from backend.model import Engine, YoloBackend
 from backend.served_models.cache import Models
-from backend.serving import Serving
+from backend.server.process import Serving
 
 Start = Callable[..., Serving]
 

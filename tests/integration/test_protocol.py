@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from web import PNG, Server, answer
 
 from backend.app import create_app
-from backend.serving import Serving, make_serving
+from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 
 TESTS = Path(__file__).parents[1]

@@ -24,10 +24,10 @@ from shapes import LABELS
 from support.waiting import wait_for
 
 from backend.app import create_app
-from backend.heartbeat import LATE, Heartbeat, Pulse
+from backend.processes.heartbeat import LATE, Heartbeat, Pulse
 from backend.served_models import cache
 from backend.served_models.parts import Part, dump
-from backend.serving import Serving
+from backend.server.process import Serving
 
 NAMES = ["database", "registry", "home", "worker", "models"]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from web import encoded
 
 from backend.app import create_app
-from backend.serving import Serving
+from backend.server.process import Serving
 
 Start = Callable[..., Serving]
 FINDS = {0: (0, 0.9), 1: (1, 0.6), 2: (2, 0.1)}

@@ -15,7 +15,7 @@ from tiny import SIZE, tiny_yolo
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.services import Services
 from backend.settings import Settings
-from backend.simulate import conclusion, simulate, table
+from backend.simulation.simulate import conclusion, simulate, table
 
 pytestmark = [pytest.mark.training, pytest.mark.group("simulate", minutes=1)]
 

@@ -25,7 +25,7 @@ from backend.labels.schema import parse_label_config
 from backend.served_models.cache import MOST_UNTRAINED
 from backend.served_models.parts import Part
 from backend.served_models.served import own_suggestions
-from backend.serving import Serving
+from backend.server.process import Serving
 from model_registry import Version
 
 Start = Callable[..., Serving]

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from integration.bodies import UID, config, event, setup
 
 from backend.app import create_app
-from backend.serving import Serving
+from backend.server.process import Serving
 from backend.store import EVERY_PROJECT, Store
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from backend.doctor.check import well
-from backend.heartbeat import Heartbeat
+from backend.processes.heartbeat import Heartbeat
 from backend.readiness import Readiness, database, worker, writable
 from backend.store import Store
 

@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend import background
 from backend.observability.logs import (
     INHERITED,
     Ids,
@@ -32,6 +31,7 @@ from backend.observability.logs import (
     new_job,
     request_id,
 )
+from backend.processes import child
 
 log = logging.getLogger("backend.test")
 
@@ -158,7 +158,7 @@ def test_a_process_that_is_started_carries_the_ids_of_its_beginning(
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[3]}")
     monkeypatch.setenv(INHERITED, '{"job_id": "of an earlier one"}')
     with about(job_id="j1", project="7.1"):
-        process = background.start("child_of_a_test", [], tmp_path / "log")
+        process = child.start("child_of_a_test", [], tmp_path / "log")
     assert process.wait(60) == 1
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [line["project"] for line in lines] == ["7.1", "8.1", "7.1", "7.1"]

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backend import errors
 from backend.observability.metrics import KINDS, Metrics
-from backend.scraped import Read
+from backend.server.collectors import Read
 
 
 def kinds(metrics: Metrics) -> dict[str, float]:

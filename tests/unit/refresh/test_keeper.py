@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from backend import background
 from backend.fit.ledger import Ledger
+from backend.processes import child
 from backend.refresh.keeper import FIRST_RETRY, Keeper
 from backend.refresh.state import Refreshes, key_of
 from backend.settings import Settings
@@ -36,7 +36,7 @@ class Started:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
     made = Started()
-    monkeypatch.setattr(background, "start", made)
+    monkeypatch.setattr(child, "start", made)
     yield made
     for process in made.processes:
         process.kill()

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from backend.errors import YoloopError
 from backend.fit.duplicates import Duplicates
-from backend.fit.exam import copy_groups
 from backend.fit.ledger import Example
 from backend.services import Services
 from backend.settings import Settings
-from backend.simulate import (
+from backend.simulation.holdout import copy_groups
+from backend.simulation.simulate import (
     Curve,
     Point,
     Simulation,
@@ -128,7 +128,7 @@ def test_groups_are_taken_over_in_their_order(store: Store, tmp_path: Path) -> N
 )
 def test_what_cannot_be_replayed_is_said(tmp_path: Path, changed: dict[str, list[object]], told: str) -> None:
     services = Services(Settings(home=tmp_path))
-    config = (Path(__file__).parents[2] / "label_config.xml").read_text()
+    config = (Path(__file__).parents[3] / "label_config.xml").read_text()
     services.store.save_project("1.7", label_config=config)
     project = services.store.project("1.7")
     assert isinstance(project, Project)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from backend.background import SUPERVISED
+from backend.processes.child import SUPERVISED
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.model import YoloBackend
 from backend.served_models.parts import parts_of
 from backend.served_models.served import Served
-from backend.serving import make_serving
+from backend.server.process import make_serving
 from backend.settings import Settings
 
 AT_ONCE = 50

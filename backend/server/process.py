@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from backend.activity import Activity
 from backend.auth import webhook_secret
 from backend.engine.environment import prepare
 from backend.engine.pool import EnginePool
-from backend.heartbeat import Heartbeat
 from backend.model import Engine
 from backend.observability.metrics import Metrics
+from backend.processes.activity import Activity
+from backend.processes.heartbeat import Heartbeat
 from backend.readiness import Readiness, readiness
-from backend.scraped import read_all
 from backend.served_models.cache import Models
+from backend.server.collectors import read_all
 from backend.services import Services
 from backend.settings import Settings
 

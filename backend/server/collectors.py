@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 from backend import __version__
 from backend.engine.pool import EnginePool
 from backend.fit.jobs import FINISHED
-from backend.heartbeat import Heartbeat
 from backend.observability.metrics import Metrics
+from backend.processes.heartbeat import Heartbeat
 from backend.readiness import Readiness
 from backend.refresh.state import Refreshes
 from backend.served_models.cache import Models

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from support.waiting import wait_for
 
-from backend import background
+from backend.processes import child
 
 SLEEP = ("-s", "import time", "time.sleep(60)")
 
 STAND_BACK = """
 import os, sys
-from backend.background import stand_back
+from backend.processes.child import stand_back
 stand_back(0, own_session=sys.argv[1] == "own")
 print(os.nice(0), open("/proc/self/autogroup").read().split()[-1])
 """
@@ -26,10 +26,10 @@ print(os.nice(0), open("/proc/self/autogroup").read().split()[-1])
 def test_it_shares_the_servers_session_where_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_server: bool, supervised: bool
 ) -> None:
-    monkeypatch.delenv(background.SUPERVISED, raising=False)
+    monkeypatch.delenv(child.SUPERVISED, raising=False)
     if supervised:
-        monkeypatch.setenv(background.SUPERVISED, str(os.getpid()))
-    process = background.start("timeit", ["-n", "1", *SLEEP], tmp_path / "log", of_server=of_server)
+        monkeypatch.setenv(child.SUPERVISED, str(os.getpid()))
+    process = child.start("timeit", ["-n", "1", *SLEEP], tmp_path / "log", of_server=of_server)
     try:
         wait_for(lambda: os.getpgid(process.pid) == process.pid)  # a signal to the server's group spares it
         assert os.getsid(process.pid) == (os.getsid(0) if of_server or supervised else process.pid)

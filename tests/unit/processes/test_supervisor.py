@@ -16,7 +16,7 @@ from support.waiting import wait_for
 
 CHILD = """
 import os, signal, sys, time
-from backend.background import end_with_supervisor
+from backend.processes.child import end_with_supervisor
 name, folder, manner = sys.argv[1:]
 def end(*_):
     if manner != "stubborn":

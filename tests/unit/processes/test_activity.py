@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.activity import LARGEST, Activity
+from backend.processes.activity import LARGEST, Activity
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 import pytest
 from support.waiting import wait_for
 
-from backend.heartbeat import FAILURES, LATE, STUCK, Beat, Heartbeat, Pulse
+from backend.processes.heartbeat import FAILURES, LATE, STUCK, Beat, Heartbeat, Pulse
 from backend.store import Store
 
 
@@ -70,7 +70,7 @@ def test_a_pulse_outlives_a_database_that_cannot_be_written(store: Store, caplog
     with store.write() as db:
         db.exec_driver_sql("ALTER TABLE heartbeats RENAME TO elsewhere")
     pulse = Pulse(heartbeat, every=0.02)
-    with caplog.at_level(logging.WARNING, "backend.heartbeat"):
+    with caplog.at_level(logging.WARNING, "backend.processes.heartbeat"):
         pulse.start()
         time.sleep(0.2)
         assert [record.getMessage() for record in caplog.records] == [

@@ -10,9 +10,9 @@ import pytest
 from shapes import LABELS, draw_pictures
 from tiny import SIZE, tiny_yolo
 
-from backend.fit.replay import Replay, ReplaySettings, ReplayTask, Suggestion, next_task, without_sampling
 from backend.labels.schema import parse_label_config
 from backend.predict.sampling import strategy_of
+from backend.simulation.replay import Replay, ReplaySettings, ReplayTask, Suggestion, next_task, without_sampling
 
 CONFIG = (
     '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image" model_sampling="mean">'
