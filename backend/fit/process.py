@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from typing import Any
 
 from backend.errors import TrainingCancelled, TrainingError
 from backend.observability.logs import known, last_words
-from backend.processes.child import start
+from backend.processes.child import end_group, start
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +29,6 @@ RESTARTS = 3
 
 EXPECTED = 60.0
 """Seconds that a process waits for a training that was expected, at most."""
-
-GRACE = 5.0
-"""Seconds between asking a training to end and ending it."""
 
 
 def start_training(home: Path) -> subprocess.Popen[bytes]:
@@ -159,20 +155,6 @@ def _run_once(
     finally:
         end_group(process)
     return process.returncode
-
-
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started; does nothing when they have ended."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin is not None:
-        with contextlib.suppress(OSError):  # what was never read goes with its reader
-            process.stdin.close()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from backend.fit.dataset import Dataset, NetworkData, build
 from backend.fit.evaluate import metric_of
 from backend.fit.jobs import Job
 from backend.fit.pictures import plan_of
-from backend.fit.process import end_group, run_training, start_training
+from backend.fit.process import run_training, start_training
 from backend.fit.recipe import image_size
 from backend.fit.sync import sync
 from backend.fit.train import NetworkSpec, Spec
@@ -33,6 +33,7 @@ from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.observability.logs import about
 from backend.predict.sampling import strategy_of
+from backend.processes.child import end_group
 from backend.served_models.base_model import find_base_model, yaml_for
 from backend.served_models.loading import serving_engine
 from backend.served_models.parts import TAG, Part, dump, network_from, parts_of

@@ -18,6 +18,9 @@ SUPERVISED = "YOLOOP_SUPERVISED"
 """Set by `yoloop up`, to its process id, for what it starts: server and worker then share a session, in which niceness
 counts."""
 
+GRACE = 5.0
+"""Seconds between asking a process to end and ending it."""
+
 NICENESS = 19
 """Of a process in the server's session: it gets what the server leaves."""
 
@@ -80,3 +83,17 @@ def stand_back(parent: int, *, own_session: bool) -> None:
 
     if parent:
         threading.Thread(target=watch, daemon=True).start()
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started; does nothing when they have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):  # what was never read goes with its reader
+            process.stdin.close()

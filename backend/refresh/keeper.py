@@ -6,9 +6,9 @@ import logging
 import os
 import subprocess
 
-from backend.fit.process import end_group
 from backend.observability.logs import about, new_job
 from backend.processes import child
+from backend.processes.child import end_group
 from backend.processes.heartbeat import Heartbeat
 from backend.refresh.state import Refreshes, is_due, key_of
 from backend.services import Services

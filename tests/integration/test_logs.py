@@ -20,9 +20,9 @@ from web import Server, answer
 
 from backend.app import ID, create_app
 from backend.fit.jobs import Jobs
-from backend.fit.process import end_group, start_training, tell
+from backend.fit.process import start_training, tell
 from backend.observability.logs import Ids, about, known
-from backend.processes.child import start
+from backend.processes.child import end_group, start
 from backend.server.process import Serving
 from backend.store import Store
 
