@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-from pathlib import Path
 
-from filelock import FileLock
 from flask import Request
 
 from backend.errors import Unauthorized
+from backend.labelstudio.webhook import HEADER
 from backend.settings import Settings
 
-HEADER = "X-Yoloop-Secret"
-"""The header that `yoloop connect` gives to Label Studio's webhook, whose events carry no basic auth."""
-
 OPEN = frozenset({"/health"})
-
-
-def webhook_secret(home: Path) -> str:
-    """The installation's secret, made at first use, in a file that only its owner may read."""
-    path = home / "webhook-secret"
-    with FileLock(path.with_suffix(".lock")):  # the server and `yoloop connect` may come first together
-        if path.exists() and (found := path.read_text().strip()):
-            path.chmod(0o600)  # it may have been set by hand
-            return found
-        secret = secrets.token_urlsafe(32)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(secret)
-    return secret
 
 
 def check(request: Request, settings: Settings, secret: str) -> None:

@@ -84,9 +84,9 @@ def connect(
     ] = False,
 ) -> None:
     """Connect a project: add the ML backend and its webhook in Label Studio, or mend them."""
-    from backend.auth import webhook_secret
     from backend.labelstudio.client import LabelStudioClient
     from backend.labelstudio.connect import connect as connect_project
+    from backend.labelstudio.webhook import webhook_secret
     from backend.store import Store
 
     settings = Settings()

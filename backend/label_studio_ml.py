@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from backend.labelstudio.uid import project_uid
 from backend.model import YoloBackend
-from backend.protocol import project_uid
 from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 

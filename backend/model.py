@@ -21,6 +21,7 @@ from backend.labels.geometry import Detection
 from backend.labels.mapping import fingerprint
 from backend.labels.networks import pixels_enough
 from backend.labels.schema import Control, LabelSchema, parse_label_config
+from backend.labelstudio.webhook import DELETIONS, START_TRAINING
 from backend.observability.metrics import Metrics
 from backend.predict.batch import Look, looks_of, merged, run
 from backend.predict.interactive import Prompt, prompted, prompts_of
@@ -30,9 +31,6 @@ from backend.served_models.cache import Models
 from backend.served_models.served import Served, Suggests
 from backend.services import Services
 from backend.store import EVERY_PROJECT
-
-START_TRAINING = "START_TRAINING"
-DELETIONS = ("ANNOTATIONS_DELETED", "TASKS_DELETED")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend import __version__
-from backend.auth import HEADER
+from backend.labelstudio.webhook import HEADER
 
 Schema = dict[str, Any]
 

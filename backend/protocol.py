@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
@@ -15,8 +14,9 @@ from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopE
 from backend.fit.jobs import Job
 from backend.labels.references import task_id_of
 from backend.labels.schema import parse_label_config
-from backend.labelstudio.connect import EVENTS
-from backend.model import START_TRAINING, YoloBackend
+from backend.labelstudio.uid import project_uid
+from backend.labelstudio.webhook import EVENTS, START_TRAINING
+from backend.model import YoloBackend
 from backend.observability import logs
 from backend.observability.masking import masked
 from backend.predict.interactive import prompts_of, silenced
@@ -28,7 +28,6 @@ RETRY_AFTER = 3
 """Seconds after which a client that was sent away may ask again."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_UID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 def serving() -> Serving:
@@ -204,26 +203,6 @@ def text_of(body: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise BadRequest(f"The field {key!r} must be text.")
     return value
-
-
-def project_uid(project: Any) -> str:
-    """A project's uid, `<id>.<created_at epoch s>`, from that text or from the object that webhooks send.
-
-    Empty when there is none. Raises BadRequest for anything that is not a project.
-    """
-    if project is None or project == "":
-        return ""
-    if isinstance(project, str):
-        uid = project
-    else:
-        try:
-            created_at = datetime.fromisoformat(project["created_at"])
-            uid = f"{int(project['id'])}.{int(created_at.timestamp())}"
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise BadRequest("The field 'project' needs 'id' and 'created_at'.") from None
-    if not _UID.fullmatch(uid):
-        raise BadRequest("The field 'project' must look like '1.1795453273'.")
-    return uid
 
 
 def _describe(job: Job) -> dict[str, Any]:

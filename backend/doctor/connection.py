@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backend.auth import HEADER
 from backend.doctor.check import Check, by_error, ill, well
 from backend.errors import LabelStudioError
-from backend.labelstudio.connect import EVENTS, UNCERTAINTY, our_backends, our_webhooks, same_address
+from backend.labelstudio.connect import UNCERTAINTY, our_backends, our_webhooks, same_address
 from backend.labelstudio.probe import Probe
 from backend.labelstudio.records import BackendInfo, ProjectInfo, WebhookInfo
 from backend.labelstudio.refusals import public_url
+from backend.labelstudio.webhook import EVENTS, HEADER
 from backend.settings import Settings
 
 TITLE = "yoloop"

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import urlsplit
 
-from backend.auth import webhook_secret
 from backend.doctor import label_studio, machine, state
 from backend.doctor.check import Check, asked, guarded, ill, left_out, masked, well
 from backend.doctor.one_project import NOT_ANSWERING, OneProject, Surroundings
 from backend.labelstudio.probe import Probe
+from backend.labelstudio.webhook import webhook_secret
 from backend.services import Connection, Services, connection_of
 from backend.settings import Settings
 from backend.store import Project

@@ -13,23 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from backend.auth import HEADER
 from backend.errors import BadRequest, LabelStudioError
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import BackendInfo, ProjectInfo, WebhookInfo
 from backend.labelstudio.refusals import public_url
-
-EVENTS = frozenset(
-    {
-        "ANNOTATION_CREATED",
-        "ANNOTATION_UPDATED",
-        "ANNOTATIONS_CREATED",
-        "ANNOTATIONS_DELETED",
-        "TASKS_CREATED",
-        "TASKS_DELETED",
-        "PROJECT_UPDATED",
-    }
-)
+from backend.labelstudio.webhook import EVENTS, HEADER
 
 UNCERTAINTY = "Uncertainty sampling"
 _SMART = re.compile(r"""\ssmart\s*=\s*["']true["']""", re.IGNORECASE)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from backend.auth import webhook_secret
 from backend.engine.environment import prepare
 from backend.engine.pool import EnginePool
+from backend.labelstudio.webhook import webhook_secret
 from backend.model import Engine
 from backend.observability.metrics import Metrics
 from backend.processes.activity import Activity

@@ -13,10 +13,10 @@ import pytest
 from e2e.labelstudio import LabelStudioServer
 from support.ports import free_port
 
-from backend.auth import HEADER
 from backend.errors import BadRequest, LabelConfigError, LabelStudioError
 from backend.labelstudio.client import LabelStudioClient
-from backend.labelstudio.connect import EVENTS, Report, connect
+from backend.labelstudio.connect import Report, connect
+from backend.labelstudio.webhook import EVENTS, HEADER
 
 pytestmark = pytest.mark.group("label-studio", minutes=5)
 

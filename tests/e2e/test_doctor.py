@@ -28,11 +28,10 @@ from tiny import SIZE, tiny_yolo
 from typer.testing import CliRunner
 from web import PNG
 
-from backend.auth import HEADER, webhook_secret
 from backend.cli import app
 from backend.doctor import Check, examine
 from backend.labels.networks import Network
-from backend.labelstudio.connect import EVENTS
+from backend.labelstudio.webhook import EVENTS, HEADER, webhook_secret
 from backend.served_models.parts import Part, dump
 from backend.settings import Settings
 from model_registry import Registry

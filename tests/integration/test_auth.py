@@ -16,7 +16,7 @@ from integration.bodies import event, setup
 from integration.processes import served
 
 from backend.app import create_app
-from backend.auth import HEADER
+from backend.labelstudio.webhook import HEADER
 from backend.server.process import Serving
 
 PATHS = [

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from backend.auth import HEADER
 from backend.doctor.connection import backend, order, ours, stale_webhooks, webhook
-from backend.labelstudio.connect import EVENTS, UNCERTAINTY
+from backend.labelstudio.connect import UNCERTAINTY
 from backend.labelstudio.records import BackendInfo, ProjectInfo, WebhookInfo
+from backend.labelstudio.webhook import EVENTS, HEADER
 from backend.settings import Settings
 
 URL = "http://yoloop.lan:9090"

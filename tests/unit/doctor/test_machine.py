@@ -8,9 +8,9 @@ import pytest
 from filelock import FileLock
 from web import Server, answer
 
-from backend.auth import webhook_secret
 from backend.doctor import machine
 from backend.doctor.machine import GIB
+from backend.labelstudio.webhook import webhook_secret
 from backend.settings import Settings
 
 

@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from backend.auth import webhook_secret
+from backend.labelstudio.webhook import webhook_secret
 
 
 def test_the_secret_is_made_once(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_those_who_come_first_together_agree(tmp_path: Path) -> None:
         assert len(set(pool.map(lambda _: webhook_secret(tmp_path), range(8)))) == 1
     other = tmp_path / "other"
     other.mkdir()
-    code = "import sys, pathlib, backend.auth as auth; print(auth.webhook_secret(pathlib.Path(sys.argv[1])))"
+    code = "import sys, pathlib, backend.labelstudio.webhook as webhook; print(webhook.webhook_secret(pathlib.Path(sys.argv[1])))"
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(other)], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
