@@ -8,10 +8,11 @@ import time
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from backend import api, auth, protocol
+from backend import protocol
+from backend.api import auth, routes
+from backend.api.requests import RETRY_AFTER, as_response
 from backend.errors import BadRequest, Busy, LabelStudioError, NotFound, Unauthorized, YoloopError
 from backend.observability import logs
-from backend.protocol import RETRY_AFTER, as_response
 from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 
@@ -40,7 +41,7 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.extensions["yoloop"] = made
     app.register_blueprint(protocol.blueprint)
-    app.register_blueprint(api.blueprint)
+    app.register_blueprint(routes.blueprint)
 
     @app.before_request
     def begin() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, request
 
+from backend.api.requests import body_of, serving, text_of
 from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopError
 from backend.fit.jobs import Job
 from backend.labels.references import task_id_of
@@ -18,21 +17,10 @@ from backend.labelstudio.uid import project_uid
 from backend.labelstudio.webhook import EVENTS, START_TRAINING
 from backend.model import YoloBackend
 from backend.observability import logs
-from backend.observability.masking import masked
 from backend.predict.interactive import prompts_of, silenced
-from backend.server.process import Serving
 
 blueprint = Blueprint("protocol", __name__)
 MOST_TASKS = 100_000
-RETRY_AFTER = 3
-"""Seconds after which a client that was sent away may ask again."""
-
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def serving() -> Serving:
-    found: Serving = current_app.extensions["yoloop"]
-    return found
 
 
 def backend(uid: str = "", label_config: str = "") -> YoloBackend:
@@ -176,35 +164,6 @@ def duplicate_model() -> dict[str, Any]:
     }
 
 
-def body_of(*, empty: bool = False) -> dict[str, Any]:
-    """The request's JSON object, whatever its Content-Type says. Raises BadRequest."""
-    if empty and not request.get_data():
-        return {}
-    try:
-        found = request.get_json(force=True, silent=True)
-        if isinstance(found, dict) and _SURROGATE.search(request.get_data()):
-            found = _whole(found)
-    except RecursionError:
-        found = None
-    if not isinstance(found, dict):
-        raise BadRequest("The body must be a JSON object.")
-    return found
-
-
-def _whole(found: dict[str, Any]) -> Any:
-    """The same with a question mark for each half of a character, which JSON can spell and no database can keep."""
-    return json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
-
-
-def text_of(body: Mapping[str, Any], key: str) -> str:
-    value = body.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise BadRequest(f"The field {key!r} must be text.")
-    return value
-
-
 def _describe(job: Job) -> dict[str, Any]:
     return {
         "job": job.id,
@@ -219,13 +178,3 @@ def _describe(job: Job) -> dict[str, Any]:
         "started_at": job.started_at,
         "finished_at": job.finished_at,
     }
-
-
-def as_response(status: int, message: str, hint: str) -> Response:
-    """An error for people: JSON, and the message as the reason phrase, which is all that Label Studio shows."""
-    message, hint = masked(message), masked(hint)
-    response = jsonify({"error": message, "hint": hint})
-    phrase = "".join(each if each.isprintable() else " " for each in f"{message} {hint}".strip())
-    phrase = " ".join(phrase.split()).encode("latin-1", "replace").decode("latin-1")
-    response.status = f"{status} {phrase[:300]}"
-    return response

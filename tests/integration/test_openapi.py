@@ -12,8 +12,8 @@ from integration.bodies import UID, config, event, predict, setup, task
 from jsonschema import Draft202012Validator
 from support.waiting import wait_for
 
+from backend.api.schemas import description
 from backend.app import create_app
-from backend.openapi import description
 from backend.processes.heartbeat import Heartbeat
 from backend.server.process import Serving
 

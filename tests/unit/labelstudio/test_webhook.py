@@ -43,7 +43,10 @@ def test_those_who_come_first_together_agree(tmp_path: Path) -> None:
         assert len(set(pool.map(lambda _: webhook_secret(tmp_path), range(8)))) == 1
     other = tmp_path / "other"
     other.mkdir()
-    code = "import sys, pathlib, backend.labelstudio.webhook as webhook; print(webhook.webhook_secret(pathlib.Path(sys.argv[1])))"
+    code = (
+        "import sys, pathlib; from backend.labelstudio.webhook import webhook_secret;"
+        "print(webhook_secret(pathlib.Path(sys.argv[1])))"
+    )
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(other)], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]

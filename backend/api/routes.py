@@ -11,12 +11,12 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from backend.api.requests import RETRY_AFTER, as_response, body_of, serving
+from backend.api.schemas import description
 from backend.errors import BadRequest, LabelConfigError, NotFound
 from backend.labels.region import number
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.uid import project_uid
-from backend.openapi import description
-from backend.protocol import RETRY_AFTER, as_response, body_of, serving
 from backend.served_models.label_coverage import mappings
 from backend.store import Project
 
