@@ -18,7 +18,6 @@ from backend.engine.pool import EnginePool
 from backend.errors import BadRequest, NotFound
 from backend.labels.convert import to_regions
 from backend.labels.geometry import Detection
-from backend.labels.mapping import fingerprint
 from backend.labels.networks import pixels_enough
 from backend.labels.schema import Control, LabelSchema, parse_label_config
 from backend.labelstudio.webhook import DELETIONS, START_TRAINING
@@ -26,9 +25,10 @@ from backend.observability.metrics import Metrics
 from backend.predict.batch import Look, looks_of, merged, run
 from backend.predict.interactive import Prompt, prompted, prompts_of
 from backend.predict.ranking import ranked
-from backend.predict.sampling import STRATEGIES, Place, distances, places_of, strategy_of
+from backend.predict.sampling import STRATEGIES, Place, distances, places_of
 from backend.served_models.cache import Models
 from backend.served_models.served import Served, Suggests
+from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.services import Services
 from backend.store import EVERY_PROJECT
 
@@ -184,7 +184,7 @@ class YoloBackend:
             baseline = project.baseline if project else ""
             if project is not None and not baseline:
                 self._services.store.save_project(self.project_id, baseline=now)
-        return served.name if not baseline or now == baseline else f"{served.name}-{now}"
+        return version_string(served.name, now, baseline)
 
     def _pixels_enough(self, served: Served) -> int:
         sizes = [each.loaded.image_size for each in served.suggests]

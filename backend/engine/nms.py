@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.labels.overlap import probiou
+
 IOU = 0.7
 """Overlap above which the lower-scored of two candidates of one class goes: ultralytics' default for prediction."""
 
@@ -55,31 +57,6 @@ def suppress(found: Rows, conf: float, classes: int, *, turned: bool = False) ->
     rows = np.concatenate([boxes, scores[:, None], labels[:, None].astype(np.float32), more], axis=1)
     left: Rows = rows[stays]
     return left
-
-
-def probiou(left: Rows, right: Rows) -> NDArray[np.float64]:
-    """How much turned boxes overlap, pair by pair, as Gaussians: 1 minus their Hellinger distance.
-
-    Formula of https://arxiv.org/abs/2106.06072, as ultralytics' `batch_probiou` has it.
-
-    Args:
-        left, right: (n, 5): centre, width, height and angle in radians.
-    """
-    (x1, y1, a1, b1, c1), (x2, y2, a2, b2, c2) = _gaussian(left), _gaussian(right)
-    a, b, c, across, down = a1 + a2, b1 + b2, c1 + c2, x1 - x2, y1 - y2
-    spread = a * b - c**2
-    apart = (a * down**2 + b * across**2 - 2 * c * across * down) / (spread + 1e-7) / 4
-    own = np.sqrt(np.clip(a1 * b1 - c1**2, 0, None) * np.clip(a2 * b2 - c2**2, 0, None))
-    unlike = np.log(spread / (4 * own + 1e-7) + 1e-7) / 2
-    found: NDArray[np.float64] = 1 - np.sqrt(1 - np.exp(-np.clip(apart + unlike, 1e-7, 100)) + 1e-7)
-    return found
-
-
-def _gaussian(boxes: Rows) -> tuple[NDArray[np.float64], ...]:
-    """Means and covariances of boxes: x, y, and a, b, c of [[a, c], [c, b]]."""
-    x, y, width, height, angle = boxes.T.astype(np.float64)
-    cos, sin, along, beside = np.cos(angle), np.sin(angle), width**2 / 12, height**2 / 12
-    return x, y, along * cos**2 + beside * sin**2, along * sin**2 + beside * cos**2, (along - beside) * cos * sin
 
 
 def _stays(boxes: Rows, classes: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from backend.labels.geometry import Detection, Mask, RotatedBox
 from backend.labels.networks import Task
+from backend.labels.overlap import shared_pixels
 
 PRECISIONS = ("auto", "f32")
 """In which an export is tried: what the processor is fastest at, then as exact as torch."""
@@ -137,7 +138,7 @@ def _overlap(one: Detection, other: Detection, gain: float) -> float:
     """IoU of two masks; 1 where all that differs is a seam."""
     a, b = one.mask, other.mask
     areas = sum(int(each.bits.sum()) for each in (a, b) if each is not None)
-    shared = a.overlap(b) if a is not None and b is not None else 0
+    shared = shared_pixels(a, b) if a is not None and b is not None else 0
     differ = areas - 2 * shared
     outline = max((_outline(each) for each in (a, b) if each is not None), default=0)
     return 1.0 if differ * gain <= SEAM * outline else shared / (areas - shared)

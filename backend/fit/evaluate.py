@@ -10,15 +10,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.engine.detector import Detector, Image
 from backend.fit.bootstrap import Answers, Evidence, Objects
 from backend.fit.yolo_format import OKS_SIGMA
-from backend.labels.geometry import Box, Detection, Point
+from backend.labels.geometry import Detection, Point
 from backend.labels.networks import Network, Task
+from backend.labels.overlap import extent, iou, mask_iou, rotated_iou
 
 LOWEST = 0.001
 """Least score that counts: average precision needs the whole curve."""
@@ -131,40 +131,6 @@ def match(found: Sequence[Detection], truth: Sequence[Detection], similarity: Si
     return hit
 
 
-def iou(left: Sequence[Detection], right: Sequence[Detection]) -> NDArray[np.float64]:
-    """Intersection over union of each pair of boxes: (left, right)."""
-    a = np.array([_sides(each.box) for each in left])[:, None]
-    b = np.array([_sides(each.box) for each in right])[None]
-    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0, None)
-    shared: NDArray[np.float64] = sides.prod(axis=-1)
-    areas = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1)
-    found: NDArray[np.float64] = shared / np.maximum(areas - shared, 1e-12)
-    return found
-
-
-def rotated_iou(left: Sequence[Detection], right: Sequence[Detection]) -> NDArray[np.float64]:
-    """Intersection over union of each pair of turned boxes, exact: (left, right)."""
-    near = iou(left, right) > 0  # of the boxes around them: cheap, and nothing overlaps where these do not
-    found = np.zeros(near.shape)
-    for row, column in zip(*np.nonzero(near), strict=True):
-        a, b = left[row].rotated, right[column].rotated
-        if a is not None and b is not None:
-            shared, _ = cv2.intersectConvexConvex(a.corners().astype(np.float32), b.corners().astype(np.float32))
-            found[row, column] = shared / max(a.width * a.height + b.width * b.height - shared, 1e-12)
-    return found
-
-
-def mask_iou(left: Sequence[Detection], right: Sequence[Detection]) -> NDArray[np.float64]:
-    """Intersection over union of each pair of masks, pixel by pixel: (left, right)."""
-    found = np.zeros((len(left), len(right)))
-    for row, a in enumerate(left):
-        for column, b in enumerate(right):
-            if a.mask is not None and b.mask is not None:
-                shared = a.mask.overlap(b.mask)
-                found[row, column] = shared / max(int(a.mask.bits.sum()) + int(b.mask.bits.sum()) - shared, 1)
-    return found
-
-
 def keypoint_similarity(left: Sequence[Detection], right: Sequence[Detection]) -> NDArray[np.float64]:
     """COCO's object keypoint similarity of each pair, with the same fall-off `OKS_SIGMA` for every keypoint.
 
@@ -175,7 +141,7 @@ def keypoint_similarity(left: Sequence[Detection], right: Sequence[Detection]) -
         seen = [index for index, point in enumerate(truth.points) if point.score > 0]
         if not seen:
             continue
-        x1, y1, x2, y2 = _sides(truth.box)
+        x1, y1, x2, y2 = extent(truth.box)
         spread = 2 * (2 * OKS_SIGMA) ** 2 * max((x2 - x1) * (y2 - y1) * OF_THE_BOX, 1e-12)
         for row, each in enumerate(left):
             distances = [
@@ -269,7 +235,3 @@ def _translated(found: Detection, labels: Mapping[int, int], points: Mapping[int
 
 
 _MISSING = Point(0.0, 0.0, 0.0)
-
-
-def _sides(box: Box) -> tuple[float, float, float, float]:
-    return box.x1, box.y1, box.x2, box.y2

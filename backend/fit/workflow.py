@@ -28,16 +28,15 @@ from backend.fit.recipe import image_size
 from backend.fit.sync import sync
 from backend.fit.train import NetworkSpec, Spec
 from backend.fit.triggers import KEPT
-from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.observability.logs import about
-from backend.predict.sampling import strategy_of
 from backend.processes.child import end_group
 from backend.served_models.base_model import find_base_model, yaml_for
 from backend.served_models.loading import serving_engine
 from backend.served_models.parts import TAG, Part, dump, network_from, parts_of
 from backend.served_models.served import own_suggestions
+from backend.served_models.version_string import fingerprint, strategy_of
 from backend.services import Services
 from backend.store import Project
 from model_registry import Decision, RegistryError, Version, decide, decide_together

@@ -13,20 +13,16 @@ from typing import Any
 import numpy as np
 
 from backend.labels.geometry import Box, Detection, ImageSize, RotatedBox
+from backend.labels.overlap import Polygon, area, frame, intersection, likeness
 from backend.labels.rectangle import (
     NEAR,
-    Polygon,
-    area,
     axes,
     bounds,
     descriptions,
-    frame,
     is_askew,
-    likeness,
     of_detection,
     of_value,
     on_image,
-    overlap,
     placed,
     spans,
 )
@@ -103,7 +99,7 @@ def _upright(box: Box, size: ImageSize) -> dict[str, float] | None:
 
 
 def _turned(shape: RotatedBox, size: ImageSize) -> dict[str, float] | None:
-    seen = overlap(_outline(shape), frame(size))
+    seen = intersection(_outline(shape), frame(size))
     if area(seen) <= 0:
         return None
     for each in descriptions(shape):

@@ -76,17 +76,6 @@ class Mask:
         top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
         return cls(left, top, np.ascontiguousarray(whole[top:bottom, left:right]))
 
-    def overlap(self, other: Mask) -> int:
-        """Pixels that both have."""
-        x1, y1 = max(self.x, other.x), max(self.y, other.y)
-        x2 = min(self.x + self.bits.shape[1], other.x + other.bits.shape[1])
-        y2 = min(self.y + self.bits.shape[0], other.y + other.bits.shape[0])
-        if x2 <= x1 or y2 <= y1:
-            return 0
-        mine = self.bits[y1 - self.y : y2 - self.y, x1 - self.x : x2 - self.x]
-        theirs = other.bits[y1 - other.y : y2 - other.y, x1 - other.x : x2 - other.x]
-        return int((mine & theirs).sum())
-
     @property
     def box(self) -> Box:
         height, width = self.bits.shape

@@ -8,18 +8,16 @@ would shear the box.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.labels.geometry import Box, Detection, ImageSize, RotatedBox
+from backend.labels.overlap import Polygon, area, frame, intersection, likeness
 from backend.labels.region import NewId, Region, classes_of, draw, drawn, number, span
 from backend.labels.schema import Control
-
-Polygon = NDArray[np.float64]
-"""(n, 2): corners of a convex polygon in pixels, in the order of `RotatedBox.corners`: clockwise as seen."""
 
 FAR = 1e9
 """Pixels. What lies farther away, NaN and infinity included, is no place; nearer, no product overflows."""
@@ -126,7 +124,7 @@ def on_image(
         outline: its corners, or many points of its round edge.
         holding: the upright box around it, not clamped.
     """
-    if area(overlap(outline, frame(size))) <= 0:
+    if area(intersection(outline, frame(size))) <= 0:
         return []
     x1, x2 = (min(max(x, 0.0), float(size.width)) for x in (holding.x1, holding.x2))
     y1, y2 = (min(max(y, 0.0), float(size.height)) for y in (holding.y1, holding.y2))
@@ -143,46 +141,6 @@ def descriptions(box: RotatedBox) -> list[RotatedBox]:
         for angle in [(box.angle + 90 * quarter) % 360]
     ]
     return sorted(turns, key=lambda each: (min(each.angle, 360 - each.angle), each.angle))
-
-
-def frame(size: ImageSize) -> Polygon:
-    """The image itself."""
-    return np.array([[0, 0], [size.width, 0], [size.width, size.height], [0, size.height]], float)
-
-
-def overlap(polygon: Polygon, other: Polygon) -> Polygon:
-    """What two convex polygons share, by cutting one along each side of the other; (0, 2) for nothing."""
-    points = [(float(x), float(y)) for x, y in polygon]
-    for (ax, ay), (bx, by) in _sides([(float(x), float(y)) for x, y in other]):
-        kept: list[tuple[float, float]] = []
-        for start, end in _sides(points):
-            here, there = ((bx - ax) * (y - ay) - (by - ay) * (x - ax) for x, y in (start, end))
-            if here >= 0:
-                kept.append(start)
-            if min(here, there) < 0 < max(here, there):
-                share = here / (here - there)
-                kept.append((start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])))
-        points = kept
-    return np.array(points, float).reshape(-1, 2)
-
-
-def area(polygon: Polygon) -> float:
-    """Square pixels of a convex polygon; not below 0."""
-    if len(polygon) < 3:
-        return 0.0
-    x, y = (polygon - polygon[0]).T
-    return max(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2, 0.0)
-
-
-def likeness(polygon: Polygon, seen: Polygon, size: ImageSize) -> float:
-    """What a shape shares with the seen part of another: intersection over union, on the image; 0 to 1.
-
-    Rounded, so that of equal shapes the first can be preferred.
-    """
-    shown = overlap(polygon, frame(size))
-    common = area(overlap(shown, seen))
-    union = area(shown) + area(seen) - common
-    return round(common / union, 6) if union > 0 else 0.0
 
 
 def bounds(polygon: Polygon) -> Box:
@@ -209,7 +167,7 @@ def _upright(box: Box, size: ImageSize) -> dict[str, float] | None:
 
 
 def _turned(shape: RotatedBox, size: ImageSize) -> dict[str, float] | None:
-    seen = overlap(shape.corners(), frame(size))
+    seen = intersection(shape.corners(), frame(size))
     if area(seen) <= 0:
         return None
     whole = [each for each in descriptions(shape) if _fits(each, size)]
@@ -267,7 +225,3 @@ def _shape(value: Mapping[str, Any], size: ImageSize) -> RotatedBox | None:
 def _off(angle: float) -> float:
     """Degrees to the nearest quarter turn, 0 to 45."""
     return abs((angle + 45) % 90 - 45)
-
-
-def _sides(points: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(points, [*points[1:], *points[:1]], strict=True)

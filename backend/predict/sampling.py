@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.labels.geometry import Box, Detection
+from backend.labels.geometry import Detection
 from backend.labels.networks import Task
-from backend.labels.schema import Control, LabelSchema
+from backend.labels.overlap import iou_of
+from backend.labels.schema import Control
 from backend.settings import Sampling
 
 FLOOR: Mapping[Task, float] = {"detect": 0.01, "obb": 0.01, "pose": 0.01, "segment": 0.05, "classify": 0.0}
@@ -135,12 +136,6 @@ STRATEGIES: Mapping[Sampling, Strategy] = {
 }
 
 
-def strategy_of(schema: LabelSchema, setting: Sampling) -> Sampling:
-    """The strategy of a project: the first that a control names, else the setting's."""
-    named = next((control.sampling for control in schema.controls if control.sampling), setting)
-    return cast(Sampling, named)
-
-
 def places_of(found: Sequence[Detection], control: Control, labels: Mapping[int, str], threshold: float) -> list[Place]:
     """What a model says of one image to one control.
 
@@ -189,7 +184,7 @@ def _object(found: Detection, known: Iterable[Detection], labels: Mapping[int, s
         (
             each.score
             for each in known
-            if labels[each.cls] != labels[found.cls] and _overlap(each.box, found.box) >= SAME_PLACE
+            if labels[each.cls] != labels[found.cls] and iou_of(each.box, found.box) >= SAME_PLACE
         ),
         default=None,
     )
@@ -211,17 +206,6 @@ def _choices(known: Sequence[Detection], control: Control, labels: Mapping[int, 
     if len(scores) < 2 or total <= 0:
         return []
     return [Place(tuple(sorted((score / total for score in scores), reverse=True)))]
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    width = min(one.x2, other.x2) - max(one.x1, other.x1)
-    height = min(one.y2, other.y2) - max(one.y1, other.y1)
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    areas = (one.x2 - one.x1) * (one.y2 - one.y1) + (other.x2 - other.x1) * (other.y2 - other.y1)
-    return shared / (areas - shared)
 
 
 def _mean(values: Sequence[float]) -> float:

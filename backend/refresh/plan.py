@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import datetime
 
 from backend.labelstudio.records import OpenTask, PredictionRecord
-
-_OURS = re.compile(r"v[0-9]+(-[0-9a-f]{6})?")
-
-
-def is_ours(version: str) -> bool:
-    """Whether a prediction's version is called as yoloop calls its own: `v3` or `v3-1a2b3c`."""
-    return _OURS.fullmatch(version) is not None
+from backend.served_models.version_string import is_ours
 
 
 def lacking(tasks: Iterable[OpenTask], version: str) -> list[OpenTask]:

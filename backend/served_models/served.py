@@ -63,7 +63,7 @@ class Served:
         return self.whole or any(each.loaded.detector is not None for each in self.suggests)
 
     def fingerprinted(self) -> Iterator[tuple[Control, Mapping[int, str], str, bool]]:
-        """What `mapping.fingerprint` takes."""
+        """What `version_string.fingerprint` takes."""
         for each in self.suggests:
             if each.loaded.names:
                 yield each.control, each.loaded.names, each.loaded.model, each.loaded.network.own

@@ -22,7 +22,7 @@ from backend.fit.sync import changes, reach, sync
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import OpenTask, PredictionRecord
-from backend.refresh.plan import is_ours
+from backend.served_models.version_string import is_ours
 from backend.services import Services
 from backend.store import Project
 from backend.suggestions.precision import Precision

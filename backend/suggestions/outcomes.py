@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Literal
 
-from backend.fit.evaluate import mask_iou, rotated_iou
 from backend.labels.convert import from_regions
 from backend.labels.geometry import Detection, ImageSize
+from backend.labels.overlap import mask_iou, rotated_iou
 from backend.labels.region import number
 from backend.labels.schema import PATH_SEPARATOR, Control, Kind
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backend.refresh.plan import is_ours
+from backend.served_models.version_string import is_ours
 from backend.store import Store
 from backend.suggestions.outcomes import RIGHT_IOU
 from backend.suggestions.precision import Precision

@@ -18,12 +18,12 @@ from support.waiting import wait_for
 from tiny import SIZE
 
 from backend.app import create_app
-from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.predict.sampling import FLOOR
 from backend.served_models.parts import TAG, Part, dump, parts_of
 from backend.served_models.served import own_suggestions
+from backend.served_models.version_string import fingerprint
 from backend.server.process import Serving
 from model_registry import RegistryError, Version
 

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from backend.engine import nms as module
-from backend.engine.nms import IOU, best, probiou, suppress
+from backend.engine.nms import IOU, best, suppress
+from backend.labels.overlap import probiou
 
 SIDE = 160
 

@@ -10,18 +10,10 @@ from hypothesis import strategies as st
 
 from backend.engine.detector import Image
 from backend.fit.bootstrap import difference
-from backend.fit.evaluate import (
-    THRESHOLDS,
-    evaluate,
-    iou,
-    keypoint_similarity,
-    mask_iou,
-    match,
-    measured,
-    rotated_iou,
-)
+from backend.fit.evaluate import THRESHOLDS, evaluate, keypoint_similarity, match, measured
 from backend.labels.geometry import Box, Detection, ImageSize, Mask, Point, RotatedBox
 from backend.labels.networks import Network, Task
+from backend.labels.overlap import iou, mask_iou, rotated_iou
 
 CLASSES = ("Disc", "Square", "Triangle")
 A, B, C = Box(0, 0, 10, 10), Box(20, 0, 30, 10), Box(40, 0, 50, 10)

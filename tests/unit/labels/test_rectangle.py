@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.labels.geometry import Box, Detection, ImageSize, RotatedBox
-from backend.labels.rectangle import area, bounds, frame, from_regions, is_turned, likeness, overlap, to_regions
+from backend.labels.overlap import area, frame, intersection, likeness
+from backend.labels.rectangle import bounds, from_regions, is_turned, to_regions
 from backend.labels.schema import Control, parse_label_config
 
 LABELS = '<Label value="Car"/><Label value="Plane"/>'
@@ -188,7 +189,7 @@ def test_a_strip_across_the_image_is_cut_where_it_leaves_it(strip: RotatedBox, l
     made = shown(Detection(0, 0.5, Box(0, 0, 1, 1), rotated=strip))
     assert made.angle % 180 == pytest.approx(strip.angle % 180)
     assert made.height == pytest.approx(strip.height, rel=0.2)
-    assert least < likeness(made.corners(), overlap(strip.corners(), frame(SIZE)), SIZE) <= 1
+    assert least < likeness(made.corners(), intersection(strip.corners(), frame(SIZE)), SIZE) <= 1
 
 
 def test_a_box_longer_than_the_image_is_wide_is_shortened() -> None:
@@ -312,7 +313,7 @@ def test_round_trip_of_turned_boxes(data: st.DataObject, size: ImageSize, angle:
 
 @given(rotated, sizes, controls)
 def test_a_box_over_the_edge_keeps_most_of_what_is_seen(found: RotatedBox, size: ImageSize, control: Control) -> None:
-    seen = overlap(found.corners(), frame(size))
+    seen = intersection(found.corners(), frame(size))
     detected = Detection(0, 0.5, Box(0, 0, 1, 1), rotated=found)
     if not area(seen):
         assert draw(detected, control, size) == []

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from backend.labels.attributes import STRATEGIES as WORDS
 from backend.labels.geometry import Box, Detection
-from backend.labels.schema import Control, parse_label_config
-from backend.predict.sampling import STRATEGIES, Place, distances, places_of, strategy_of
+from backend.labels.schema import Control
+from backend.predict.sampling import STRATEGIES, Place, distances, places_of
 
 BOXES = Control("label", "image", "rectangle", "image", ("Car", "Plane"))
 LABELS = {0: "Car", 1: "Plane"}
@@ -118,16 +118,6 @@ def test_distances_are_shares(rows: list[list[float]]) -> None:
     far = distances(np.array(rows, np.float32), np.zeros((0, 4), np.float32))
     assert len(far) == len(rows)
     assert all(0 <= each <= 1 for each in far)
-
-
-def test_the_first_control_that_names_a_strategy_decides() -> None:
-    schema = parse_label_config(
-        '<View><Image name="i" value="$image"/>'
-        '<RectangleLabels name="a" toName="i"><Label value="x"/></RectangleLabels>'
-        '<PolygonLabels name="b" toName="i" model_sampling="margin"><Label value="y"/></PolygonLabels></View>'
-    )
-    assert strategy_of(schema, "entropy") == "margin"
-    assert strategy_of(parse_label_config("<View/>"), "entropy") == "entropy"
 
 
 def test_readings_of_a_place() -> None:

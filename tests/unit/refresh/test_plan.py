@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.labelstudio.records import OpenTask, PredictionRecord
-from backend.refresh.plan import is_ours, lacking, outdated
+from backend.refresh.plan import lacking, outdated
+from backend.served_models.version_string import is_ours
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -19,16 +19,6 @@ def prediction(number: int, version: str, score: float | None = 0.5, minute: int
 
 def task(number: int, *predictions: PredictionRecord, touched: bool = False) -> OpenTask:
     return OpenTask(number, {}, predictions, touched)
-
-
-@pytest.mark.parametrize("version", ["v0", "v12", "v3-1a2b3c"])
-def test_ours(version: str) -> None:
-    assert is_ours(version)
-
-
-@pytest.mark.parametrize("version", ["", "v", "v3-", "v3-XYZ", "gpt-v3", "v3 ", "yolo"])
-def test_others(version: str) -> None:
-    assert not is_ours(version)
 
 
 def test_the_least_sure_come_first_and_the_unseen_last() -> None:

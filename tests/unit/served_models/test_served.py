@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from backend.engine.detector import Detector
 from backend.labels.geometry import Detection
-from backend.labels.mapping import fingerprint
 from backend.labels.networks import Network, Task
 from backend.labels.schema import Keypoint, LabelSchema, parse_label_config
 from backend.served_models.parts import Part
 from backend.served_models.served import TRAINED, Loaded, Served, own_suggestions, suggests, trained, unloaded
+from backend.served_models.version_string import fingerprint
 
 IMAGE = '<Image name="image" value="$image"/>'
 DETECT = Network("detect", "detect", ("Car", "Plane", "Egg"), ("boxes", "eggs"))

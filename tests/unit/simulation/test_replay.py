@@ -11,7 +11,7 @@ from shapes import LABELS, draw_pictures
 from tiny import SIZE, tiny_yolo
 
 from backend.labels.schema import parse_label_config
-from backend.predict.sampling import strategy_of
+from backend.served_models.version_string import strategy_of
 from backend.simulation.replay import Replay, ReplaySettings, ReplayTask, Suggestion, next_task, without_sampling
 
 CONFIG = (
