@@ -87,7 +87,7 @@ def connect(
     from backend.labelstudio.client import LabelStudioClient
     from backend.labelstudio.connect import connect as connect_project
     from backend.labelstudio.webhook import webhook_secret
-    from backend.store import Store
+    from backend.store.database import Store
 
     settings = Settings()
     key = settings.label_studio_api_key.get_secret_value()
@@ -244,7 +244,7 @@ def _uid(services: Any, number: int | None) -> str:
 
 
 def _status(services: Any, project: Any) -> dict[str, Any]:
-    from backend.refresh.state import Refreshes
+    from backend.store.refreshes import Refreshes
 
     progress = services.ledger.progress(project.uid)
     champion = services.registry.champion(project.uid)

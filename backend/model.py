@@ -30,7 +30,7 @@ from backend.served_models.cache import Models
 from backend.served_models.served import Served, Suggests
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.services import Services
-from backend.store import EVERY_PROJECT
+from backend.store.database import EVERY_PROJECT
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from flask import Blueprint, request
 
 from backend.api.requests import body_of, serving, text_of
 from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopError
-from backend.fit.jobs import Job
 from backend.labels.references import task_id_of
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.uid import project_uid
@@ -18,6 +17,7 @@ from backend.labelstudio.webhook import EVENTS, START_TRAINING
 from backend.model import YoloBackend
 from backend.observability import logs
 from backend.predict.interactive import prompts_of, silenced
+from backend.store.jobs import Job
 
 blueprint = Blueprint("protocol", __name__)
 MOST_TASKS = 100_000

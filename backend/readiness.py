@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 from backend.doctor.check import Check, ill, well
-from backend.processes.heartbeat import Heartbeat
 from backend.served_models.cache import Models
 from backend.services import Services
+from backend.store.heartbeats import Heartbeat
 
 log = logging.getLogger(__name__)
 

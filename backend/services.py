@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backend.errors import LabelStudioError
-from backend.fit.duplicates import Duplicates
-from backend.fit.jobs import Jobs
-from backend.fit.ledger import Ledger
 from backend.images.allowed_hosts import AllowedHosts
 from backend.images.cache import ImageCache
 from backend.images.loader import Images, Source
 from backend.labelstudio.client import LabelStudioClient
-from backend.predict.embeddings import Embeddings
 from backend.settings import Settings
-from backend.store import Project, Store
+from backend.store.database import Project, Store
+from backend.store.embeddings import Embeddings
+from backend.store.jobs import Jobs
+from backend.store.ledger import Ledger
+from backend.store.near_duplicates import Duplicates
 from model_registry import Registry
 
 

@@ -18,7 +18,7 @@ from backend.labels.region import number
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.uid import project_uid
 from backend.served_models.label_coverage import mappings
-from backend.store import Project
+from backend.store.database import Project
 
 blueprint = Blueprint("api", __name__)
 

@@ -14,7 +14,7 @@ from backend.labelstudio.probe import Probe
 from backend.labelstudio.webhook import webhook_secret
 from backend.services import Connection, Services, connection_of
 from backend.settings import Settings
-from backend.store import Project
+from backend.store.database import Project
 
 TIMEOUT = 10.0
 """Seconds that Label Studio may take for one answer."""

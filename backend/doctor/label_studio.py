@@ -13,7 +13,7 @@ from backend.labelstudio.records import ProjectInfo
 from backend.labelstudio.refusals import public_url
 from backend.services import Connection
 from backend.settings import Settings
-from backend.store import Project
+from backend.store.database import Project
 
 MOST_APART = 5.0
 """Seconds between two clocks: times of one are compared with times of the other, a few seconds apart at least."""

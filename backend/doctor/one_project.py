@@ -11,10 +11,10 @@ from backend.labels.schema import LabelSchema
 from backend.labelstudio.connect import our_backends
 from backend.labelstudio.probe import Probe
 from backend.labelstudio.records import BackendInfo, ProjectInfo, WebhookInfo
-from backend.refresh.state import Refreshes
 from backend.services import Services
 from backend.settings import Settings
-from backend.store import Project
+from backend.store.database import Project
+from backend.store.refreshes import Refreshes
 from model_registry import Version
 
 NOT_ANSWERING = "as Label Studio cannot be asked"

@@ -10,14 +10,15 @@ from pathlib import Path
 import requests
 
 from backend.doctor.check import Check, ill, left_out, well
-from backend.fit.jobs import Job
-from backend.fit.triggers import Progress, Rules, should_train
+from backend.fit.triggers import Rules, should_train
 from backend.labels.networks import first_drawn, task_of
 from backend.labels.schema import LabelSchema
-from backend.refresh.state import Refresh
 from backend.served_models.base_model import find_base_model
 from backend.settings import Settings
-from backend.store import Hint, Project
+from backend.store.database import Hint, Project
+from backend.store.jobs import Job
+from backend.store.progress import Progress
+from backend.store.refreshes import Refresh
 from model_registry import Registry, RegistryError, Version
 
 WAIT = 3.0

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from backend.errors import ImageError, TrainingError
 from backend.fit.index import IMAGES, SIDES, About, Index, Row, Shown, Written
-from backend.fit.ledger import Example, Teaching
 from backend.fit.pictures import Picture, Plan, objects_of, pictures_of, plan_of
 from backend.fit.ready import Ready, link, made_of, recall, remember
 from backend.fit.splits import is_held_out
@@ -26,7 +25,8 @@ from backend.labels.rectangle import is_turned
 from backend.labels.schema import Control, LabelSchema
 from backend.services import Services
 from backend.settings import Settings
-from backend.store import Project
+from backend.store.database import Project
+from backend.store.ledger import Example, Teaching
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def held_out_of(
 
     Args:
         pictures: all that are annotated, in the order of task ids.
-        thumbnails: index of a picture → its image's (see `backend.fit.duplicates`); without one, only what was
+        thumbnails: index of a picture → its image's (see `backend.store.near_duplicates`); without one, only what was
             known before counts.
     """
     # Images arrive in any order; which of two near-duplicates was the first must not depend on that.

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.fit.ledger import Teaching
 from backend.labels.geometry import ImageSize
+from backend.store.ledger import Teaching
 
 FILE = "index.db"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from backend.fit.ledger import Example
 from backend.fit.splits import split_key
 from backend.labels.convert import from_regions
 from backend.labels.geometry import Detection, ImageSize
@@ -13,6 +12,7 @@ from backend.labels.networks import Network, plan
 from backend.labels.rectangle import is_turned
 from backend.labels.references import pages_of
 from backend.labels.schema import Control, LabelSchema
+from backend.store.ledger import Example
 
 Plan = tuple[tuple[Network, tuple[Control, ...]], ...]
 """The networks of a labelling config, each with the controls that teach it."""

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import cv2
 
-from backend.fit.duplicates import thumbnail
 from backend.images.decode import Decoded
 from backend.images.loader import Images
 from backend.labels.geometry import ImageSize
+from backend.store.near_duplicates import thumbnail
 
 VERSION = 3
 """Of what is kept: raised when another would be made of the same image."""
@@ -32,7 +32,7 @@ class Ready:
 
     Attributes:
         size: of the image as a browser shows it.
-        thumbnail: see `backend.fit.duplicates`.
+        thumbnail: see `backend.store.near_duplicates`.
         suffix: of the file, without the dot.
         data: the file; None: the original is read as a browser does and serves itself.
     """

@@ -20,7 +20,7 @@ def split_key(reference: str) -> str:
 def is_held_out(key: str, share: float) -> bool:
     """True for about `share` of all keys, and for one key always the same.
 
-    The key is that of the image's group (see `backend.fit.duplicates`), which never changes, so an image never
+    The key is that of the image's group (see `backend.store.near_duplicates`), which never changes, so an image never
     changes sides when others come or go.
     """
     digest = hashlib.sha256(key.encode()).digest()

@@ -15,7 +15,7 @@ from backend.labels.schema import parse_label_config
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import TaskRecord
 from backend.services import Services
-from backend.store import Project
+from backend.store.database import Project
 from backend.suggestions.record import record
 
 log = logging.getLogger(__name__)

@@ -131,7 +131,6 @@ def rehearse() -> None:
     import torch._inductor  # noqa: F401  ultralytics asks for reproducible results, and torch then imports it
     import ultralytics.engine.trainer  # noqa: F401
 
-    import backend.fit.ledger
     import backend.fit.parity  # noqa: F401
 
 
@@ -303,10 +302,10 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     from backend.engine.torch import TorchDetector
     from backend.fit.bootstrap import difference
     from backend.fit.evaluate import measured
-    from backend.fit.ledger import Example
     from backend.fit.parity import Keeping
     from backend.fit.pictures import objects_of
     from backend.labels.geometry import ImageSize
+    from backend.store.ledger import Example
 
     network, folder = network_from(todo.network), Path(todo.folder)
     controls = [each for each in parse_label_config(spec.label_config).controls if each.name in network.controls]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from backend.settings import Settings
+from backend.store.progress import Progress
 
 GROWTH = 0.2
 """Share of what is known that must be new before the next training."""
@@ -23,9 +23,6 @@ LAST_RETRY = 3600.0
 """Seconds to wait after one failed training and, doubling each time, at most."""
 
 HOUR = 3600.0
-
-KEPT = "kept, not promoted"
-"""In the message of a finished training whose version does not serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +49,9 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """A project's ledger and trainings in numbers; times are epoch seconds.
-
-    `labelled` tasks have an annotation that teaches; `new` tasks have another one, or none any more, since the
-    last finished training, which saw `seen`. `failures` trainings in a row failed, the last one at `failed_at`.
-    `rejected` versions in a row were not better than the one in service. `objects` counts the objects of each label
-    that is in use, as long as there is no version; then it is empty. `began` are the times, newest first, at which
-    trainings began by themselves, and the last such one ended at `ended_at`.
-    """
-
-    labelled: int
-    new: int
-    seen: int
-    failures: int = 0
-    failed_at: float = 0.0
-    rejected: int = 0
-    objects: Mapping[str, int] = field(default_factory=dict)
-    began: tuple[float, ...] = ()
-    ended_at: float = -math.inf
-
-
-@dataclass(frozen=True, slots=True)
 class Trigger:
     train: bool
     reason: str
-
-
-def by_itself(reason: str) -> bool:
-    """Whether a job with this reason was started by the trigger, and not asked for by a person."""
-    return not reason.startswith("asked for ")
 
 
 def annotations_needed(seen: int, minimum: int, rejected: int = 0) -> int:

@@ -21,13 +21,11 @@ from backend.engine.environment import cores
 from backend.errors import TrainingCancelled, TrainingError, YoloopError
 from backend.fit.dataset import Dataset, NetworkData, build
 from backend.fit.evaluate import metric_of
-from backend.fit.jobs import Job
 from backend.fit.pictures import plan_of
 from backend.fit.process import run_training, start_training
 from backend.fit.recipe import image_size
 from backend.fit.sync import sync
 from backend.fit.train import NetworkSpec, Spec
-from backend.fit.triggers import KEPT
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.observability.logs import about
@@ -38,7 +36,9 @@ from backend.served_models.parts import TAG, Part, dump, network_from, parts_of
 from backend.served_models.served import own_suggestions
 from backend.served_models.version_string import fingerprint, strategy_of
 from backend.services import Services
-from backend.store import Project
+from backend.store.database import Project
+from backend.store.jobs import Job
+from backend.store.progress import KEPT
 from model_registry import Decision, RegistryError, Version, decide, decide_together
 
 log = logging.getLogger(__name__)

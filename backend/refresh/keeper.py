@@ -9,9 +9,10 @@ import subprocess
 from backend.observability.logs import about, new_job
 from backend.processes import child
 from backend.processes.child import end_group
-from backend.processes.heartbeat import Heartbeat
-from backend.refresh.state import Refreshes, is_due, key_of
+from backend.refresh.state import is_due, key_of
 from backend.services import Services
+from backend.store.heartbeats import Heartbeat
+from backend.store.refreshes import Refreshes
 
 log = logging.getLogger(__name__)
 

@@ -24,11 +24,12 @@ from backend.labelstudio.records import OpenTask
 from backend.model import YoloBackend
 from backend.processes.child import SUPERVISED, stand_back
 from backend.refresh.plan import lacking, outdated
-from backend.refresh.state import Refreshes, key_of
+from backend.refresh.state import key_of
 from backend.refresh.title import follow
 from backend.server.process import Serving, make_serving
 from backend.settings import Settings
-from backend.store import Project
+from backend.store.database import Project
+from backend.store.refreshes import Refreshes
 
 log = logging.getLogger("backend.refresh")  # it runs as __main__
 

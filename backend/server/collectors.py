@@ -16,13 +16,13 @@ from prometheus_client.registry import Collector
 
 from backend import __version__
 from backend.engine.pool import EnginePool
-from backend.fit.jobs import FINISHED
 from backend.observability.metrics import Metrics
-from backend.processes.heartbeat import Heartbeat
 from backend.readiness import Readiness
-from backend.refresh.state import Refreshes
 from backend.served_models.cache import Models
 from backend.services import Services
+from backend.store.heartbeats import Heartbeat
+from backend.store.jobs import FINISHED
+from backend.store.refreshes import Refreshes
 from backend.suggestions.report import Report, report
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from backend.labelstudio.webhook import webhook_secret
 from backend.model import Engine
 from backend.observability.metrics import Metrics
 from backend.processes.activity import Activity
-from backend.processes.heartbeat import Heartbeat
 from backend.readiness import Readiness, readiness
 from backend.served_models.cache import Models
 from backend.server.collectors import read_all
 from backend.services import Services
 from backend.settings import Settings
+from backend.store.heartbeats import Heartbeat
 
 RESERVED_THREADS = 8
 

@@ -17,9 +17,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from backend.errors import ImageError, YoloopError
 from backend.fit.dataset import FETCH_DEADLINE
-from backend.fit.duplicates import Duplicates, thumbnail
 from backend.fit.evaluate import evaluate, metric_of, nothing
-from backend.fit.ledger import Example
 from backend.fit.pictures import Picture, objects_of, pictures_of, plan_of
 from backend.fit.splits import is_held_out
 from backend.labels.geometry import Detection, ImageSize
@@ -27,8 +25,10 @@ from backend.labels.networks import Network, Task, pixels_enough
 from backend.labels.schema import Control, LabelSchema
 from backend.served_models.served import Served
 from backend.services import Services
-from backend.store import Project, Store
-from backend.tables import thumbnails as table
+from backend.store.database import Project, Store
+from backend.store.ledger import Example
+from backend.store.near_duplicates import Duplicates, thumbnail
+from backend.store.tables import thumbnails as table
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from backend.errors import YoloopError
-from backend.fit.ledger import Example
 from backend.labels.schema import parse_label_config
 from backend.predict.sampling import STRATEGIES
 from backend.services import Services
 from backend.settings import Settings
 from backend.simulation.holdout import Exam, copy_groups
 from backend.simulation.replay import Replay, ReplaySettings, ReplayTask, Suggestion, next_task, without_sampling
-from backend.store import Project, Store
-from backend.tables import ledger
+from backend.store.database import Project, Store
+from backend.store.ledger import Example
+from backend.store.tables import ledger
 
 AS_SUBMITTED, RANDOM = "as submitted", "random"
 ORDERS = (AS_SUBMITTED, RANDOM, *STRATEGIES)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backend.store import Store
+from backend.store.database import Store
 from backend.suggestions.precision import Precision, lacking
 from backend.suggestions.worth import Percents, by_percent, last_version
 

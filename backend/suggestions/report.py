@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from backend.refresh.state import Refreshes
 from backend.services import Services
-from backend.store import Project
+from backend.store.database import Project
+from backend.store.refreshes import Refreshes
 from backend.suggestions.advice import Advice, advice
 from backend.suggestions.worth import Worth, worth
 

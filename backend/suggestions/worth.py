@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from backend.served_models.version_string import is_ours
-from backend.store import Store
+from backend.store.database import Store
+from backend.store.tables import outcomes, shown
 from backend.suggestions.outcomes import RIGHT_IOU
 from backend.suggestions.precision import Precision
-from backend.tables import outcomes, shown
 
 WINDOW = 20
 """Annotations that one point of a curve stands for."""

@@ -23,8 +23,8 @@ from support.waiting import wait_for
 from tiny import SIZE, YAML
 
 from backend.engine.environment import prepare
-from backend.fit.jobs import Jobs
-from backend.store import Store
+from backend.store.database import Store
+from backend.store.jobs import Jobs
 from model_registry import Registry, Version
 
 ROOT = Path(__file__).parents[2]

@@ -22,12 +22,12 @@ from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.services import Services
 from backend.settings import Settings
-from backend.store import Project
+from backend.store.database import Project
+from backend.store.tables import acceptances
 from backend.suggestions.accept import accept, undo
 from backend.suggestions.advice import advice
 from backend.suggestions.report import report
 from backend.suggestions.worth import worth
-from backend.tables import acceptances
 
 pytestmark = pytest.mark.group("label-studio", minutes=5)
 

@@ -23,9 +23,9 @@ from support.half_width import half_width
 from support.waiting import wait_for
 
 from backend.fit.evaluate import evaluate
-from backend.fit.jobs import Jobs
 from backend.labels.geometry import Box, Detection
 from backend.labels.networks import Network, Task
+from backend.store.jobs import Jobs
 
 pytestmark = [pytest.mark.group("loop", minutes=6), pytest.mark.random_order(disabled=True)]
 

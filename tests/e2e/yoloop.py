@@ -19,7 +19,7 @@ from support.ports import free_port
 from support.results import evidence
 from support.waiting import wait_for
 
-from backend.store import Store
+from backend.store.database import Store
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backend.fit.dataset import objects_of, plan_of
-from backend.fit.ledger import Ledger
 from backend.fit.yolo_format import label_line
 from backend.labels.geometry import ImageSize
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import read_task
-from backend.store import Store
+from backend.store.database import Store
+from backend.store.ledger import Ledger
 from backend.suggestions.record import record
 
 UID = "7.1"

@@ -19,9 +19,9 @@ from support.waiting import wait_for
 
 from backend.app import create_app
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
-from backend.processes.heartbeat import Heartbeat
-from backend.refresh.state import Refreshes
 from backend.server.process import Serving
+from backend.store.heartbeats import Heartbeat
+from backend.store.refreshes import Refreshes
 from backend.suggestions.record import record
 
 ROOT = Path(__file__).parents[2]

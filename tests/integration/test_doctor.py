@@ -34,7 +34,7 @@ from backend.served_models.parts import Part, dump
 from backend.server.process import Serving
 from backend.services import Connection
 from backend.settings import Settings
-from backend.store import Store
+from backend.store.database import Store
 
 Start = Callable[..., Serving]
 Weights = Callable[..., Path]

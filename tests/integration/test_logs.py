@@ -19,12 +19,12 @@ from integration.processes import served, working
 from web import Server, answer
 
 from backend.app import ID, create_app
-from backend.fit.jobs import Jobs
 from backend.fit.process import start_training, tell
 from backend.observability.logs import Ids, about, known
 from backend.processes.child import end_group, start
 from backend.server.process import Serving
-from backend.store import Store
+from backend.store.database import Store
+from backend.store.jobs import Jobs
 
 pytestmark = pytest.mark.group("logs", minutes=1)
 

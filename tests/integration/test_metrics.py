@@ -26,9 +26,9 @@ from backend.app import create_app
 from backend.engine.pool import EnginePool
 from backend.fit.workflow import Training
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
-from backend.processes.heartbeat import Heartbeat
-from backend.refresh.state import Refreshes
 from backend.server.process import Serving
+from backend.store.heartbeats import Heartbeat
+from backend.store.refreshes import Refreshes
 
 
 def test_errors_are_counted_by_kind(client: FlaskClient) -> None:

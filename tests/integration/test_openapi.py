@@ -14,8 +14,8 @@ from support.waiting import wait_for
 
 from backend.api.schemas import description
 from backend.app import create_app
-from backend.processes.heartbeat import Heartbeat
 from backend.server.process import Serving
+from backend.store.heartbeats import Heartbeat
 
 
 @pytest.fixture

@@ -24,10 +24,11 @@ from shapes import LABELS
 from support.waiting import wait_for
 
 from backend.app import create_app
-from backend.processes.heartbeat import LATE, Heartbeat, Pulse
+from backend.processes.heartbeat import Pulse
 from backend.served_models import cache
 from backend.served_models.parts import Part, dump
 from backend.server.process import Serving
+from backend.store.heartbeats import LATE, Heartbeat
 
 NAMES = ["database", "registry", "home", "worker", "models"]
 

@@ -76,7 +76,7 @@ def _tasks(folder: Path, count: int) -> list[TaskRecord]:
 
 
 def _rows(services: Services) -> list[object]:
-    from backend.tables import metadata
+    from backend.store.tables import metadata
 
     with services.store.engine.connect() as db:
         return [tuple(row) for table in metadata.sorted_tables for row in db.execute(table.select())]

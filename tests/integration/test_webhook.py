@@ -10,7 +10,7 @@ from integration.bodies import UID, config, event, setup
 
 from backend.app import create_app
 from backend.server.process import Serving
-from backend.store import EVERY_PROJECT, Store
+from backend.store.database import EVERY_PROJECT, Store
 
 
 def test_many_events_are_one_row(client: FlaskClient, serving: Serving) -> None:

@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from backend.doctor.check import well
-from backend.processes.heartbeat import Heartbeat
 from backend.readiness import Readiness, database, worker, writable
-from backend.store import Store
+from backend.store.database import Store
+from backend.store.heartbeats import Heartbeat
 
 
 def test_a_check_that_hangs_or_fails_costs_the_others_nothing() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from backend.services import connection_of
 from backend.settings import Settings
-from backend.store import Project, Store
+from backend.store.database import Project, Store
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from backend.doctor.label_studio import clock, connect_command, token_end
 from backend.labelstudio.probe import Greeting
 from backend.settings import Settings
-from backend.store import Project, Store
+from backend.store.database import Project, Store
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from web import Server, answer
 
 from backend.doctor import state
 from backend.doctor.check import Check
-from backend.fit.jobs import Job
-from backend.fit.triggers import Progress
 from backend.labels.schema import parse_label_config
-from backend.refresh.state import Refresh
 from backend.settings import Settings
-from backend.store import Hint, Project, Store
+from backend.store.database import Hint, Project, Store
+from backend.store.jobs import Job
+from backend.store.progress import Progress
+from backend.store.refreshes import Refresh
 
 NOW = 1_000_000.0
 PROGRESS = Progress(labelled=12, new=3, seen=9)

@@ -16,13 +16,13 @@ from web import Server, answer, encoded
 
 from backend.errors import TrainingError
 from backend.fit.dataset import Dataset, NetworkData, build
-from backend.fit.ledger import Example
 from backend.fit.splits import is_held_out, split_key
 from backend.images.decode import Decoded, decode
 from backend.labels.schema import parse_label_config
 from backend.services import Services
 from backend.settings import Settings
-from backend.store import Project
+from backend.store.database import Project
+from backend.store.ledger import Example
 
 CONFIG = """
 <View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">

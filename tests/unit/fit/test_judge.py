@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from backend.fit.jobs import Job
 from backend.fit.train import NetworkSpec, Spec
-from backend.fit.triggers import KEPT
 from backend.fit.workflow import Training
 from backend.labels.networks import Network
 from backend.services import Services
 from backend.settings import Settings
+from backend.store.jobs import Job
+from backend.store.progress import KEPT
 
 UID = "1.100"
 DETECT = Network("detect", "detect", ("Car", "Bus"), ("label",))

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.fit.triggers import Progress, Rules, annotations_needed, by_itself, retry_at, should_train
+from backend.fit.triggers import Rules, annotations_needed, retry_at, should_train
 from backend.settings import Settings
+from backend.store.progress import Progress, by_itself
 
 COUNT = st.integers(0, 100_000)
 SECOND = st.integers(0, 10_000)

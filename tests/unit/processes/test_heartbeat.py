@@ -6,8 +6,9 @@ import time
 import pytest
 from support.waiting import wait_for
 
-from backend.processes.heartbeat import FAILURES, LATE, STUCK, Beat, Heartbeat, Pulse
-from backend.store import Store
+from backend.processes.heartbeat import Pulse
+from backend.store.database import Store
+from backend.store.heartbeats import FAILURES, LATE, STUCK, Beat, Heartbeat
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from backend.fit.ledger import Ledger
 from backend.processes import child
 from backend.refresh.keeper import FIRST_RETRY, Keeper
-from backend.refresh.state import Refreshes, key_of
+from backend.refresh.state import key_of
 from backend.settings import Settings
-from backend.store import Store
+from backend.store.database import Store
+from backend.store.ledger import Ledger
+from backend.store.refreshes import Refreshes
 
 UID = "1.100"
 

@@ -8,8 +8,6 @@ import pytest
 import sqlalchemy as sa
 
 from backend.errors import YoloopError
-from backend.fit.duplicates import Duplicates
-from backend.fit.ledger import Example
 from backend.services import Services
 from backend.settings import Settings
 from backend.simulation.holdout import copy_groups
@@ -25,8 +23,10 @@ from backend.simulation.simulate import (
     submitted_at,
     table,
 )
-from backend.store import Project, Store
-from backend.tables import ledger
+from backend.store.database import Project, Store
+from backend.store.ledger import Example
+from backend.store.near_duplicates import Duplicates
+from backend.store.tables import ledger
 
 
 def curve(order: str, every: int, *scores: float) -> Curve:

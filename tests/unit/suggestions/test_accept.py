@@ -12,9 +12,9 @@ from backend.errors import BadRequest, NotFound
 from backend.labelstudio.records import AnnotationRecord, OpenTask, PredictionRecord, ProjectInfo, TaskRecord
 from backend.services import Services
 from backend.settings import Settings
+from backend.store.tables import acceptances
 from backend.suggestions import accept as module
 from backend.suggestions.accept import ANNOTATED, DOUBTFUL, NO_SUGGESTION, NOT_SURE, TOUCHED, Acceptance, accept, undo
-from backend.tables import acceptances
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CONFIG = (

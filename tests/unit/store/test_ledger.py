@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.fit.jobs import Jobs
-from backend.fit.ledger import Example, Ledger, content_hash, label_counts, teaching_annotation
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
-from backend.store import Store
-from backend.tables import acceptances
+from backend.store.database import Store
+from backend.store.jobs import Jobs
+from backend.store.ledger import Example, Ledger, content_hash, label_counts, teaching_annotation
+from backend.store.tables import acceptances
 
 UID, OTHER = "1.100", "1.200"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -334,5 +334,5 @@ def test_labels_of_every_control_are_counted(region: dict[str, Any], counted: di
 
 
 def test_the_ledger_needs_no_sdk() -> None:
-    code = "import sys, backend.fit.ledger; assert not {'label_studio_sdk', 'flask', 'torch'} & set(sys.modules)"
+    code = "import sys, backend.store.ledger; assert not {'label_studio_sdk', 'flask', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

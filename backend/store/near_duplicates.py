@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.dialects.sqlite import insert
 
-from backend.store import MOST_NAMED, Store
-from backend.tables import thumbnails as table
+from backend.store.database import MOST_NAMED, Store
+from backend.store.tables import thumbnails as table
 
 SIDE = 16
 """Cells of a thumbnail's side."""

@@ -19,13 +19,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from backend.fit.triggers import KEPT, Progress, by_itself
 from backend.labels.schema import PATH_SEPARATOR
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
-from backend.store import MOST_NAMED, Store
-from backend.tables import acceptances, projects
-from backend.tables import jobs as jobs_table
-from backend.tables import ledger as table
+from backend.store.database import MOST_NAMED, Store
+from backend.store.progress import KEPT, Progress, by_itself
+from backend.store.tables import acceptances, projects
+from backend.store.tables import jobs as jobs_table
+from backend.store.tables import ledger as table
 
 RECENT_JOBS = 500
 """Trainings of a project that are looked at, newest first."""

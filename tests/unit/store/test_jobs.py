@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.fit.jobs import Jobs
-from backend.store import Store
+from backend.store.database import Store
+from backend.store.jobs import Jobs
 
 UID, OTHER = "1.100", "2.200"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.predict.embeddings import Embeddings
-from backend.store import Store
+from backend.store.database import Store
+from backend.store.embeddings import Embeddings
 
 UID = "1.100"
 

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.schema import CreateColumn
 
 from backend.errors import NotFound
-from backend.tables import hints, jobs, metadata, projects
+from backend.store.tables import hints, jobs, metadata, projects
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.fit.jobs import Jobs
-from backend.store import MOST_STRANGERS, Hint, Store
+from backend.store.database import MOST_STRANGERS, Hint, Store
+from backend.store.jobs import Jobs
 
 UID = "1.100"
 
@@ -130,7 +130,7 @@ class TestTheFile:
     def test_what_was_written_survives_a_kill(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'killed.db'}"
         code = (
-            "import os, signal, sys; from backend.store import Store; "
+            "import os, signal, sys; from backend.store.database import Store; "
             "Store(sys.argv[1]).hint('1.100', 5.0); os.kill(os.getpid(), signal.SIGKILL)"
         )
         assert subprocess.run([sys.executable, "-c", code, url]).returncode == -9
@@ -140,7 +140,7 @@ class TestTheFile:
 
     def test_processes_that_start_together(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'new.db'}"
-        code = "import sys; from backend.store import Store; Store(sys.argv[1]).hint('1.100', 5.0)"
+        code = "import sys; from backend.store.database import Store; Store(sys.argv[1]).hint('1.100', 5.0)"
         started = [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(4)]
         assert [process.wait(60) for process in started] == [0] * 4
         store = Store(url)

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from backend.observability.masking import masked
-from backend.store import Store
-from backend.tables import jobs as table
+from backend.store.database import Store
+from backend.store.tables import jobs as table
 
 UNFINISHED = ("queued", "running")
 FINISHED = ("done", "failed", "cancelled")

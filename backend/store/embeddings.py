@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.dialects.sqlite import insert
 
-from backend.store import Store
-from backend.tables import embeddings as table
+from backend.store.database import Store
+from backend.store.tables import embeddings as table
 
 MOST = 20_000
 """Embeddings that are compared with; the oldest tasks' are left out beyond."""

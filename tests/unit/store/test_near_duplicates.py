@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapes import draw_pictures
 
-from backend.fit.duplicates import LARGEST, MEAN, MOST, Duplicates, Groups, Known, are_near, thumbnail
-from backend.store import Store
+from backend.store.database import Store
+from backend.store.near_duplicates import LARGEST, MEAN, MOST, Duplicates, Groups, Known, are_near, thumbnail
 
 Pixels = NDArray[np.uint8]
 UID = "1.100"
