@@ -17,8 +17,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from backend.errors import LabelConfigError, LabelStudioError, YoloopError
-from backend.fit.process import Ahead
 from backend.fit.sync import sync
+from backend.fit.training.process import Ahead
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
 from backend.labels.schema import parse_label_config

@@ -33,7 +33,7 @@ from speed import tell  # noqa: E402
 from support.waiting import wait_for  # noqa: E402
 from web import Server, answer  # noqa: E402
 
-from backend.fit.dataset import build  # noqa: E402
+from backend.fit.dataset.build import build  # noqa: E402
 from backend.fit.sync import sync  # noqa: E402
 from backend.labels.schema import parse_label_config  # noqa: E402
 from backend.services import Services  # noqa: E402

@@ -15,6 +15,6 @@ def trainers() -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):  # a process that has ended, too, has no command line
             while not (words := each.cmdline()):  # neither has one, for a moment, that has just begun
                 time.sleep(0.01)
-            if "backend.fit.train" in words:
+            if "backend.fit.training.train" in words:
                 found.append(each)
     return found

@@ -1,7 +1,7 @@
 """From the ledger to a promoted version: the steps of one training, each safe to repeat.
 
 DBOS writes down each step's outcome, so a worker that was killed goes on at the step it was in. The train
-step itself goes on at the epoch it was in (`backend/fit/train.py`).
+step itself goes on at the epoch it was in (`backend/fit/training/train.py`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 
 from backend.engine.environment import cores
 from backend.errors import TrainingCancelled, TrainingError, YoloopError
-from backend.fit.dataset import Dataset, NetworkData, build
-from backend.fit.evaluate import metric_of
-from backend.fit.pictures import plan_of
-from backend.fit.process import run_training, start_training
-from backend.fit.recipe import image_size
+from backend.fit.dataset.build import Dataset, NetworkData, build
+from backend.fit.dataset.examples import plan_of
+from backend.fit.evaluation.metrics import metric_of
 from backend.fit.sync import sync
-from backend.fit.train import NetworkSpec, Spec
+from backend.fit.training.process import run_training, start_training
+from backend.fit.training.recipe import image_size
+from backend.fit.training.train import NetworkSpec, Spec
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.observability.logs import about

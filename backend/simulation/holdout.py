@@ -1,7 +1,6 @@
 """All held-out images of a project with what is to be found on them, and what the served version scores there.
 
-Training measures a candidate on what was annotated by then (`backend/fit/train.py`); this is the same measure on one
-set of images for all versions, so that a learning curve rises because the model is better.
+Training measures a candidate on what was annotated by then (`fit/training/train.py`); this is the same measure on one set of images for all versions, so that a learning curve rises because the model is better.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from sqlalchemy.dialects.sqlite import insert
 
 from backend.errors import ImageError, YoloopError
-from backend.fit.dataset import FETCH_DEADLINE
-from backend.fit.evaluate import evaluate, metric_of, nothing
-from backend.fit.pictures import Picture, objects_of, pictures_of, plan_of
-from backend.fit.splits import is_held_out
+from backend.fit.dataset.build import FETCH_DEADLINE
+from backend.fit.dataset.examples import Picture, objects_of, pictures_of, plan_of
+from backend.fit.dataset.split import is_held_out
+from backend.fit.evaluation.metrics import evaluate, metric_of, nothing
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, Task, pixels_enough
 from backend.labels.schema import Control, LabelSchema

@@ -119,7 +119,7 @@ class Duplicates:
         """The group of each image of a project; those seen for the first time get theirs now, in the given order.
 
         Args:
-            images: key (see `backend.fit.splits`) → thumbnail.
+            images: key (see `backend.fit.dataset.split`) → thumbnail.
             others: keys of images without a thumbnail.
 
         Returns:

@@ -72,7 +72,7 @@ def processes_in_order(world: World) -> Iterator[str]:
         count = len(world.yoloop.named(*words))
         if count != most:
             yield f"{count} processes of `yoloop {words[1]}` instead of {most}"
-    trainers = world.yoloop.named("backend.fit.train")
+    trainers = world.yoloop.named("backend.fit.training.train")
     if len(trainers) > 1:  # one may wait for what the last events might bring
         yield f"{len(trainers)} trainings run although no job does"
 

@@ -87,7 +87,7 @@ class KillTrainer(_Kill):
     moments = ("reading", "training", "measuring")
 
     def inject(self) -> str:
-        return self._kill(self.world.yoloop.named("backend.fit.train"), "trainer")
+        return self._kill(self.world.yoloop.named("backend.fit.training.train"), "trainer")
 
 
 class KillRefresh(_Kill):

@@ -22,7 +22,7 @@ from shapes import LABELS, Picture, draw_pictures
 from support.half_width import half_width
 from support.waiting import wait_for
 
-from backend.fit.evaluate import evaluate
+from backend.fit.evaluation.metrics import evaluate
 from backend.labels.geometry import Box, Detection
 from backend.labels.networks import Network, Task
 from backend.store.jobs import Jobs
@@ -194,7 +194,7 @@ def test_a_killed_worker_and_a_killed_training_still_bring_the_version(loop: Loo
     assert again == {"job": job, "status": "joined"}
     wait_for(lambda: (_job(loop, job)["epoch"] or 0) >= 1, TRAINING, "the first epoch")
     (worker,) = loop.yoloop.processes("backend.cli", "worker")
-    (trainer,) = loop.yoloop.processes("backend.fit.train")
+    (trainer,) = loop.yoloop.processes("backend.fit.training.train")
     server = loop.yoloop.processes("backend.cli", "serve")[0]
     assert os.getsid(trainer.pid) == os.getsid(server.pid), "niceness counts only inside one session"
     assert trainer.nice() == 19
@@ -202,7 +202,7 @@ def test_a_killed_worker_and_a_killed_training_still_bring_the_version(loop: Loo
     worker.kill()
     wait_for(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, 60, "the orphan to end")
     # The new worker goes on by itself; then the training's own process is killed, too.
-    (trainer,) = wait_for(lambda: loop.yoloop.processes("backend.fit.train"), 60, "the training to go on")
+    (trainer,) = wait_for(lambda: loop.yoloop.processes("backend.fit.training.train"), 60, "the training to go on")
     wait_for(lambda: "going on from" in _train_log(loop, job), 60, "the training to resume")
     trainer.kill()
     third = loop.wait_for_version("v3")
@@ -220,7 +220,7 @@ def test_a_killed_worker_and_a_killed_training_still_bring_the_version(loop: Loo
 def test_cancel_ends_the_whole_process_tree(loop: Loop) -> None:
     loop.press_train()
     (job,) = wait_for(lambda: [each.id for each in Jobs(loop.yoloop.store).unfinished()], 60, "the job")
-    (trainer,) = wait_for(lambda: loop.yoloop.processes("backend.fit.train"), 120, "the training's process")
+    (trainer,) = wait_for(lambda: loop.yoloop.processes("backend.fit.training.train"), 120, "the training's process")
     tree = [trainer, *trainer.children(recursive=True)]
     loop.yoloop.run("cancel")
     wait_for(lambda: _job(loop, job)["job_status"] == "cancelled", 60, "the job to be cancelled")

@@ -13,8 +13,8 @@ from hostile import CONTROLS, REGION, RESULTS, leaves, region
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend.fit.dataset import objects_of, plan_of
-from backend.fit.yolo_format import label_line
+from backend.fit.dataset.build import objects_of, plan_of
+from backend.fit.dataset.yolo_format import label_line
 from backend.labels.geometry import ImageSize
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import read_task

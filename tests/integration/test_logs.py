@@ -19,7 +19,7 @@ from integration.processes import served, working
 from web import Server, answer
 
 from backend.app import ID, create_app
-from backend.fit.process import start_training, tell
+from backend.fit.training.process import start_training, tell
 from backend.observability.logs import Ids, about, known
 from backend.processes.child import end_group, start
 from backend.server.process import Serving

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from backend.fit.train import NetworkSpec, Spec
+from backend.fit.training.train import NetworkSpec, Spec
 from backend.fit.workflow import Training
 from backend.labels.networks import Network
 from backend.services import Services

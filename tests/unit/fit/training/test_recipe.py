@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.fit.recipe import MOST_WORKERS, STEPS_FROM_SCRATCH, STEPS_WARM, Machine, image_size, recipe
+from backend.fit.training.recipe import MOST_WORKERS, STEPS_FROM_SCRATCH, STEPS_WARM, Machine, image_size, recipe
 
 CPU = Machine(gpu=False, half=False, threads=2)
 SIZES = st.lists(st.tuples(st.integers(1, 8000), st.integers(1, 8000)), max_size=50)

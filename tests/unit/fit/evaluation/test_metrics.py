@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.engine.detector import Image
-from backend.fit.bootstrap import difference
-from backend.fit.evaluate import THRESHOLDS, evaluate, keypoint_similarity, match, measured
+from backend.fit.evaluation.bootstrap import difference
+from backend.fit.evaluation.metrics import THRESHOLDS, evaluate, keypoint_similarity, match, measured
 from backend.labels.geometry import Box, Detection, ImageSize, Mask, Point, RotatedBox
 from backend.labels.networks import Network, Task
 from backend.labels.overlap import iou, mask_iou, rotated_iou

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from backend.fit.splits import split_key
+from backend.fit.dataset.split import split_key
 from backend.labels.convert import from_regions
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, plan

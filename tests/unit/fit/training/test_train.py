@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny import SIZE, tiny_yolo
 
-from backend.fit.train import NetworkSpec, Spec, measure
+from backend.fit.training.train import NetworkSpec, Spec, measure
 from backend.labels.networks import Network
 
 CONFIG = """
@@ -104,11 +104,11 @@ class TestExport:
     def test_one_that_finds_something_else_may_not(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        from backend.fit import parity
+        from backend.fit.evaluation import export_check
 
-        right = parity.export
+        right = export_check.export
         other = tiny_yolo(tmp_path / "other.pt", NETWORK.classes, {1: (0, 0.8)})
-        monkeypatch.setattr(parity, "export", lambda _, path: right(other, path))
+        monkeypatch.setattr(export_check, "export", lambda _, path: right(other, path))
         spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
         found = measure(spec, spec.networks[0])
         assert found["openvino"] == "" and "its export finds something else" in found["export"]
@@ -117,12 +117,12 @@ class TestExport:
     def test_one_that_fails_costs_no_training(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        from backend.fit import parity
+        from backend.fit.evaluation import export_check
 
         def full(weights: Path, path: Path) -> None:
             raise OSError("No space left on device")
 
-        monkeypatch.setattr(parity, "export", full)
+        monkeypatch.setattr(export_check, "export", full)
         spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
         found = measure(spec, spec.networks[0])
         assert found["openvino"] == "" and found["candidate"]["mAP50"] > 0

@@ -111,7 +111,7 @@ class ChoiceTrainer(ClassificationTrainer):  # type: ignore[misc]
         return model
 
     def final_eval(self) -> None:
-        """Strip the checkpoints; the best epoch is measured by `backend.fit.evaluate`, on the path that serves."""
+        """Strip the checkpoints; the best epoch is measured by `fit.evaluation.metrics`, on the path that serves."""
         for path in (self.last, self.best):
             if path.exists():
                 strip_optimizer(path)

@@ -11,9 +11,9 @@ from lively import lively
 
 from backend.engine.detector import Image
 from backend.engine.torch import TorchDetector
-from backend.fit import parity
-from backend.fit.evaluate import Measured, measured
-from backend.fit.parity import COMPARED, Exported, Keeping, exported
+from backend.fit.evaluation import export_check
+from backend.fit.evaluation.export_check import COMPARED, Exported, Keeping, exported
+from backend.fit.evaluation.metrics import Measured, measured
 from backend.labels.geometry import Detection
 from backend.labels.networks import Network, Task
 
@@ -91,8 +91,8 @@ def test_without_a_hold_out_torch_looks_at_the_images_here(tmp_path: Path) -> No
 def test_another_network_is_no_parity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = Trained(tmp_path, "classify")
     other = lively(tmp_path / "other.pt", "yolo11n-cls.yaml", seed=4)
-    right = parity.export
-    monkeypatch.setattr(parity, "export", lambda _, path: right(other, path))
+    right = export_check.export
+    monkeypatch.setattr(export_check, "export", lambda _, path: right(other, path))
     found = trained.export(None, trained.torch.found)
     assert found.precision == "" and "scores" in found.note
 

@@ -13,7 +13,7 @@ from children import trainers
 from support.waiting import wait_for
 
 from backend.errors import TrainingError
-from backend.fit.process import EXPECTED, Ahead, run_training, start_training
+from backend.fit.training.process import EXPECTED, Ahead, run_training, start_training
 from backend.processes.child import end_group
 
 pytestmark = pytest.mark.training

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from backend.fit.yolo_format import label_line
+from backend.fit.dataset.yolo_format import label_line
 from backend.labels.geometry import Box, Detection, ImageSize, Mask, Point, RotatedBox
 from backend.labels.networks import Task
 from backend.labels.outline import fill

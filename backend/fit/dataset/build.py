@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from backend.errors import ImageError, TrainingError
-from backend.fit.index import IMAGES, SIDES, About, Index, Row, Shown, Written
-from backend.fit.pictures import Picture, Plan, objects_of, pictures_of, plan_of
-from backend.fit.ready import Ready, link, made_of, recall, remember
-from backend.fit.splits import is_held_out
-from backend.fit.yolo_format import OKS_SIGMA, label_line
+from backend.fit.dataset.examples import Picture, Plan, objects_of, pictures_of, plan_of
+from backend.fit.dataset.index import IMAGES, SIDES, About, Index, Row, Shown, Written
+from backend.fit.dataset.prepared_images import Ready, link, made_of, recall, remember
+from backend.fit.dataset.split import is_held_out
+from backend.fit.dataset.yolo_format import OKS_SIGMA, label_line
 from backend.images.loader import Source
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, pixels_enough

@@ -18,7 +18,7 @@ from backend.engine.detector import Detector, Image
 from backend.engine.export import export
 from backend.engine.openvino import OpenVinoDetector
 from backend.engine.parity import PRECISIONS, SLACK, SUGGESTED, Parity, compare
-from backend.fit.evaluate import Measured, measured
+from backend.fit.evaluation.metrics import Measured, measured
 from backend.labels.geometry import Detection
 from backend.labels.networks import Network, Task
 

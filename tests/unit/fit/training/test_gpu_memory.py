@@ -16,10 +16,10 @@ from tiny import SIZE, YAML
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 
 from backend.errors import TrainingError
-from backend.fit import recipe
-from backend.fit.memory import SHARE, back_off, prepare_gpu
-from backend.fit.process import _last_words
-from backend.fit.train import NetworkSpec, Spec, train
+from backend.fit.training import recipe
+from backend.fit.training.gpu_memory import SHARE, back_off, prepare_gpu
+from backend.fit.training.process import _last_words
+from backend.fit.training.train import NetworkSpec, Spec, train
 from backend.labels.networks import Network
 
 pytestmark = pytest.mark.training

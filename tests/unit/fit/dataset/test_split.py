@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.fit.splits import is_held_out, split_key
+from backend.fit.dataset.split import is_held_out, split_key
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from shapes import LABELS, draw_pictures
 from web import Server, answer, encoded
 
 from backend.errors import TrainingError
-from backend.fit.dataset import Dataset, NetworkData, build
-from backend.fit.splits import is_held_out, split_key
+from backend.fit.dataset.build import Dataset, NetworkData, build
+from backend.fit.dataset.split import is_held_out, split_key
 from backend.images.decode import Decoded, decode
 from backend.labels.schema import parse_label_config
 from backend.services import Services

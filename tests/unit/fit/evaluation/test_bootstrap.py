@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.fit import bootstrap
-from backend.fit.bootstrap import FEWEST_ROUNDS, Answers, Evidence, Objects, difference
+from backend.fit.evaluation import bootstrap
+from backend.fit.evaluation.bootstrap import FEWEST_ROUNDS, Answers, Evidence, Objects, difference
 
 SEED = st.integers(0, 2**32 - 1)
 

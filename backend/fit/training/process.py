@@ -32,7 +32,7 @@ EXPECTED = 60.0
 
 
 def start_training(home: Path) -> subprocess.Popen[bytes]:
-    """Start `backend.fit.train`, which waits to be told its folder.
+    """Start `backend.fit.training.train`, which waits to be told its folder.
 
     Whoever starts it hands it to `run_training` or ends it with `end_group`.
     """
@@ -40,7 +40,7 @@ def start_training(home: Path) -> subprocess.Popen[bytes]:
     log.parent.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
     # Its own process group, to end the whole tree at once.
-    return start("backend.fit.train", [str(home), str(os.getpid())], log, stdin=subprocess.PIPE)
+    return start("backend.fit.training.train", [str(home), str(os.getpid())], log, stdin=subprocess.PIPE)
 
 
 def tell(process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -105,7 +105,7 @@ def run_training(
     poll: float = 0.5,
     started: subprocess.Popen[bytes] | None = None,
 ) -> dict[str, Any]:
-    """Run `backend.fit.train` on a folder that holds a `spec.json`, to its end.
+    """Run `backend.fit.training.train` on a folder that holds a `spec.json`, to its end.
 
     Args:
         on_progress: called with `progress.json` after each epoch.

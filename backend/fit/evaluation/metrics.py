@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.engine.detector import Detector, Image
-from backend.fit.bootstrap import Answers, Evidence, Objects
-from backend.fit.yolo_format import OKS_SIGMA
+from backend.fit.dataset.yolo_format import OKS_SIGMA
+from backend.fit.evaluation.bootstrap import Answers, Evidence, Objects
 from backend.labels.geometry import Detection, Point
 from backend.labels.networks import Network, Task
 from backend.labels.overlap import extent, iou, mask_iou, rotated_iou
@@ -41,7 +41,7 @@ def metric_of(task: Task) -> str:
 class Measured:
     """What a detector scored on the hold-out, and on each image of it.
 
-    `metrics` are those of `evaluate`; `evidence` is what a bootstrap draws from (see `backend.fit.bootstrap`);
+    `metrics` are those of `evaluate`; `evidence` is what a bootstrap draws from (see `bootstrap`);
     `objects` counts the true objects, or choices, of each label that occurs.
     """
 

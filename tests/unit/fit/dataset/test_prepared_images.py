@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from web import Server, answer, encoded
 
-from backend.fit.ready import Ready, made_of, recall, remember
+from backend.fit.dataset.prepared_images import Ready, made_of, recall, remember
 from backend.images.cache import ImageCache
 from backend.images.loader import Images, Source
 

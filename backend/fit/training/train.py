@@ -1,7 +1,7 @@
-"""The training itself, in a process of its own: `python -m backend.fit.train HOME PARENT`.
+"""The training itself, in a process of its own: `python -m backend.fit.training.train HOME PARENT`.
 
-Imports what it needs and waits for a line on its input that names a folder (`backend.fit.process`). Then it reads
-`spec.json` from there, trains, measures the candidate and the version in service on the same held-out images, and
+Imports what it needs and waits for a line on its input that names a folder (see `process`). Then it reads `spec.json`
+from there, trains, measures the candidate and the version in service on the same held-out images, and
 writes `result.json`. Started again in the same folder after any crash, it goes on where it was. It ends by itself when
 the process that started it is gone.
 """
@@ -29,10 +29,10 @@ from backend.served_models.parts import network_from
 from backend.settings import Settings
 
 if TYPE_CHECKING:
-    from backend.fit.evaluate import Measured
-    from backend.fit.parity import Exported
+    from backend.fit.evaluation.export_check import Exported
+    from backend.fit.evaluation.metrics import Measured
 
-log = logging.getLogger("backend.fit.train")  # it runs as __main__
+log = logging.getLogger("backend.fit.training.train")  # it runs as __main__
 
 REPORTERS = ("mlflow", "tensorboard", "wandb", "clearml", "comet", "dvc", "neptune", "raytune", "hub", "sync")
 """ultralytics' own integrations, which would write beside the registry or call out."""
@@ -42,7 +42,7 @@ REPORTERS = ("mlflow", "tensorboard", "wandb", "clearml", "comet", "dvc", "neptu
 class NetworkSpec:
     """One YOLO model to train. Paths are absolute.
 
-    `folder` is what `backend.fit.dataset` wrote; `architecture` the model's yaml; `initial` the checkpoint to
+    `folder` is what `backend.fit.dataset.build` wrote; `architecture` the model's yaml; `initial` the checkpoint to
     start from (empty: random weights), of which only the layers that fit are taken when it is for another task.
     `opponent` is the checkpoint in service and `opponent_network` what it is (empty: none); `opponent_size` its
     input in pixels.
@@ -131,7 +131,7 @@ def rehearse() -> None:
     import torch._inductor  # noqa: F401  ultralytics asks for reproducible results, and torch then imports it
     import ultralytics.engine.trainer  # noqa: F401
 
-    import backend.fit.parity  # noqa: F401
+    import backend.fit.evaluation.export_check  # noqa: F401
 
 
 def train(job: Path, spec: Spec, number: int, budget: float) -> None:
@@ -140,8 +140,8 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
 
     from backend.engine.gpu import is_out_of_memory
     from backend.engine.torch import choose_device
-    from backend.fit.memory import back_off, prepare_gpu
-    from backend.fit.recipe import Machine, recipe
+    from backend.fit.training.gpu_memory import back_off, prepare_gpu
+    from backend.fit.training.recipe import Machine, recipe
 
     SETTINGS.update({name: False for name in REPORTERS if name in SETTINGS})
     todo = spec.networks[number]
@@ -171,7 +171,7 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
 
     trainer: Any = None
     if network.task == "classify":
-        from backend.fit.classify import ChoiceTrainer
+        from backend.fit.training.classify import ChoiceTrainer
 
         trainer = ChoiceTrainer
     device = choose_device(spec.device)
@@ -300,10 +300,10 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     import cv2
 
     from backend.engine.torch import TorchDetector
-    from backend.fit.bootstrap import difference
-    from backend.fit.evaluate import measured
-    from backend.fit.parity import Keeping
-    from backend.fit.pictures import objects_of
+    from backend.fit.dataset.examples import objects_of
+    from backend.fit.evaluation.bootstrap import difference
+    from backend.fit.evaluation.export_check import Keeping
+    from backend.fit.evaluation.metrics import measured
     from backend.labels.geometry import ImageSize
     from backend.store.ledger import Example
 
@@ -377,7 +377,7 @@ def _exported(
     """Make the network ready for the engine that will serve it; without held-out images, judged on those that teach."""
     import cv2
 
-    from backend.fit.parity import COMPARED, Exported, exported
+    from backend.fit.evaluation.export_check import COMPARED, Exported, exported
 
     network = network_from(todo.network)
     if spec.engine != "openvino":
