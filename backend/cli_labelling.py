@@ -79,7 +79,7 @@ def accept(
 
 def advice(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Say for each label from which score its suggestions can be trusted, and what became of them so far."""
-    from backend.suggestions.report import report
+    from backend.feedback.report import report
 
     with open_services() as services:
         found = report(services, services.store.find(project))

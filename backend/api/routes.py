@@ -52,7 +52,7 @@ def _reported(project: Project) -> dict[str, Any]:
 @blueprint.get("/advice")
 def advice() -> dict[str, Any]:
     """What became of a project's suggestions, and from which score on they can be trusted: see `yoloop advice`."""
-    from backend.suggestions.report import report as known
+    from backend.feedback.report import report as known
 
     services = serving().services
     return known(services, services.store.find(_number(request.args.get("project")))).as_json()

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from backend.errors import LabelConfigError, LabelStudioError
+from backend.feedback.record import record
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import TaskRecord
 from backend.services import Services
 from backend.store.database import Project
-from backend.suggestions.record import record
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from backend import __version__
 from backend.engine.pool import EnginePool
+from backend.feedback.report import Report, report
 from backend.observability.metrics import Metrics
 from backend.readiness import Readiness
 from backend.served_models.cache import Models
@@ -23,7 +24,6 @@ from backend.services import Services
 from backend.store.heartbeats import Heartbeat
 from backend.store.jobs import FINISHED
 from backend.store.refreshes import Refreshes
-from backend.suggestions.report import Report, report
 
 log = logging.getLogger(__name__)
 

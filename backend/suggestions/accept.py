@@ -17,6 +17,10 @@ from filelock import FileLock, Timeout
 from sqlalchemy.dialects.sqlite import insert
 
 from backend.errors import BadRequest, Busy, LabelStudioError, NotFound
+from backend.feedback.precision import Precision
+from backend.feedback.record import accepted_row
+from backend.feedback.selection import Group, accepted, groups_of, run_of
+from backend.feedback.statistics import expected
 from backend.fit.sync import changes, reach, sync
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.client import LabelStudioClient
@@ -26,10 +30,6 @@ from backend.services import Services
 from backend.store.database import Project
 from backend.store.ledger import content_hash
 from backend.store.tables import acceptances
-from backend.suggestions.precision import Precision
-from backend.suggestions.record import accepted_row
-from backend.suggestions.selection import Group, accepted, groups_of, run_of
-from backend.suggestions.worth import expected
 
 PAGE = 50
 """Tasks read at once: few, so that what is known of them is young when they are accepted."""

@@ -17,6 +17,9 @@ import pytest
 from e2e.labelstudio import LabelStudioServer
 
 from backend.errors import BadRequest, Busy, NotFound
+from backend.feedback.advice import advice
+from backend.feedback.report import report
+from backend.feedback.statistics import worth
 from backend.fit.sync import sync
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
@@ -25,9 +28,6 @@ from backend.settings import Settings
 from backend.store.database import Project
 from backend.store.tables import acceptances
 from backend.suggestions.accept import accept, undo
-from backend.suggestions.advice import advice
-from backend.suggestions.report import report
-from backend.suggestions.worth import worth
 
 pytestmark = pytest.mark.group("label-studio", minutes=5)
 

@@ -13,6 +13,7 @@ from hostile import CONTROLS, REGION, RESULTS, leaves, region
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backend.feedback.record import record
 from backend.fit.dataset.build import objects_of, plan_of
 from backend.fit.dataset.yolo_format import label_line
 from backend.labels.geometry import ImageSize
@@ -20,7 +21,6 @@ from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import read_task
 from backend.store.database import Store
 from backend.store.ledger import Ledger
-from backend.suggestions.record import record
 
 UID = "7.1"
 WHEN = "2026-11-23T17:01:13.589946Z"

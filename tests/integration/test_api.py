@@ -10,10 +10,10 @@ from flask.testing import FlaskClient
 from integration.bodies import UID, config, setup
 
 from backend.app import create_app
+from backend.feedback.record import record
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
 from backend.server.process import Serving
 from backend.store.refreshes import Refreshes
-from backend.suggestions.record import record
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -18,11 +18,11 @@ from integration.scrape import Scrape
 from support.waiting import wait_for
 
 from backend.app import create_app
+from backend.feedback.record import record
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
 from backend.server.process import Serving
 from backend.store.heartbeats import Heartbeat
 from backend.store.refreshes import Refreshes
-from backend.suggestions.record import record
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "docs" / "grafana.json").read_text())

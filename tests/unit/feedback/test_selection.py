@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from backend.feedback.selection import accepted, groups_of, note, run_of
 from backend.labels.geometry import Box, Detection, ImageSize, Point
 from backend.labels.keypoint import to_regions
 from backend.labels.schema import parse_label_config
-from backend.suggestions.selection import accepted, groups_of, note, run_of
 
 Region = dict[str, Any]
 SIZE = ImageSize(200, 100)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backend.feedback.precision import Precision, lacking
+from backend.feedback.statistics import Percents, by_percent, last_version
 from backend.store.database import Store
-from backend.suggestions.precision import Precision, lacking
-from backend.suggestions.worth import Percents, by_percent, last_version
 
 TARGET = 0.95
 """Least precision that can be trusted, as the lower end of Wilson's interval."""

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from backend.feedback.advice import advice
+from backend.feedback.precision import Precision
+from backend.feedback.statistics import ENOUGH, WINDOW, at_or_above, by_percent, expected, last_version, worth
 from backend.store.database import Store
 from backend.store.tables import outcomes, shown
-from backend.suggestions.advice import advice
-from backend.suggestions.precision import Precision
-from backend.suggestions.worth import ENOUGH, WINDOW, at_or_above, by_percent, expected, last_version, worth
 
 UID = "1.100"
 Row = tuple[str, str, float | None, float | None]

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from backend.feedback.record import accepted_row, nobody_looked, record, shown_to
+from backend.feedback.selection import accepted, groups_of
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
 from backend.store.database import Store
 from backend.store.ledger import Ledger
 from backend.store.tables import acceptances, outcomes, shown
-from backend.suggestions.record import accepted_row, nobody_looked, record, shown_to
-from backend.suggestions.selection import accepted, groups_of
 
 UID = "1.100"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

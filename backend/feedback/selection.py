@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backend.feedback.outcomes import labels_of
 from backend.labels.region import number
-from backend.suggestions.outcomes import labels_of
 
 Region = Mapping[str, Any]
 

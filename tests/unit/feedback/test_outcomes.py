@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.converter.brush import mask2rle
 
-from backend.suggestions.outcomes import Outcome, labels_of, outcomes
+from backend.feedback.outcomes import Outcome, labels_of, outcomes
 
 Region = dict[str, Any]
 

@@ -15,14 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from backend.feedback.outcomes import Outcome, outcomes
+from backend.feedback.selection import run_of
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
 from backend.store.database import Store, whole
 from backend.store.ledger import accepted_unchanged, content_hash, teaching_annotation
 from backend.store.tables import acceptances
 from backend.store.tables import outcomes as outcomes_table
 from backend.store.tables import shown as shown_table
-from backend.suggestions.outcomes import Outcome, outcomes
-from backend.suggestions.selection import run_of
 
 AT_ONCE = timedelta(seconds=1)
 """Between the times of making and of changing an annotation, as Label Studio writes them, when nobody changed it."""

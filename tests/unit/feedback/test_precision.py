@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.suggestions.precision import Precision, interval, lacking
+from backend.feedback.precision import Precision, interval, lacking
 
 COUNTS = st.tuples(st.integers(0, 2000), st.integers(0, 2000)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from backend.feedback.outcomes import RIGHT_IOU
+from backend.feedback.precision import Precision
 from backend.served_models.version_string import is_ours
 from backend.store.database import Store
 from backend.store.tables import outcomes, shown
-from backend.suggestions.outcomes import RIGHT_IOU
-from backend.suggestions.precision import Precision
 
 WINDOW = 20
 """Annotations that one point of a curve stands for."""

@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from backend.feedback.advice import Advice, advice
+from backend.feedback.statistics import Worth, worth
 from backend.services import Services
 from backend.store.database import Project
 from backend.store.refreshes import Refreshes
-from backend.suggestions.advice import Advice, advice
-from backend.suggestions.worth import Worth, worth
 
 
 @dataclass(frozen=True, slots=True)

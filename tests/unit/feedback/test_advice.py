@@ -5,8 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.suggestions.advice import advise
-from backend.suggestions.precision import Precision
+from backend.feedback.advice import advise
+from backend.feedback.precision import Precision
 
 GOOD, HALF = Precision(100, 100), Precision(50, 100)
 
