@@ -22,8 +22,8 @@ def predict(
     task: Annotated[list[int] | None, typer.Option(help="Only this task; may be given several times.")] = None,
 ) -> None:
     """Suggest for every unlabelled task that lacks suggestions of the version in service."""
-    from backend.refresh.run import Refresher
     from backend.server.process import make_serving
+    from backend.suggestions.refresh import Refresher
 
     settings = Settings()
     with open_services() as services:

@@ -25,11 +25,11 @@ from backend.labels.schema import parse_label_config
 from backend.observability.logs import about, adopt, new_job
 from backend.observability.masking import masked
 from backend.processes.heartbeat import Pulse
-from backend.refresh.keeper import Keeper
 from backend.services import Services
 from backend.settings import Settings
 from backend.store.database import EVERY_PROJECT, Hint
 from backend.store.heartbeats import Heartbeat
+from backend.suggestions.refresh_scheduler import Keeper
 
 log = logging.getLogger(__name__)
 

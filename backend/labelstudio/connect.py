@@ -98,7 +98,7 @@ def connect(
         basic_auth: what Label Studio sends with its other requests; None: a backend keeps what it has.
         title: names a new backend, and tells ours from others'. A kept backend keeps its title.
         active_learning: let Label Studio open the least sure task next. Its backend is then titled with the version
-            in service, see `backend.refresh.title`.
+            in service, see `backend.suggestions.backend_title`.
 
     Raises:
         LabelStudioError: Label Studio cannot be reached, or refuses.

@@ -95,7 +95,7 @@ class KillRefresh(_Kill):
     moments = ("refreshing",)
 
     def inject(self) -> str:
-        return self._kill(self.world.yoloop.named("backend.refresh.run"), "refresh")
+        return self._kill(self.world.yoloop.named("backend.suggestions.refresh"), "refresh")
 
 
 class KillSupervisor(_Kill):

@@ -188,7 +188,7 @@ class World:
         """Where the loop is: idle, reading, training, measuring, promoting or refreshing."""
         jobs = self.jobs().unfinished()
         if not jobs:
-            return "refreshing" if self.yoloop.named("backend.refresh.run") else "idle"
+            return "refreshing" if self.yoloop.named("backend.suggestions.refresh") else "idle"
         job = jobs[0]
         folder = self.home / "jobs" / job.id
         if (folder / "result.json").exists():

@@ -189,7 +189,7 @@ def test_the_process_of_a_training_writes_for_its_job(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["backend.refresh.run", "backend.served_models.pretrained_export"])
+@pytest.mark.parametrize("module", ["backend.suggestions.refresh", "backend.served_models.pretrained_export"])
 def test_so_do_the_processes_of_refreshes_and_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:

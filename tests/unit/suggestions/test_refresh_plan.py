@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.labelstudio.records import OpenTask, PredictionRecord
-from backend.refresh.plan import lacking, outdated
 from backend.served_models.version_string import is_ours
+from backend.suggestions.refresh_plan import lacking, outdated
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

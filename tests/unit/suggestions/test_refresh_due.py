@@ -3,10 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from backend.refresh.state import is_due, key_of
 from backend.settings import Settings
 from backend.store.database import Store
 from backend.store.refreshes import Refresh, Refreshes
+from backend.suggestions.refresh_due import is_due, key_of
 
 UID = "1.100"
 SETTINGS = Settings(keep_minutes=60)

@@ -9,10 +9,10 @@ import subprocess
 from backend.observability.logs import about, new_job
 from backend.processes import child
 from backend.processes.child import end_group
-from backend.refresh.state import is_due, key_of
 from backend.services import Services
 from backend.store.heartbeats import Heartbeat
 from backend.store.refreshes import Refreshes
+from backend.suggestions.refresh_due import is_due, key_of
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Keeper:
         logs.mkdir(exist_ok=True)
         self._uid, self._key, self._job = uid, key, new_job("refresh")
         with about(job_id=self._job, project=uid):
-            self._process = child.start("backend.refresh.run", [uid, str(os.getpid())], logs / "refresh.log")
+            self._process = child.start("backend.suggestions.refresh", [uid, str(os.getpid())], logs / "refresh.log")
 
     def _ended(self, code: int, now: float) -> None:
         uid = self._uid

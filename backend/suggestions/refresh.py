@@ -1,6 +1,6 @@
 """Suggests for every unlabelled task of a project, in bulk and behind everybody else's requests.
 
-`python -m backend.refresh.run UID` is the process that the worker starts after a promotion. Label Studio's stored
+`python -m backend.suggestions.refresh UID` is the process that the worker starts after a promotion. Label Studio's stored
 predictions are the truth of what is done, so a run that was killed is simply begun again.
 """
 
@@ -23,13 +23,13 @@ from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import OpenTask
 from backend.model import YoloBackend
 from backend.processes.child import SUPERVISED, stand_back
-from backend.refresh.plan import lacking, outdated
-from backend.refresh.state import key_of
-from backend.refresh.title import follow
 from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 from backend.store.database import Project
 from backend.store.refreshes import Refreshes
+from backend.suggestions.backend_title import follow
+from backend.suggestions.refresh_due import key_of
+from backend.suggestions.refresh_plan import lacking, outdated
 
 log = logging.getLogger("backend.refresh")  # it runs as __main__
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from backend.processes import child
-from backend.refresh.keeper import FIRST_RETRY, Keeper
-from backend.refresh.state import key_of
 from backend.settings import Settings
 from backend.store.database import Store
 from backend.store.ledger import Ledger
 from backend.store.refreshes import Refreshes
+from backend.suggestions.refresh_due import key_of
+from backend.suggestions.refresh_scheduler import FIRST_RETRY, Keeper
 
 UID = "1.100"
 
