@@ -222,7 +222,8 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check Label Studio, the connection, the machine and what yoloop keeps; say what mends what is not well."""
-    from backend.doctor import counted, examine
+    from backend.health.check import counted
+    from backend.health.doctor import examine
 
     logging.disable()  # what goes wrong is a line of its own
     found = []

@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 from backend import __version__
 from backend.engine.pool import EnginePool
 from backend.feedback.report import Report, report
+from backend.health.readiness import Readiness
 from backend.observability.metrics import Metrics
-from backend.readiness import Readiness
 from backend.served_models.cache import Models
 from backend.services import Services
 from backend.store.heartbeats import Heartbeat

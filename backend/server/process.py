@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from backend.engine.environment import prepare
 from backend.engine.pool import EnginePool
+from backend.health.readiness import Readiness, readiness
 from backend.labelstudio.webhook import webhook_secret
 from backend.model import Engine
 from backend.observability.metrics import Metrics
 from backend.processes.activity import Activity
-from backend.readiness import Readiness, readiness
 from backend.served_models.cache import Models
 from backend.server.collectors import read_all
 from backend.services import Services

@@ -1,7 +1,7 @@
 """Suggests for every unlabelled task of a project, in bulk and behind everybody else's requests.
 
-`python -m backend.suggestions.refresh UID` is the process that the worker starts after a promotion. Label Studio's stored
-predictions are the truth of what is done, so a run that was killed is simply begun again.
+`python -m backend.suggestions.refresh UID` is the process that the worker starts after a promotion. Label Studio's
+stored predictions are the truth of what is done, so a run that was killed is simply begun again.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ from typer.testing import CliRunner
 from web import PNG
 
 from backend.cli import app
-from backend.doctor import Check, examine
+from backend.health.check import Check
+from backend.health.doctor import examine
 from backend.labels.networks import Network
 from backend.labelstudio.webhook import EVENTS, HEADER, webhook_secret
 from backend.served_models.parts import Part, dump

@@ -25,9 +25,11 @@ from web import Route, Server, answer, drip, redirect
 from werkzeug.serving import make_server
 
 from backend.app import create_app
-from backend.doctor import Check, examine, project
-from backend.doctor.label_studio import reachable
 from backend.errors import LabelStudioError
+from backend.health import suggestion_check
+from backend.health.check import Check
+from backend.health.doctor import examine
+from backend.health.label_studio import reachable
 from backend.labels.networks import Network
 from backend.labelstudio.probe import greet
 from backend.served_models.parts import Part, dump
@@ -255,11 +257,11 @@ def port(start: Start) -> Iterator[int]:
 
 def test_a_server_that_lets_nobody_in(port: int, start: Start, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", port=port)
-    task = project.Task(1, {"image": "data:,"}, "data:,")
-    found = project.prediction("prediction", task, UID, config(), "v0", settings)
+    task = suggestion_check.Task(1, {"image": "data:,"}, "data:,")
+    found = suggestion_check.prediction("prediction", task, UID, config(), "v0", settings)
     assert found.ok is False and "YOLOOP_BASIC_AUTH_USER" in found.mend
     right = Settings(home=tmp_path / "home", port=port, basic_auth_user="me", basic_auth_pass="open-sesame")
-    found = project.prediction("prediction", task, UID, config(), "v0", right)
+    found = suggestion_check.prediction("prediction", task, UID, config(), "v0", right)
     assert found.ok is False and "malformed" in found.told  # let in, and no image
 
 

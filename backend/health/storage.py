@@ -9,8 +9,8 @@ from pathlib import Path
 
 import requests
 
-from backend.doctor.check import Check, ill, left_out, well
 from backend.fit.triggers import Rules, should_train
+from backend.health.check import Check, ill, left_out, well
 from backend.labels.networks import first_drawn, task_of
 from backend.labels.schema import LabelSchema
 from backend.served_models.base_model import find_base_model

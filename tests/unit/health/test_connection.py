@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.doctor.connection import backend, order, ours, stale_webhooks, webhook
+from backend.health.connection import backend, order, ours, stale_webhooks, webhook
 from backend.labelstudio.connect import UNCERTAINTY
 from backend.labelstudio.records import BackendInfo, ProjectInfo, WebhookInfo
 from backend.labelstudio.webhook import EVENTS, HEADER

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from backend.doctor.check import Check, ill, well
+from backend.health.check import Check, ill, well
 from backend.served_models.cache import Models
 from backend.services import Services
 from backend.store.heartbeats import Heartbeat

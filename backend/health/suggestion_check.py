@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import requests
 
-from backend.doctor.check import Check, by_error, ill, well
-from backend.doctor.machine import server_url
 from backend.errors import ImageError, LabelConfigError, YoloopError
+from backend.health.check import Check, by_error, ill, well
+from backend.health.machine import server_url
 from backend.images.cache import ImageCache
 from backend.images.loader import Images, Source
 from backend.labels.schema import LabelSchema, parse_label_config

@@ -6,8 +6,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from backend.doctor.check import well
-from backend.readiness import Readiness, database, worker, writable
+from backend.health.check import well
+from backend.health.readiness import Readiness, database, worker, writable
 from backend.store.database import Store
 from backend.store.heartbeats import Heartbeat
 

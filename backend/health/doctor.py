@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import urlsplit
 
-from backend.doctor import label_studio, machine, state
-from backend.doctor.check import Check, asked, guarded, ill, left_out, masked, well
-from backend.doctor.one_project import NOT_ANSWERING, OneProject, Surroundings
+from backend.health import label_studio, machine, storage
+from backend.health.check import Check, asked, guarded, ill, left_out, masked, well
+from backend.health.project_checks import NOT_ANSWERING, OneProject, Surroundings
 from backend.labelstudio.probe import Probe
 from backend.labelstudio.webhook import webhook_secret
 from backend.services import Connection, Services, connection_of
@@ -61,9 +61,9 @@ class _Examination:
         access, secret = asked("access", lambda: (machine.access(settings), webhook_secret(settings.root)))
         yield access
         self.secrets.add(secret or "")
-        database = guarded("database", lambda: state.database("database", settings.root / "yoloop.db"))
+        database = guarded("database", lambda: storage.database("database", settings.root / "yoloop.db"))
         yield database
-        yield guarded("trainings", lambda: state.database("trainings", settings.root / "dbos.db"))
+        yield guarded("trainings", lambda: storage.database("trainings", settings.root / "dbos.db"))
         registry = guarded("registry", self._registry)
         yield registry
         if not database.ok:
@@ -78,10 +78,10 @@ class _Examination:
     def _registry(self) -> Check:
         uri = self._settings.tracking_uri
         if uri.startswith("sqlite:///"):
-            return state.database("registry", self._settings.root / "mlflow.db")
+            return storage.database("registry", self._settings.root / "mlflow.db")
         self.secrets.add(urlsplit(uri).password or "")
         if uri.startswith(("http://", "https://")):
-            return state.tracking_server("registry", uri)
+            return storage.tracking_server("registry", uri)
         return well("registry", f"MLflow keeps it at {uri}.")
 
     def _without_projects(self, why: str) -> Iterator[Check]:
@@ -99,7 +99,7 @@ class _Examination:
         hints, jobs = services.store.hints(), services.jobs.unfinished()
         failing = any(each.sync_error for each in known)
         yield guarded(
-            "queue", lambda: state.queue(hints, jobs, self._settings, self._now, around.works, failing=failing)
+            "queue", lambda: storage.queue(hints, jobs, self._settings, self._now, around.works, failing=failing)
         )
         numbers = sorted({each.id for each in known if self._number in (None, each.id)})
         for number in numbers:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from backend.doctor.check import Check, asked, by_error, counted, guarded, ill, left_out, masked, well
 from backend.errors import LabelStudioError, YoloopError
+from backend.health.check import Check, asked, by_error, counted, guarded, ill, left_out, masked, well
 
 CHECKS = [well("disk", "9 GiB are free."), ill("worker", "None runs.", "`yoloop up`"), left_out("token", "as it rains")]
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from web import Server, answer
 
-from backend.doctor import state
-from backend.doctor.check import Check
+from backend.health import storage
+from backend.health.check import Check
 from backend.labels.schema import parse_label_config
 from backend.settings import Settings
 from backend.store.database import Hint, Project, Store
@@ -36,17 +36,17 @@ def settings(home: Path, **options: Any) -> Settings:
 class TestDatabase:
     def test_a_whole_one(self, store: Store, tmp_path: Path) -> None:
         store.save_project("7.5")
-        assert state.database("database", tmp_path / "yoloop.db").ok
-        assert state.database("database", tmp_path / "none.db").ok and not (tmp_path / "none.db").exists()
+        assert storage.database("database", tmp_path / "yoloop.db").ok
+        assert storage.database("database", tmp_path / "none.db").ok and not (tmp_path / "none.db").exists()
 
     def test_a_locked_one(self, store: Store, tmp_path: Path) -> None:
         path = tmp_path / "yoloop.db"
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            found = state.database("database", path, wait=0.1)
+            found = storage.database("database", path, wait=0.1)
             assert found.ok is False and "locked" in found.told and "fuser" in found.mend
             other.execute("COMMIT")
-        assert state.database("database", path, wait=0.1).ok
+        assert storage.database("database", path, wait=0.1).ok
 
     @pytest.mark.parametrize("where", [0, 4096])
     def test_a_damaged_one(self, tmp_path: Path, where: int) -> None:
@@ -57,14 +57,14 @@ class TestDatabase:
             db.commit()
         whole = path.read_bytes()
         path.write_bytes(whole[:where] + b"\xff" * 2000 + whole[where + 2000 :])
-        found = state.database("database", path)
+        found = storage.database("database", path)
         assert found.ok is False and "is damaged" in found.told and "backup" in found.mend
         path.write_bytes(whole)
-        assert state.database("database", path).ok
+        assert storage.database("database", path).ok
 
     def test_a_folder_in_its_place(self, tmp_path: Path) -> None:
         (tmp_path / "yoloop.db").mkdir()
-        found = state.database("database", tmp_path / "yoloop.db")
+        found = storage.database("database", tmp_path / "yoloop.db")
         assert found.ok is False and "cannot be written" in found.told
 
 
@@ -77,39 +77,39 @@ class TestTrackingServer:
 
     def test_one_that_answers(self, mlflow: Server) -> None:
         mlflow.routes["/health"] = answer(b"OK")
-        assert state.tracking_server("registry", f"{mlflow.url}/").ok
+        assert storage.tracking_server("registry", f"{mlflow.url}/").ok
 
     @pytest.mark.parametrize(("status", "mend"), [(401, "MLFLOW_TRACKING_USERNAME"), (500, "MLFLOW_TRACKING_URI")])
     def test_one_that_refuses(self, mlflow: Server, status: int, mend: str) -> None:
         mlflow.routes["/health"] = answer(b"", status)
-        found = state.tracking_server("registry", mlflow.url)
+        found = storage.tracking_server("registry", mlflow.url)
         assert found.ok is False and mend in found.mend
 
     def test_one_that_is_not_there(self, mlflow: Server) -> None:
         mlflow.close()
-        found = state.tracking_server("registry", mlflow.url)
+        found = storage.tracking_server("registry", mlflow.url)
         assert found.ok is False and "does not answer" in found.told
 
 
 class TestWeights:
     def test_all_that_the_config_asks_for(self, tmp_path: Path) -> None:
         schema, here = parse_label_config(CONFIG), settings(tmp_path, offline=True)
-        missing = state.weights("model", here, schema)
+        missing = storage.weights("model", here, schema)
         assert missing.ok is False and "yolo11n.pt" in missing.told and "YOLOOP_OFFLINE" in missing.mend
         here.models_dir.mkdir()
         (here.models_dir / "yolo11n.pt").write_bytes(b"x")
-        assert "yolo11n-seg.pt" in state.weights("model", here, schema).told
+        assert "yolo11n-seg.pt" in storage.weights("model", here, schema).told
         (here.models_dir / "yolo11n-seg.pt").write_bytes(b"x")
-        assert state.weights("model", here, schema).ok
+        assert storage.weights("model", here, schema).ok
 
     def test_a_setting_that_names_none(self, tmp_path: Path) -> None:
-        found = state.weights("model", settings(tmp_path, base_model=""), parse_label_config(CONFIG))
+        found = storage.weights("model", settings(tmp_path, base_model=""), parse_label_config(CONFIG))
         assert found.ok is False and "YOLOOP_BASE_MODEL" in found.told + found.mend
 
 
 class TestQueue:
     def look(self, tmp_path: Path, hints: list[Hint], jobs: list[Job], works: bool, failing: bool = False) -> Check:
-        return state.queue(hints, jobs, settings(tmp_path), NOW, works, failing=failing)
+        return storage.queue(hints, jobs, settings(tmp_path), NOW, works, failing=failing)
 
     def test_nothing_or_little_waits(self, tmp_path: Path) -> None:
         fresh = Hint("7.5", NOW - 20, NOW - 1, 4, False)
@@ -142,7 +142,7 @@ class TestSync:
         return store.find(7)
 
     def look(self, tmp_path: Path, project: Project, works: bool = True) -> Check:
-        return state.synced("sync", project, settings(tmp_path), NOW, works, "yoloop connect --project 7")
+        return storage.synced("sync", project, settings(tmp_path), NOW, works, "yoloop connect --project 7")
 
     def test_one_of_late(self, tmp_path: Path, project: Project) -> None:
         assert self.look(tmp_path, project).told == "Label Studio was read 30 s ago."
@@ -162,7 +162,7 @@ class TestSync:
 
 class TestTraining:
     def look(self, tmp_path: Path, last: Job | None, progress: Progress = PROGRESS) -> Check:
-        return state.training("training", last, progress, settings(tmp_path), NOW, 7)
+        return storage.training("training", last, progress, settings(tmp_path), NOW, 7)
 
     def test_what_the_next_one_waits_for(self, tmp_path: Path) -> None:
         assert self.look(tmp_path, None).told == "There was none. The next one waits: 3 of 10 new annotations."
@@ -184,9 +184,9 @@ class TestTraining:
 
 def test_suggestions_of_unlabelled_tasks() -> None:
     done = Refresh("7.5", "k", "v2", 9, 8, 8, 0, 0, NOW, NOW, "")
-    assert state.refreshed("suggestions", None, 7).ok is None
-    assert state.refreshed("suggestions", done, 7).ok
-    assert state.refreshed("suggestions", replace(done, finished_at=None, done=3), 7).ok
-    stopped = state.refreshed("suggestions", replace(done, finished_at=None, message="It is down."), 7)
+    assert storage.refreshed("suggestions", None, 7).ok is None
+    assert storage.refreshed("suggestions", done, 7).ok
+    assert storage.refreshed("suggestions", replace(done, finished_at=None, done=3), 7).ok
+    stopped = storage.refreshed("suggestions", replace(done, finished_at=None, message="It is down."), 7)
     assert stopped.ok is False and "It is down." in stopped.told and "`yoloop predict --project 7`" in stopped.mend
-    assert state.refreshed("suggestions", replace(done, done=7, failed=1), 7).ok is False
+    assert storage.refreshed("suggestions", replace(done, done=7, failed=1), 7).ok is False

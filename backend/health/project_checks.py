@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from backend.doctor import connection, project, state
-from backend.doctor.check import Check, asked, guarded, left_out
+from backend.health import connection, storage, suggestion_check
+from backend.health.check import Check, asked, guarded, left_out
 from backend.labels.schema import LabelSchema
 from backend.labelstudio.connect import our_backends
 from backend.labelstudio.probe import Probe
@@ -48,7 +48,7 @@ class OneProject:
         if self.probe is not None and self.info is not None:
             yield from self._connection(self.probe, self.info)
         config = self.info.label_config if self.info else self.mine.label_config
-        check, schema = asked(self._name("labels"), lambda: project.labels(self._name("labels"), config))
+        check, schema = asked(self._name("labels"), lambda: suggestion_check.labels(self._name("labels"), config))
         yield check
         model, champion = self._model(schema)
         yield model
@@ -100,10 +100,10 @@ class OneProject:
         if not check.ok:
             return check, None
         if champion is not None:
-            return guarded(name, lambda: state.files(name, registry, champion)), champion
+            return guarded(name, lambda: storage.files(name, registry, champion)), champion
         if schema is None:
             return left_out(name, "as the labelling config cannot be used"), None
-        return guarded(name, lambda: state.weights(name, self.around.settings, schema)), None
+        return guarded(name, lambda: storage.weights(name, self.around.settings, schema)), None
 
     def _mapped(self, schema: LabelSchema, champion: Version | None) -> Iterator[Check]:
         """How classes and labels meet; before any training only the serving process knows."""
@@ -111,9 +111,9 @@ class OneProject:
 
         def ask() -> tuple[Check, list[Check]]:
             if champion is not None:
-                found = list(project.known(name, schema, champion, settings.image_size))
+                found = list(suggestion_check.known(name, schema, champion, settings.image_size))
             else:
-                found = list(project.pretrained(name, settings, self.mine.uid)) if self.around.serves else []
+                found = list(suggestion_check.pretrained(name, settings, self.mine.uid)) if self.around.serves else []
             return Check(name, True, ""), found
 
         trouble, found = asked(name, ask)
@@ -130,12 +130,12 @@ class OneProject:
             yield left_out(self._name("prediction"), why)
             return
 
-        def fetch() -> tuple[Check, project.Task | None]:
+        def fetch() -> tuple[Check, suggestion_check.Task | None]:
             name, task = self._name("image"), probe.any_task(self.mine.id)
             if task is None:
                 return left_out(name, "as the project has no task"), None
-            tried = project.tried(schema, task)
-            return project.image(name, probe, tried, settings), tried
+            tried = suggestion_check.tried(schema, task)
+            return suggestion_check.image(name, probe, tried, settings), tried
 
         image, task = asked(self._name("image"), fetch)
         yield image
@@ -149,21 +149,23 @@ class OneProject:
                 return
         assert task is not None
         serves = champion.name if champion else "v0"
-        yield self._check("prediction", lambda name: project.prediction(name, task, uid, config, serves, settings))
+        yield self._check(
+            "prediction", lambda name: suggestion_check.prediction(name, task, uid, config, serves, settings)
+        )
 
     def _learning(self) -> Iterator[Check]:
         services, around, mine = self.services, self.around, self.mine
         yield self._check(
             "sync",
-            lambda name: state.synced(name, mine, around.settings, around.now, around.works, self.connect),
+            lambda name: storage.synced(name, mine, around.settings, around.now, around.works, self.connect),
         )
 
         def training(name: str) -> Check:
             last = next(iter(services.jobs.of_project(mine.uid, limit=1)), None)
             progress = services.ledger.progress(mine.uid)
-            return state.training(name, last, progress, around.settings, around.now, mine.id)
+            return storage.training(name, last, progress, around.settings, around.now, mine.id)
 
         yield self._check("training", training)
         yield self._check(
-            "suggestions", lambda name: state.refreshed(name, Refreshes(services.store).get(mine.uid), mine.id)
+            "suggestions", lambda name: storage.refreshed(name, Refreshes(services.store).get(mine.uid), mine.id)
         )

@@ -6,8 +6,8 @@ import base64
 import json
 from datetime import UTC, datetime
 
-from backend.doctor.check import Check, by_error, ill, left_out, well
 from backend.errors import LabelStudioError
+from backend.health.check import Check, by_error, ill, left_out, well
 from backend.labelstudio.probe import Greeting, Probe, greet
 from backend.labelstudio.records import ProjectInfo
 from backend.labelstudio.refusals import public_url

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backend.doctor.check import Check, by_error, ill, well
 from backend.errors import LabelStudioError
+from backend.health.check import Check, by_error, ill, well
 from backend.labelstudio.connect import UNCERTAINTY, our_backends, our_webhooks, same_address
 from backend.labelstudio.probe import Probe
 from backend.labelstudio.records import BackendInfo, ProjectInfo, WebhookInfo

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.doctor.label_studio import clock, connect_command, token_end
+from backend.health.label_studio import clock, connect_command, token_end
 from backend.labelstudio.probe import Greeting
 from backend.settings import Settings
 from backend.store.database import Project, Store

@@ -8,8 +8,8 @@ import pytest
 from filelock import FileLock
 from web import Server, answer
 
-from backend.doctor import machine
-from backend.doctor.machine import GIB
+from backend.health import machine
+from backend.health.machine import GIB
 from backend.labelstudio.webhook import webhook_secret
 from backend.settings import Settings
 

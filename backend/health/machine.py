@@ -9,8 +9,8 @@ from pathlib import Path
 import requests
 from filelock import FileLock, Timeout
 
-from backend.doctor.check import Check, ill, left_out, well
 from backend.engine.environment import cores
+from backend.health.check import Check, ill, left_out, well
 from backend.served_models.loading import GPU_DEVICES, serving_engine
 from backend.settings import Settings
 
