@@ -134,7 +134,7 @@ def serve(home: Path, engine: str = "auto") -> subprocess.Popen[bytes]:
     os.environ[SUPERVISED] = str(os.getpid())
     settings = {"HOME": str(home), "PORT": str(PORT), "OFFLINE": "1", "ENGINE": engine, "ALLOWED_HOSTS": "127.0.0.1"}
     env = {**os.environ, **{f"YOLOOP_{name}": value for name, value in settings.items()}}
-    command = [sys.executable, "-m", "backend.cli", "serve"]
+    command = [sys.executable, "-m", "backend.cli.main", "serve"]
     with (home / "serve.log").open("ab") as log:  # each request is a line
         server = subprocess.Popen(command, env=env, cwd=ROOT, process_group=0, stderr=log)
     wait(lambda: _answers(), 90)

@@ -166,7 +166,7 @@ def serving(home: Path) -> Iterator[tuple[str, int]]:
     log = home / "serve.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "backend.cli", "serve"], env=env, cwd=home, stdout=output, stderr=output
+            [sys.executable, "-m", "backend.cli.main", "serve"], env=env, cwd=home, stdout=output, stderr=output
         )
     url = f"http://127.0.0.1:{port}"
     try:

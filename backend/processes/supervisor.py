@@ -50,7 +50,7 @@ class Supervisor:
     def __init__(
         self, commands: Mapping[str, Sequence[str]] | None = None, now: Callable[[], float] = time.monotonic
     ) -> None:
-        chosen = {name: [sys.executable, "-m", "backend.cli", name] for name in ("serve", "worker")}
+        chosen = {name: [sys.executable, "-m", "backend.cli.main", name] for name in ("serve", "worker")}
         self._children = [_Child(name, list(command)) for name, command in (commands or chosen).items()]
         self._now = now
         self._stopping = False

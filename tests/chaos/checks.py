@@ -68,7 +68,11 @@ def no_twins(world: World) -> Iterator[str]:
 def processes_in_order(world: World) -> Iterator[str]:
     """One supervisor, one server (an arbiter and its worker), one worker, at most one refresh; no zombie."""
     yield from (f"a zombie: {each}" for each in world.yoloop.zombies())
-    for words, most in {("backend.cli", "serve"): 2, ("backend.cli", "worker"): 1, ("backend.cli", "up"): 1}.items():
+    for words, most in {
+        ("backend.cli.main", "serve"): 2,
+        ("backend.cli.main", "worker"): 1,
+        ("backend.cli.main", "up"): 1,
+    }.items():
         count = len(world.yoloop.named(*words))
         if count != most:
             yield f"{count} processes of `yoloop {words[1]}` instead of {most}"

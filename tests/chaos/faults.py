@@ -69,7 +69,7 @@ class KillServer(_Kill):
     name = "kill -9 of the server"
 
     def inject(self) -> str:
-        servers = sorted(self.world.yoloop.named("backend.cli", "serve"), key=lambda each: each.pid)
+        servers = sorted(self.world.yoloop.named("backend.cli.main", "serve"), key=lambda each: each.pid)
         which = self.chance.choice(["its arbiter", "its worker", "all of it"])
         chosen = {"its arbiter": servers[:1], "its worker": servers[1:], "all of it": servers}[which]
         return self._kill(chosen, f"server, {which}")
@@ -79,7 +79,7 @@ class KillWorker(_Kill):
     name = "kill -9 of the worker"
 
     def inject(self) -> str:
-        return self._kill(self.world.yoloop.named("backend.cli", "worker"), "worker")
+        return self._kill(self.world.yoloop.named("backend.cli.main", "worker"), "worker")
 
 
 class KillTrainer(_Kill):
@@ -214,7 +214,7 @@ class ReadOnlyHome(Fault):
                 path.chmod(mode & 0o555)
         restart = self.chance.random() < 0.3
         if restart:
-            for process in self.world.yoloop.named("backend.cli", "worker"):
+            for process in self.world.yoloop.named("backend.cli.main", "worker"):
                 process.kill()
         return "the rights to write were taken away" + (", and the worker was killed" if restart else "")
 
@@ -264,7 +264,7 @@ class _Corrupt(Fault):
         how = self.chance.choice(["changed", "cut off", "removed"])
         for path, data in self._whole.items():
             _spoil(path, data, how, self.chance)
-        for process in world.yoloop.named("backend.cli", "serve"):
+        for process in world.yoloop.named("backend.cli.main", "serve"):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         return f"{len(self._whole)} files of {champion.name} {how}, the server started anew"
@@ -323,7 +323,7 @@ class TwoWorkers(Fault):
         killed = self.chance.random() < 0.5
         if killed:  # whichever comes first may go on
             time.sleep(self.chance.uniform(0, 6))
-            for process in self.world.yoloop.named("backend.cli", "worker"):
+            for process in self.world.yoloop.named("backend.cli.main", "worker"):
                 if process.pid != self._second.pid and process.ppid() != self._second.pid:
                     process.kill()
         return f"a second `yoloop {words[0]}`" + (", and the first worker killed" if killed else "")
@@ -352,7 +352,7 @@ class HalfWritten(Fault):
             path.unlink()  # a hard link of it may be a part of a dataset, which is written anew
             path.write_bytes(data[: self.chance.randrange(len(data) + 1)])
             (path.parent / f"tmp{self.chance.randrange(10**6)}.part").write_bytes(data[:100])
-        for process in self.world.yoloop.named("backend.cli", "serve"):
+        for process in self.world.yoloop.named("backend.cli.main", "serve"):
             if self.chance.random() < 0.5:  # what it holds in memory is no help then
                 process.kill()
         return f"{len(chosen)} of {len(files)} cache files cut off"

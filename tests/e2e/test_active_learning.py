@@ -132,7 +132,7 @@ def test_a_refresh_whose_worker_is_killed_ends_all_the_same(project: Project) ->
     with _Annotator(project):  # somebody asks for suggestions all the time: the refresh stands back
         project.yoloop.run("promote", "v2")
         wait_for(lambda: project.counts().get("v2", 0) > 0, 60, "the first new suggestions")
-        (worker,) = project.yoloop.processes("backend.cli", "worker")
+        (worker,) = project.yoloop.processes("backend.cli.main", "worker")
         worker.kill()
     some = project.counts()["v2"]
     assert some < len(open_before), "the refresh was over before its worker was killed"

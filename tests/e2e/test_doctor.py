@@ -28,7 +28,7 @@ from tiny import SIZE, tiny_yolo
 from typer.testing import CliRunner
 from web import PNG
 
-from backend.cli import app
+from backend.cli.main import app
 from backend.health.check import Check
 from backend.health.doctor import examine
 from backend.labels.networks import Network
@@ -181,7 +181,7 @@ def test_the_command_prints_lines_or_json_and_tells_by_its_exit_code(place: Plac
     assert said.splitlines()[0].startswith("✓ home: ")
     assert re.fullmatch(r"\d+ well, 0 to mend, 1 left out\.", said.splitlines()[-1])
     as_json = subprocess.run(
-        [sys.executable, "-m", "backend.cli", "doctor", "--json", "--project", str(place.number + 99)],
+        [sys.executable, "-m", "backend.cli.main", "doctor", "--json", "--project", str(place.number + 99)],
         env={**place.yoloop._env},
         capture_output=True,
         text=True,
@@ -446,7 +446,7 @@ def test_nothing_runs(place: Place) -> None:
 def test_label_studio_that_was_stopped(place: Place) -> None:
     place.label_studio.stop()
     said = subprocess.run(
-        [sys.executable, "-m", "backend.cli", "doctor"],
+        [sys.executable, "-m", "backend.cli.main", "doctor"],
         env=place.yoloop._env,
         capture_output=True,
         text=True,

@@ -160,7 +160,7 @@ def test_promote_and_rollback_take_effect_at_once(loop: Loop) -> None:
 
 
 def test_a_killed_server_comes_back_with_the_same_version(loop: Loop) -> None:
-    before = loop.yoloop.processes("backend.cli", "serve")
+    before = loop.yoloop.processes("backend.cli.main", "serve")
     for process in before:
         process.kill()
     wait_for(lambda: not loop.yoloop.healthy(), 60, "the server to be gone")
@@ -193,9 +193,9 @@ def test_a_killed_worker_and_a_killed_training_still_bring_the_version(loop: Loo
     again = loop.yoloop.post("/webhook", {"action": "START_TRAINING", "project": _project_of(loop)})
     assert again == {"job": job, "status": "joined"}
     wait_for(lambda: (_job(loop, job)["epoch"] or 0) >= 1, TRAINING, "the first epoch")
-    (worker,) = loop.yoloop.processes("backend.cli", "worker")
+    (worker,) = loop.yoloop.processes("backend.cli.main", "worker")
     (trainer,) = loop.yoloop.processes("backend.fit.training.train")
-    server = loop.yoloop.processes("backend.cli", "serve")[0]
+    server = loop.yoloop.processes("backend.cli.main", "serve")[0]
     assert os.getsid(trainer.pid) == os.getsid(server.pid), "niceness counts only inside one session"
     assert trainer.nice() == 19
     assert os.getpgid(trainer.pid) == trainer.pid

@@ -113,7 +113,7 @@ class Yoloop:
         return [process for process in below if all(word in " ".join(_command_of(process)) for word in words)]
 
     def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "backend.cli", *words]
+        return [sys.executable, "-m", "backend.cli.main", *words]
 
 
 def _command_of(process: psutil.Process) -> list[str]:

@@ -20,7 +20,7 @@ def working(home: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[byte
     log = home / "worker.log"
     with log.open("wb") as output:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "backend.cli", "worker"],
+            [sys.executable, "-m", "backend.cli.main", "worker"],
             env=_environment(home, **settings),
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -55,7 +55,7 @@ def served(home: Path, **settings: str) -> Iterator[tuple[str, Path]]:
     log = home / "serve.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "backend.cli", "serve"], env=env, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "backend.cli.main", "serve"], env=env, stdout=output, stderr=subprocess.STDOUT
         )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -271,7 +271,7 @@ def test_the_command_never_shows_a_traceback(tmp_path: Path) -> None:
     Store(f"sqlite:///{home / 'yoloop.db'}").save_project(UID, url="http://127.0.0.1:1", api_key=TOKEN)
     (home / "mlflow.db").write_bytes(b"This was a database." * 1000)
     done = subprocess.run(
-        [sys.executable, "-m", "backend.cli", "doctor", "--json"],
+        [sys.executable, "-m", "backend.cli.main", "doctor", "--json"],
         env={"PATH": "/usr/bin:/bin", "YOLOOP_HOME": str(home), "YOLOOP_PORT": "1", "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,

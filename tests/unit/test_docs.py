@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 from backend import __version__
-from backend.cli import app
+from backend.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from backend.cli_options import JsonOption, ProjectOption, open_services
+from backend.cli.options import JsonOption, ProjectOption, open_services
 from backend.errors import BadRequest
 from backend.settings import Settings
 

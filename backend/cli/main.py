@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from backend import cli_labelling
-from backend.cli_options import JsonOption, ProjectOption, open_services
+from backend.cli import labelling
+from backend.cli.options import JsonOption, ProjectOption, open_services
 from backend.errors import YoloopError
 from backend.observability.masking import masked
 from backend.settings import Settings
@@ -236,7 +236,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-for _command in (cli_labelling.predict, cli_labelling.accept, cli_labelling.advice, cli_labelling.simulate):
+for _command in (labelling.predict, labelling.accept, labelling.advice, labelling.simulate):
     app.command()(_command)
 
 
