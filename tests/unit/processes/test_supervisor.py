@@ -35,7 +35,7 @@ while True:
 
 PARENT = """
 import json, logging, sys
-from backend import supervisor
+from backend.processes import supervisor
 logging.basicConfig(level="WARNING")
 supervisor.GRACE = 1.0
 supervisor.FIRST_PAUSE = 0.05

@@ -412,7 +412,7 @@ class TestWhatChanged:
         told = json.loads((tmp_path / "second" / "manifest.json").read_text())["images"]
         assert told[3]["annotation"] == 777
 
-    @pytest.mark.parametrize("where", ["ready.Ready.write", "dataset.link", "dataset.label_line", "index.Index.finish"])
+    @pytest.mark.parametrize("where", ["prepared_images.Ready.write", "build.link", "build.label_line", "index.Index.finish"])
     def test_what_a_crash_left_half_written_is_written_anew(
         self,
         services: Services,
@@ -429,7 +429,7 @@ class TestWhatChanged:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(f"backend.fit.{where}", crash)
+            patched.setattr(f"backend.fit.dataset.{where}", crash)
             make(services, project, later, tmp_path / "second")
         # In the meantime the person has taken everything back.
         make(services, project, examples[:9], tmp_path / "third")
