@@ -8,21 +8,18 @@ predictions that nobody looked at.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
-
-from backend.feedback.outcomes import Outcome, outcomes
+from backend.feedback.outcomes import RIGHT_IOU, Outcome, outcomes
 from backend.feedback.selection import run_of
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
+from backend.store.acceptances import Acceptances, AcceptedAnnotation
+from backend.store.contents import content_hash
 from backend.store.database import Store, whole
-from backend.store.ledger import accepted_unchanged, content_hash, teaching_annotation
-from backend.store.tables import acceptances
-from backend.store.tables import outcomes as outcomes_table
-from backend.store.tables import shown as shown_table
+from backend.store.ledger import teaching_annotation
+from backend.store.outcomes import Outcomes, RegionOutcome, ShownSuggestion
 
 AT_ONCE = timedelta(seconds=1)
 """Between the times of making and of changing an annotation, as Label Studio writes them, when nobody changed it."""
@@ -37,14 +34,10 @@ def record(store: Store, uid: str, tasks: Sequence[TaskRecord], controls: Collec
     Args:
         controls: names of the tags that count; None: all.
     """
-    with store.write() as db:
-        _adopt(db, uid, tasks)
-        left_out = accepted_unchanged(db, uid, tasks)
+    left_out = Acceptances(store).adopt(uid, _made_by_accepting(tasks), tasks)
     # Comparing masks takes time, in which nobody else should have to wait for the database.
     judged = [(task, each) for task in tasks if (each := _judged(task, left_out, controls)) is not None]
-    with store.write() as db:
-        for task, each in judged:
-            _write(db, uid, task.id, each)
+    Outcomes(store, RIGHT_IOU).save(uid, [_rows(task.id, each) for task, each in judged])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +80,16 @@ def nobody_looked(annotation: AnnotationRecord, prediction: PredictionRecord) ->
     return content_hash({}, annotation.result) == content_hash({}, prediction.result)
 
 
-def _adopt(db: sa.Connection, uid: str, tasks: Sequence[TaskRecord]) -> None:
-    """Take up again the annotations of an acceptance that ended before it could write them down."""
-    for task in tasks:
-        for each in task.annotations:
-            run = run_of(each.result)
-            if run and each.updated_at - each.created_at <= AT_ONCE and _as_suggested(each, task.predictions):
-                row = accepted_row(uid, run, task.id, each, each.created_at.timestamp())
-                known = insert(acceptances).values(row)
-                stale = acceptances.c.task_id != task.id  # Label Studio gives ids of deleted annotations out again
-                db.execute(known.on_conflict_do_update(index_elements=["uid", "annotation_id"], set_=row, where=stale))
+def _made_by_accepting(tasks: Iterable[TaskRecord]) -> list[AcceptedAnnotation]:
+    """The annotations of acceptances, also of one that ended before it could write them down."""
+    return [
+        accepted_annotation(run, task.id, each, each.created_at.timestamp())
+        for task in tasks
+        for each in task.annotations
+        if (run := run_of(each.result))
+        and each.updated_at - each.created_at <= AT_ONCE
+        and _as_suggested(each, task.predictions)
+    ]
 
 
 def _as_suggested(annotation: AnnotationRecord, predictions: Sequence[PredictionRecord]) -> bool:
@@ -110,42 +103,19 @@ def _plain(region: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in region.items() if name not in ("origin", "meta")}
 
 
-def accepted_row(uid: str, run: str, task_id: int, annotation: AnnotationRecord, now: float) -> dict[str, Any]:
-    """The row of `acceptances` for an annotation as Label Studio has it."""
-    return {
-        "uid": uid,
-        "annotation_id": annotation.id,
-        "run": run,
-        "task_id": task_id,
-        "content": content_hash({}, annotation.result),
-        "regions": len(_ids(annotation.result)),
-        "accepted_at": now,
-    }
+def accepted_annotation(run: str, task_id: int, annotation: AnnotationRecord, now: float) -> AcceptedAnnotation:
+    """An annotation as Label Studio has it, and the run that made it."""
+    content, regions = content_hash({}, annotation.result), len(_ids(annotation.result))
+    return AcceptedAnnotation(annotation.id, run, task_id, content, regions, now)
 
 
-def _write(db: sa.Connection, uid: str, task_id: int, judged: _Judged) -> None:
-    annotation, version = judged.annotation, judged.version
-    here = {"uid": uid, "annotation_id": annotation.id}
-    said = {
-        "task_id": task_id,
-        "version": whole(version),
-        "submitted_at": annotation.created_at.timestamp(),
-        "lead_time": annotation.lead_time,
-    }
-    before = db.execute(sa.select(shown_table).filter_by(**here)).one_or_none()
-    same = before is not None and (before.task_id, before.submitted_at) == (task_id, said["submitted_at"])
-    if before is not None and same and before.version and not version:
-        return
-    db.execute(outcomes_table.delete().filter_by(**here))
-    made = insert(shown_table).values(here | said)
-    db.execute(made.on_conflict_do_update(index_elements=["uid", "annotation_id"], set_=said))
-    said_of = [
-        replace(each, region_id=whole(each.region_id), control=whole(each.control), label=whole(each.label))
+def _rows(task_id: int, judged: _Judged) -> tuple[ShownSuggestion, list[RegionOutcome]]:
+    annotation = judged.annotation
+    at = annotation.created_at.timestamp()
+    return ShownSuggestion(annotation.id, task_id, whole(judged.version), at, annotation.lead_time), [
+        RegionOutcome(whole(each.region_id), whole(each.control), whole(each.label), each.outcome, each.score, each.iou)
         for each in judged.outcomes
     ]
-    rows = {each.region_id: here | asdict(each) for each in said_of}
-    if rows:
-        db.execute(outcomes_table.insert(), list(rows.values()))
 
 
 def _ids(result: Iterable[Mapping[str, Any]]) -> set[str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import sqlalchemy as sa
 
 from backend.feedback.outcomes import RIGHT_IOU
 from backend.feedback.precision import Precision
 from backend.served_models.version_string import is_ours
 from backend.store.database import Store
-from backend.store.tables import outcomes, shown
+from backend.store.outcomes import BinCount, Outcomes
 
 WINDOW = 20
 """Annotations that one point of a curve stands for."""
@@ -99,45 +97,37 @@ class Worth:
         }
 
 
-_RIGHT = sa.or_(
-    outcomes.c.outcome == "accepted", sa.and_(outcomes.c.outcome == "moved", outcomes.c.iou >= RIGHT_IOU)
-).is_(True)
-_SUGGESTED = outcomes.c.outcome != "missed"
-_SAME = sa.and_(outcomes.c.uid == shown.c.uid, outcomes.c.annotation_id == shown.c.annotation_id)
-_count = sa.func.count
-
-
 def worth(store: Store, uid: str) -> Worth:
     """All that a project's annotations say about the suggestions they were made from."""
-    with store.engine.connect() as db:
-        return Worth(_bins(db, uid), _curve(db, uid), _lead_time(db, uid))
+    kept = Outcomes(store, RIGHT_IOU)
+    bins = [_bin(count) for count in kept.bins(uid, BINS)]
+    curve = [
+        Window(
+            count.version,
+            count.annotations,
+            count.start,
+            count.end,
+            Precision(count.right, count.suggested),
+            Precision(count.right, count.true),
+        )
+        for count in kept.windows(uid, WINDOW)
+    ]
+    return Worth(tuple(bins), tuple(curve), _lead_time(kept.lead_times(uid)))
 
 
 def last_version(store: Store, uid: str) -> str:
     """The version of yoloop's whose suggestion was corrected last; empty when none was."""
-    newest = sa.func.max(shown.c.submitted_at)
-    query = sa.select(shown.c.version).where(shown.c.uid == uid).group_by(shown.c.version).order_by(newest.desc())
-    with store.engine.connect() as db:
-        return next((version for version in db.scalars(query) if is_ours(version)), "")
+    return next((version for version in Outcomes(store, RIGHT_IOU).versions(uid) if is_ours(version)), "")
 
 
 def by_percent(store: Store, uid: str, version: str | None = None) -> dict[str, Percents]:
     """Label → its suggestions by score, of one version, or of all of yoloop's together."""
-    percent = sa.cast(outcomes.c.score * 100 + 1e-6, sa.Integer)
-    query = (
-        sa.select(shown.c.version, outcomes.c.label, percent, _count().filter(_RIGHT), _count())
-        .join_from(outcomes, shown, _SAME)
-        .where(outcomes.c.uid == uid, _SUGGESTED, outcomes.c.score.is_not(None))
-        .group_by(shown.c.version, outcomes.c.label, percent)
-        .order_by(outcomes.c.label)
-    )
     found: dict[str, Percents] = {}
-    with store.engine.connect() as db:
-        for name, label, score, right, suggested in db.execute(query):
-            if is_ours(name) and version in (None, name):
-                there = found.setdefault(label, {})
-                before = there.get(score, Precision(0, 0))
-                there[score] = Precision(before.right + right, before.shown + suggested)
+    for count in Outcomes(store, RIGHT_IOU).by_percent(uid):
+        if is_ours(count.version) and version in (None, count.version):
+            there = found.setdefault(count.label, {})
+            before = there.get(count.percent, Precision(0, 0))
+            there[count.percent] = Precision(before.right + count.right, before.shown + count.shown)
     return found
 
 
@@ -147,16 +137,9 @@ def at_or_above(store: Store, uid: str, least: Mapping[str, float], version: str
     Args:
         version: the one that counts; None: all of yoloop's together.
     """
-    sure = [sa.and_(outcomes.c.label == label, outcomes.c.score >= score) for label, score in least.items()]
-    query = (
-        sa.select(shown.c.version, _count().filter(_RIGHT), _count())
-        .join_from(outcomes, shown, _SAME)
-        .where(outcomes.c.uid == uid, _SUGGESTED, sa.or_(sa.false(), *sure))
-        .group_by(shown.c.version)
-    )
-    with store.engine.connect() as db:
-        rows = [row for row in db.execute(query) if is_ours(row[0]) and version in (None, row[0])]
-    return Precision(sum(row[1] for row in rows), sum(row[2] for row in rows))
+    counts = Outcomes(store, RIGHT_IOU).at_or_above(uid, least)
+    ours = [each for each in counts if is_ours(each.version) and version in (None, each.version)]
+    return Precision(sum(each.right for each in ours), sum(each.shown for each in ours))
 
 
 def expected(store: Store, uid: str, least: Mapping[str, float], version: str) -> tuple[Precision, str]:
@@ -166,66 +149,25 @@ def expected(store: Store, uid: str, least: Mapping[str, float], version: str) -
     return (own, version) if own.shown >= ENOUGH else (at_or_above(store, uid, least), "")
 
 
-def _bins(db: sa.Connection, uid: str) -> tuple[Bin, ...]:
-    part = sa.func.min(sa.cast(outcomes.c.score * BINS + 1e-6, sa.Integer), BINS - 1)
-    fates: dict[str, Any] = {
-        fate: _count().filter(outcomes.c.outcome == fate)
-        for fate in ("accepted", "moved", "relabelled", "deleted", "missed")
-    }
-    fates["moved_iou"] = sa.func.avg(outcomes.c.iou).filter(outcomes.c.outcome == "moved")
-    key = (shown.c.version, outcomes.c.label, part)
-    query = (
-        sa.select(*key, _count().filter(_RIGHT), _count().filter(_SUGGESTED), *fates.values())
-        .join_from(outcomes, shown, _SAME)
-        .where(outcomes.c.uid == uid)
-        .group_by(*key)
-        .order_by(*key)
-    )
-    found = []
-    for version, label, score, right, suggested, *numbers in db.execute(query):
-        low, high = (None, None) if score is None else (score / BINS, (score + 1) / BINS)
-        precision = Precision(right, suggested)
-        found.append(Bin(version, label, low, high, precision=precision, **dict(zip(fates, numbers, strict=True))))
-    return tuple(found)
-
-
-def _curve(db: sa.Connection, uid: str) -> tuple[Window, ...]:
-    order = sa.func.row_number().over(
-        partition_by=shown.c.version, order_by=(shown.c.submitted_at, shown.c.annotation_id)
-    )
-    numbered = (
-        sa.select(shown, ((order - 1) // WINDOW).label("window"))
-        .where(shown.c.uid == uid, shown.c.version != "")
-        .subquery()
-    )
-    said = sa.and_(outcomes.c.uid == numbered.c.uid, outcomes.c.annotation_id == numbered.c.annotation_id)
-    right = _count().filter(_RIGHT)
-    start = sa.func.min(numbered.c.submitted_at)
-    query = (
-        sa.select(
-            numbered.c.version,
-            _count(numbered.c.annotation_id.distinct()),
-            start,
-            sa.func.max(numbered.c.submitted_at),
-            right,
-            _count().filter(_SUGGESTED),
-            _count().filter(outcomes.c.outcome != "deleted"),
-        )
-        .join_from(numbered, outcomes, said, isouter=True)
-        .group_by(numbered.c.version, numbered.c.window)
-        .order_by(start, numbered.c.version, numbered.c.window)
-    )
-    return tuple(
-        Window(version, count, first, last, Precision(right, suggested), Precision(right, true))
-        for version, count, first, last, right, suggested, true in db.execute(query)
+def _bin(count: BinCount) -> Bin:
+    return Bin(
+        count.version,
+        count.label,
+        low=None if count.part is None else count.part / BINS,
+        high=None if count.part is None else (count.part + 1) / BINS,
+        accepted=count.accepted,
+        moved=count.moved,
+        moved_iou=count.moved_iou,
+        relabelled=count.relabelled,
+        deleted=count.deleted,
+        missed=count.missed,
+        precision=Precision(count.right, count.suggested),
     )
 
 
-def _lead_time(db: sa.Connection, uid: str) -> LeadTime:
-    query = sa.select(shown.c.version, shown.c.lead_time).where(shown.c.uid == uid, shown.c.lead_time.is_not(None))
-    rows = db.execute(query).all()
-    helped = [seconds for version, seconds in rows if version]
-    alone = [seconds for version, seconds in rows if not version]
+def _lead_time(times: Sequence[tuple[str, float]]) -> LeadTime:
+    helped = [seconds for version, seconds in times if version]
+    alone = [seconds for version, seconds in times if not version]
     return LeadTime(
         statistics.median(helped) if helped else None,
         len(helped),

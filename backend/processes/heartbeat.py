@@ -10,8 +10,7 @@ import threading
 import time
 from contextlib import suppress
 
-import sqlalchemy as sa
-
+from backend.store.database import DatabaseError
 from backend.store.heartbeats import Heartbeat
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class Pulse:
     def stop(self) -> None:
         self._stop.set()
         self._thread.join(self._every)
-        with suppress(sa.exc.SQLAlchemyError):
+        with suppress(DatabaseError):
             self._heartbeat.stop()
 
     def _run(self) -> None:
@@ -53,7 +52,7 @@ class Pulse:
             try:
                 self._heartbeat.beat(time.time(), self._turned_at)
                 well = True
-            except sa.exc.SQLAlchemyError as error:
+            except DatabaseError as error:
                 if well:
                     log.warning("No sign of life can be written: %s", type(error).__name__)
                 well = False

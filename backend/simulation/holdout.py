@@ -11,9 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.dialects.sqlite import insert
 
 from backend.errors import ImageError, YoloopError
 from backend.fit.dataset.build import FETCH_DEADLINE
@@ -28,7 +26,6 @@ from backend.services import Services
 from backend.store.database import Project, Store
 from backend.store.ledger import Example
 from backend.store.near_duplicates import Duplicates, thumbnail
-from backend.store.tables import thumbnails as table
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +100,6 @@ class Exam:
         """The mean over the networks of what the served models score; a network without a model scores 0."""
         scores = [_metrics(served, each)[metric_of(each.network.task)] for each in self.parts]
         return sum(scores) / len(scores)
-
-
-def copy_groups(source: Store, target: Store, uid: str) -> None:
-    """Let a home know the groups of a project's near-duplicates that another one knows."""
-    with source.engine.connect() as db:
-        rows = db.execute(table.select().where(table.c.uid == uid).order_by(sa.literal_column("rowid"))).all()
-    if rows:
-        with target.write() as db:
-            db.execute(insert(table).on_conflict_do_nothing(), [dict(row._mapping) for row in rows])
 
 
 def _truth(

@@ -16,18 +16,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
 from backend.errors import YoloopError
 from backend.labels.schema import parse_label_config
 from backend.predict.sampling import STRATEGIES
 from backend.services import Services
 from backend.settings import Settings
-from backend.simulation.holdout import Exam, copy_groups
+from backend.simulation.holdout import Exam
 from backend.simulation.replay import Replay, ReplaySettings, ReplayTask, Suggestion, next_task, without_sampling
 from backend.store.database import Project, Store
 from backend.store.ledger import Example
-from backend.store.tables import ledger
+from backend.store.near_duplicates import copy_groups
 
 AS_SUBMITTED, RANDOM = "as submitted", "random"
 ORDERS = (AS_SUBMITTED, RANDOM, *STRATEGIES)
@@ -108,7 +106,7 @@ def simulate(
     """
     _check(every, orders)
     schema = parse_label_config(project.label_config).require()
-    examples = in_order(services.ledger.examples(project.uid), submitted_at(services.store, project.uid))
+    examples = in_order(services.ledger.examples(project.uid), services.ledger.submitted_at(project.uid))
     if not examples:
         raise YoloopError("The project has no submitted annotation.", "Submit some, then simulate.")
     tasks = [ReplayTask(each.task_id, each.data, each.result) for each in examples]
@@ -127,13 +125,6 @@ def simulate(
             shutil.rmtree(home / "registry", ignore_errors=True)  # its weights would fill the disk, run by run
         groups.close()
     return Simulation(project.uid, len(examples), exam.images, exam.metric, minutes, seed, tuple(curves))
-
-
-def submitted_at(store: Store, uid: str) -> dict[int, float]:
-    """Task id → when its annotation was first submitted, in epoch seconds; without those of which that is unknown."""
-    with store.engine.connect() as db:
-        rows = db.execute(sa.select(ledger.c.task_id, ledger.c.submitted_at).where(ledger.c.uid == uid))
-        return {row.task_id: row.submitted_at for row in rows if row.submitted_at is not None}
 
 
 def in_order(examples: Sequence[Example], submitted: dict[int, float]) -> list[Example]:

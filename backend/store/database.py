@@ -14,10 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.schema import CreateColumn
 
 from backend.errors import NotFound
+from backend.store.dialect import begin_write, prepare, rowid, upsert
 from backend.store.tables import hints, jobs, metadata, projects
 
 
@@ -66,6 +66,9 @@ class Hint:
         return now - self.last_at >= debounce or abs(now - self.first_at) >= debounce_max
 
 
+DatabaseError = sa.exc.SQLAlchemyError
+"""What any of this raises when the database cannot be asked."""
+
 EVERY_PROJECT = "*"
 
 MOST_NAMED = 500
@@ -79,14 +82,11 @@ MOST_STRANGERS = 200
 
 
 class Store:
-    """The database. One object per process, used from any thread.
-
-    SQLite is written through a log with a full sync, so what a request was told is kept is on the disk.
-    """
+    """The database. One object per process, used from any thread."""
 
     def __init__(self, url: str) -> None:
         self.engine = sa.create_engine(url, connect_args={"timeout": 15})
-        sa.event.listen(self.engine, "connect", _configure)
+        prepare(self.engine)
         path = Path(self.engine.url.database or "")
         with FileLock(path.with_suffix(".lock")):
             _make_private(path)
@@ -108,7 +108,7 @@ class Store:
     def write(self) -> Iterator[sa.Connection]:
         """A transaction that holds the write lock from its start, so that reading first cannot deadlock."""
         with self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            begin_write(connection)
             yield connection
             connection.commit()
 
@@ -118,11 +118,7 @@ class Store:
             known = db.scalar(sa.select(sa.func.count()).where(projects.c.uid == uid))
             if not known:
                 _forget_strangers(db)
-            statement = insert(projects).values(uid=uid, **columns)
-            if columns:
-                db.execute(statement.on_conflict_do_update(index_elements=["uid"], set_=columns))
-            else:
-                db.execute(statement.on_conflict_do_nothing())
+            upsert(db, projects, {"uid": uid, **columns})
 
     def project(self, uid: str) -> Project | None:
         with self.engine.connect() as db:
@@ -146,17 +142,15 @@ class Store:
     def hint(self, uid: str, now: float, *, deletion: bool = False) -> None:
         """Remember that something changed in a project: one row a project, however many events."""
         with self.write() as db:
-            db.execute(
-                insert(hints)
-                .values(uid=uid, first_at=now, last_at=now, events=1, deletions=deletion)
-                .on_conflict_do_update(
-                    index_elements=["uid"],
-                    set_={
-                        "last_at": now,
-                        "events": hints.c.events + 1,
-                        "deletions": sa.or_(hints.c.deletions, sa.literal(deletion)),
-                    },
-                )
+            upsert(
+                db,
+                hints,
+                {"uid": uid, "first_at": now, "last_at": now, "events": 1, "deletions": deletion},
+                changed={
+                    "last_at": now,
+                    "events": hints.c.events + 1,
+                    "deletions": sa.or_(hints.c.deletions, sa.literal(deletion)),
+                },
             )
 
     def hints(self) -> list[Hint]:
@@ -180,17 +174,11 @@ def whole(text: str) -> str:
 def _forget_strangers(db: sa.Connection) -> None:
     """Drop the oldest of the projects that were named in requests and of which Label Studio was never read."""
     never_read = (projects.c.synced_at.is_(None), projects.c.cursor.is_(None), projects.c.api_key == "")
-    found = db.scalars(sa.select(projects.c.uid).where(*never_read).order_by(sa.text("rowid"))).all()
+    found = db.scalars(sa.select(projects.c.uid).where(*never_read).order_by(rowid)).all()
     gone = found[: max(0, len(found) - MOST_STRANGERS + 1)]
     db.execute(hints.delete().where(hints.c.uid.in_(gone)))
     db.execute(jobs.delete().where(jobs.c.uid.in_(gone), jobs.c.started_at.is_(None)))
     db.execute(projects.delete().where(projects.c.uid.in_(gone)))
-
-
-def _configure(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _make_private(path: Path) -> None:

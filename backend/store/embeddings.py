@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.dialects.sqlite import insert
 
 from backend.store.database import Store
+from backend.store.dialect import upsert
 from backend.store.tables import embeddings as table
 
 MOST = 20_000
@@ -30,10 +30,8 @@ class Embeddings:
         ]
         if not rows:
             return
-        made = insert(table)
-        changed = {"version": made.excluded.version, "vector": made.excluded.vector}
         with self._store.write() as db:
-            db.execute(made.on_conflict_do_update(index_elements=["uid", "task_id"], set_=changed), rows)
+            upsert(db, table, rows)
 
     def of(self, uid: str, version: str, without: frozenset[int], size: int) -> NDArray[np.float32]:
         """(n, size): what the version made of the project's tasks, but for those named."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
-from backend.store.database import Store
+from backend.store.database import DatabaseError, Store
+from backend.store.dialect import upsert
 from backend.store.tables import failures, heartbeats
 
 LATE = 15.0
@@ -51,10 +51,8 @@ class Heartbeat:
         return None if row is None else Beat(*row)
 
     def beat(self, at: float, turned_at: float) -> None:
-        values = {"at": at, "turned_at": turned_at}
-        statement = insert(heartbeats).values(process="worker", **values)
         with self._store.write() as db:
-            db.execute(statement.on_conflict_do_update(index_elements=["process"], set_=values))
+            upsert(db, heartbeats, {"process": "worker", "at": at, "turned_at": turned_at})
 
     def stop(self) -> None:
         """The worker ends in order."""
@@ -63,9 +61,8 @@ class Heartbeat:
 
     def failed(self, kind: Failure) -> None:
         """Count a failure. Never an error: what failed may well be the database."""
-        one = insert(failures).values(kind=kind, times=1)
-        with suppress(sa.exc.SQLAlchemyError), self._store.write() as db:
-            db.execute(one.on_conflict_do_update(index_elements=["kind"], set_={"times": failures.c.times + 1}))
+        with suppress(DatabaseError), self._store.write() as db:
+            upsert(db, failures, {"kind": kind, "times": 1}, changed={"times": failures.c.times + 1})
 
     def failures(self) -> dict[str, int]:
         """How often what has failed since the home was made."""

@@ -7,9 +7,7 @@ changes it.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,15 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from backend.labels.schema import PATH_SEPARATOR
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
+from backend.store.acceptances import unchanged
+from backend.store.contents import content_hash
 from backend.store.database import MOST_NAMED, Store
+from backend.store.dialect import upsert
 from backend.store.progress import KEPT, Progress, by_itself
-from backend.store.tables import acceptances, projects
 from backend.store.tables import jobs as jobs_table
 from backend.store.tables import ledger as table
+from backend.store.tables import projects
 
 RECENT_JOBS = 500
 """Trainings of a project that are looked at, newest first."""
@@ -52,32 +52,10 @@ def teaching_annotation(
     """The annotation of a task that teaches: ground truth first, then the newest; never a skipped one.
 
     Args:
-        left_out: ids of annotations that do not teach, see `accepted_unchanged`.
+        left_out: ids of annotations that do not teach, see `acceptances.unchanged`.
     """
     submitted = [each for each in annotations if not each.was_cancelled and each.id not in left_out]
     return max(submitted, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
-
-
-def content_hash(data: Mapping[str, Any], result: Sequence[Mapping[str, Any]]) -> str:
-    """Changes when what is taught changes: where the image lies and the regions, whatever their ids."""
-    regions = [{key: value for key, value in region.items() if key != "id"} for region in result]
-    text = json.dumps([data, regions], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def accepted_unchanged(db: sa.Connection, uid: str, tasks: Iterable[TaskRecord]) -> frozenset[int]:
-    """Ids of the tasks' annotations that `yoloop accept` made and that nobody has changed since.
-
-    They say what a version thought of itself, so it must not learn from them.
-    """
-    there = {each.id: (task.id, each) for task in tasks for each in task.annotations}
-    made = acceptances.select().where(acceptances.c.uid == uid, acceptances.c.annotation_id.in_(there))
-    found = set[int]()
-    for row in db.execute(made) if there else ():
-        task_id, annotation = there[row.annotation_id]
-        if row.task_id == task_id and row.content == content_hash({}, annotation.result):
-            found.add(row.annotation_id)
-    return frozenset(found)
 
 
 def label_counts(results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, int]:
@@ -105,12 +83,8 @@ class Ledger:
     def update(self, uid: str, tasks: Sequence[TaskRecord], cursor: float) -> None:
         """Take in changed tasks and, in the same transaction, how far Label Studio was read."""
         with self._store.write() as db:
-            left_out = accepted_unchanged(db, uid, tasks)
-            rows = [{"uid": uid, "task_id": task.id, **_row(task, left_out)} for task in tasks]
-            made = insert(table)
-            changed = {name: made.excluded[name] for name in rows[0] if name not in ("uid", "task_id")} if rows else {}
-            if rows:
-                db.execute(made.on_conflict_do_update(index_elements=["uid", "task_id"], set_=changed), rows)
+            left_out = unchanged(db, uid, tasks)
+            upsert(db, table, [{"uid": uid, "task_id": task.id, **_row(task, left_out)} for task in tasks])
             db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))
 
     def keep_only(self, uid: str, task_ids: Iterable[int]) -> int:
@@ -198,6 +172,12 @@ class Ledger:
             began=tuple(job.created_at for job in alone),
             ended_at=max((job.finished_at for job in alone if job.finished_at is not None), default=-math.inf),
         )
+
+    def submitted_at(self, uid: str) -> dict[int, float]:
+        """Task id → when its annotation was first submitted, in epoch seconds; only where that is known."""
+        with self._store.engine.connect() as db:
+            rows = db.execute(sa.select(table.c.task_id, table.c.submitted_at).where(table.c.uid == uid))
+            return {row.task_id: row.submitted_at for row in rows if row.submitted_at is not None}
 
     def mark_seen(self, uid: str, contents: Mapping[int, str]) -> None:
         """Remember what a finished training was taught: task id → content."""

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.dialects.sqlite import insert
 
 from backend.store.database import MOST_NAMED, Store
+from backend.store.dialect import insert_new, rowid
 from backend.store.tables import thumbnails as table
 
 SIDE = 16
@@ -133,17 +133,17 @@ class Duplicates:
             made = self._read(uid).place(new)
             values = [{"uid": uid, "key": key, "pixels": new[key], "group": group} for key, group in made.items()]
             with self._store.write() as db:
-                db.execute(insert(table).on_conflict_do_nothing(), values)
+                insert_new(db, table, values)
         return found | made
 
     def _read(self, uid: str) -> Groups:
         """What is stored of a project: what is in memory and the rows that came since."""
         if uid != self._uid:
             self._uid, self._groups, self._last = uid, Groups(), 0
-        number: sa.ColumnElement[int] = sa.literal_column("rowid", sa.Integer)
-        rows = sa.select(number, table.c.pixels, table.c.group).where(table.c.uid == uid, number > self._last)
+        rows = sa.select(rowid, table.c.pixels, table.c.group)
+        newer = rows.where(table.c.uid == uid, rowid > self._last)
         with self._store.engine.connect() as db:
-            found = db.execute(rows.order_by(number)).all()
+            found = db.execute(newer.order_by(rowid)).all()
         if found:
             self._groups.know([Known(pixels, group) for _, pixels, group in found])
             self._last = found[-1][0]
@@ -155,6 +155,14 @@ class Duplicates:
             known = known.where(table.c.key.in_(keys))
         with self._store.engine.connect() as db:
             return {key: group for key, group in db.execute(known).all() if key in keys}
+
+
+def copy_groups(source: Store, target: Store, uid: str) -> None:
+    """Let a home know the groups of a project's near-duplicates that another one knows."""
+    with source.engine.connect() as db:
+        rows = db.execute(table.select().where(table.c.uid == uid).order_by(rowid)).all()
+    with target.write() as db:
+        insert_new(db, table, [dict(row._mapping) for row in rows])
 
 
 def _levels(cells: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.dialects.sqlite import insert
-
 from backend.store.database import Store
+from backend.store.dialect import upsert
 from backend.store.tables import refreshes as table
 
 
@@ -49,10 +48,8 @@ class Refreshes:
 
     def save(self, uid: str, key: str, **columns: Any) -> None:
         """Make or change a project's refresh; columns not named keep their value."""
-        values = {"key": key, **columns}
-        statement = insert(table).values(uid=uid, **values)
         with self._store.write() as db:
-            db.execute(statement.on_conflict_do_update(index_elements=["uid"], set_=values))
+            upsert(db, table, {"uid": uid, "key": key, **columns})
 
     def note(self, uid: str, message: str) -> None:
         """Keep the reason why a refresh that has begun could not end."""

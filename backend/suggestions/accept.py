@@ -14,11 +14,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy.dialects.sqlite import insert
 
 from backend.errors import BadRequest, Busy, LabelStudioError, NotFound
 from backend.feedback.precision import Precision
-from backend.feedback.record import accepted_row
+from backend.feedback.record import accepted_annotation
 from backend.feedback.selection import Group, accepted, groups_of, run_of
 from backend.feedback.statistics import expected
 from backend.fit.sync import changes, reach, sync
@@ -27,9 +26,9 @@ from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import OpenTask, PredictionRecord
 from backend.served_models.version_string import is_ours
 from backend.services import Services
+from backend.store.acceptances import Acceptances
+from backend.store.contents import content_hash
 from backend.store.database import Project
-from backend.store.ledger import content_hash
-from backend.store.tables import acceptances
 
 PAGE = 50
 """Tasks read at once: few, so that what is known of them is young when they are accepted."""
@@ -178,9 +177,8 @@ def undo(services: Services, project: Project, run: str, told: Told = lambda don
         client, current = reach(services, project.uid)
         for _ in changes(services, client, current):
             pass  # finds annotations whose rows were lost in a crash
-        mine = acceptances.select().where(acceptances.c.uid == project.uid, acceptances.c.run == run)
-        with services.store.engine.connect() as db:
-            rows = db.execute(mine.order_by(acceptances.c.annotation_id)).all()
+        acceptances = Acceptances(services.store)
+        rows = acceptances.of_run(project.uid, run)
         removed = 0
         kept = set[int]()
         for number, row in enumerate(rows, start=1):
@@ -191,12 +189,7 @@ def undo(services: Services, project: Project, run: str, told: Told = lambda don
                 if there is not None:
                     client.delete_annotation(row.annotation_id)
                     removed += 1
-                with services.store.write() as db:
-                    db.execute(
-                        acceptances.delete().where(
-                            acceptances.c.uid == project.uid, acceptances.c.annotation_id == row.annotation_id
-                        )
-                    )
+                acceptances.remove(project.uid, row.annotation_id)
             told(number, len(rows))
         if not rows:
             kept = _changed_annotations(client, project.id, run)
@@ -292,11 +285,7 @@ def _write(
         if error.code == 404 or (error.code == 400 and "parent_prediction" in error.reason):
             return GONE
         raise
-    with services.store.write() as db:
-        row = accepted_row(project.uid, run, task.id, made, now)
-        db.execute(
-            insert(acceptances).values(row).on_conflict_do_update(index_elements=["uid", "annotation_id"], set_=row)
-        )
+    Acceptances(services.store).save(project.uid, accepted_annotation(run, task.id, made, now))
     return ""
 
 

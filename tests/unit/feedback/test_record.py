@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, astuple, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from backend.feedback.record import accepted_row, nobody_looked, record, shown_to
+from backend.feedback.record import accepted_annotation, nobody_looked, record, shown_to
 from backend.feedback.selection import accepted, groups_of
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
 from backend.store.database import Store
@@ -132,7 +132,7 @@ class TestBulk:
 
     def write(self, store: Store, task_id: int, made: AnnotationRecord) -> None:
         with store.write() as db:
-            db.execute(acceptances.insert().values(accepted_row(UID, "r1", task_id, made, 9.0)))
+            db.execute(acceptances.insert().values(uid=UID, **asdict(accepted_annotation("r1", task_id, made, 9.0))))
 
     def test_an_acceptance_neither_judges_nor_teaches(self, store: Store, ledger: Ledger) -> None:
         self.write(store, 1, self.made())
@@ -168,7 +168,7 @@ class TestBulk:
         record(store, UID, tasks)
         ledger.update(UID, tasks, 5.0)
         assert rows(store, acceptances) == [
-            tuple(accepted_row(UID, "r9", 1, self.made(run="r9"), NOON.timestamp()).values())
+            (UID, *astuple(accepted_annotation("r9", 1, self.made(run="r9"), NOON.timestamp())))
         ]
         assert rows(store, shown) == [] and ledger.examples(UID) == []
 

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from backend.errors import YoloopError
 from backend.services import Services
 from backend.settings import Settings
-from backend.simulation.holdout import copy_groups
 from backend.simulation.simulate import (
     Curve,
     Point,
@@ -20,12 +19,11 @@ from backend.simulation.simulate import (
     in_order,
     most_minutes,
     simulate,
-    submitted_at,
     table,
 )
 from backend.store.database import Project, Store
-from backend.store.ledger import Example
-from backend.store.near_duplicates import Duplicates
+from backend.store.ledger import Example, Ledger
+from backend.store.near_duplicates import Duplicates, copy_groups
 from backend.store.tables import ledger
 
 
@@ -109,7 +107,7 @@ def test_submission_is_read_for_one_project(store: Store) -> None:
                 {"uid": "2.1", "task_id": 3, "submitted_at": 7.0, **row},
             ],
         )
-    assert submitted_at(store, "1.1") == {1: 5.0}
+    assert Ledger(store).submitted_at("1.1") == {1: 5.0}
 
 
 def test_groups_are_taken_over_in_their_order(store: Store, tmp_path: Path) -> None:

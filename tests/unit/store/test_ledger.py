@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
+from backend.store.contents import content_hash
 from backend.store.database import Store
 from backend.store.jobs import Jobs
-from backend.store.ledger import Example, Ledger, content_hash, label_counts, teaching_annotation
+from backend.store.ledger import Example, Ledger, label_counts, teaching_annotation
 from backend.store.tables import acceptances
 
 UID, OTHER = "1.100", "1.200"

@@ -197,7 +197,7 @@ def test_a_crash_between_the_annotation_and_its_row(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(module, "accepted_row", killed)
+        patched.setattr(module, "accepted_annotation", killed)
         run_of(services, "one")
     assert studio.annotation_of(first) and written(services) == set()
     assert run_of(services, "two").tasks == 1
@@ -215,7 +215,7 @@ def test_an_undo_finds_the_annotation_whose_row_is_missing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(module, "accepted_row", killed)
+        patched.setattr(module, "accepted_annotation", killed)
         run_of(services, "one")
     assert undo(services, services.store.find(1), "one").removed == 1
     assert not studio.tasks[task].annotations and written(services) == set()

@@ -412,7 +412,9 @@ class TestWhatChanged:
         told = json.loads((tmp_path / "second" / "manifest.json").read_text())["images"]
         assert told[3]["annotation"] == 777
 
-    @pytest.mark.parametrize("where", ["prepared_images.Ready.write", "build.link", "build.label_line", "index.Index.finish"])
+    @pytest.mark.parametrize(
+        "where", ["prepared_images.Ready.write", "build.link", "build.label_line", "index.Index.finish"]
+    )
     def test_what_a_crash_left_half_written_is_written_anew(
         self,
         services: Services,

@@ -1,0 +1,74 @@
+"""The annotations that `yoloop accept` made, until they are taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+
+from backend.labelstudio.records import TaskRecord
+from backend.store.contents import content_hash
+from backend.store.database import Store
+from backend.store.dialect import upsert
+from backend.store.tables import acceptances as table
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedAnnotation:
+    """One annotation as a run made it: `regions` is how many it has, `content` what they say, `accepted_at` epoch
+    seconds."""
+
+    annotation_id: int
+    run: str
+    task_id: int
+    content: str
+    regions: int
+    accepted_at: float
+
+
+class Acceptances:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def of_run(self, uid: str, run: str) -> list[AcceptedAnnotation]:
+        """What a run made, by the annotations' ids."""
+        mine = table.select().where(table.c.uid == uid, table.c.run == run).order_by(table.c.annotation_id)
+        with self._store.engine.connect() as db:
+            return [
+                AcceptedAnnotation(row.annotation_id, row.run, row.task_id, row.content, row.regions, row.accepted_at)
+                for row in db.execute(mine)
+            ]
+
+    def save(self, uid: str, made: AcceptedAnnotation) -> None:
+        with self._store.write() as db:
+            upsert(db, table, {"uid": uid, **asdict(made)})
+
+    def adopt(self, uid: str, made: Sequence[AcceptedAnnotation], tasks: Iterable[TaskRecord]) -> frozenset[int]:
+        """Write down what is not known yet; of an id that Label Studio gave out again, for another task, anew.
+
+        Returns what `unchanged` says of the tasks thereafter.
+        """
+        with self._store.write() as db:
+            for each in made:
+                upsert(db, table, {"uid": uid, **asdict(each)}, where=table.c.task_id != each.task_id)
+            return unchanged(db, uid, tasks)
+
+    def remove(self, uid: str, annotation_id: int) -> None:
+        with self._store.write() as db:
+            db.execute(table.delete().where(table.c.uid == uid, table.c.annotation_id == annotation_id))
+
+
+def unchanged(db: sa.Connection, uid: str, tasks: Iterable[TaskRecord]) -> frozenset[int]:
+    """Ids of the tasks' annotations that `yoloop accept` made and that nobody has changed since.
+
+    They say what a version thought of itself, so it must not learn from them.
+    """
+    there = {each.id: (task.id, each) for task in tasks for each in task.annotations}
+    made = table.select().where(table.c.uid == uid, table.c.annotation_id.in_(there))
+    found = set[int]()
+    for row in db.execute(made) if there else ():
+        task_id, annotation = there[row.annotation_id]
+        if row.task_id == task_id and row.content == content_hash({}, annotation.result):
+            found.add(row.annotation_id)
+    return frozenset(found)

@@ -1,0 +1,15 @@
+"""What an annotation says, in a few characters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def content_hash(data: Mapping[str, Any], result: Sequence[Mapping[str, Any]]) -> str:
+    """Changes when what is taught changes: where the image lies and the regions, whatever their ids."""
+    regions = [{key: value for key, value in region.items() if key != "id"} for region in result]
+    text = json.dumps([data, regions], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

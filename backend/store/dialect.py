@@ -1,0 +1,66 @@
+"""What differs between databases: inserting or changing a row, the lock of a writer, and how a connection is set up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+rowid: sa.ColumnElement[int] = sa.literal_column("rowid", sa.Integer)
+"""SQLite's own number of a row: later rows have higher ones."""
+
+Row = Mapping[str, Any]
+"""Column → value."""
+
+
+def upsert(
+    db: sa.Connection,
+    table: sa.Table,
+    rows: Row | Sequence[Row],
+    changed: Row | None = None,
+    where: sa.ColumnElement[bool] | None = None,
+) -> None:
+    """Insert rows; of a primary key that is there already, change the row.
+
+    Args:
+        rows: all with the same columns.
+        changed: column → value or SQL expression that a row which is there gets; None: what `rows` say. Empty: it
+            stays as it is.
+        where: which of the rows that are there are changed; None: all.
+    """
+    many = [rows] if isinstance(rows, Mapping) else list(rows)
+    if not many:
+        return
+    made = (postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert)(table)
+    keys = [column.name for column in table.primary_key]
+    if changed is None:
+        changed = {name: made.excluded[name] for name in many[0] if name not in keys}
+    if changed:
+        db.execute(made.on_conflict_do_update(index_elements=keys, set_=changed, where=where), many)
+    else:
+        db.execute(made.on_conflict_do_nothing(), many)
+
+
+def insert_new(db: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+    """Insert the rows whose primary key is not there yet."""
+    upsert(db, table, rows, changed={})
+
+
+def begin_write(db: sa.Connection) -> None:
+    """Take the write lock, so that reading first cannot deadlock. Other databases lock the rows they write."""
+    if db.dialect.name == "sqlite":
+        db.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def prepare(engine: sa.Engine) -> None:
+    """Set up each connection. SQLite is written through a log with a full sync: what is committed is on the disk."""
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _configure)
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
