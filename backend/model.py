@@ -30,7 +30,7 @@ from backend.served_models.cache import Models
 from backend.served_models.served import Served, Suggests
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.services import Services
-from backend.store.database import EVERY_PROJECT
+from backend.store.database import EVERY_PROJECT, ProjectColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,16 @@ class YoloBackend:
         is no error: the project may be on its way to become one that does.
         """
         parse_label_config(self.label_config)
-        seen = {"hostname": hostname, "access_token": access_token, "label_config": self.label_config}
+        seen: ProjectColumns = {}
+        if hostname:
+            seen["hostname"] = hostname
+        if access_token:
+            seen["access_token"] = access_token
+        if self.label_config:
+            seen["label_config"] = self.label_config
         project = self._services.store.project(self.project_id)
-        if project is None or any(value and value != getattr(project, key) for key, value in seen.items()):
-            self._services.store.save_project(self.project_id, **{key: value for key, value in seen.items() if value})
+        if project is None or any(value != getattr(project, key) for key, value in seen.items()):
+            self._services.store.save_project(self.project_id, **seen)
         return self.model_version
 
     @property

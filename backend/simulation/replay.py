@@ -29,6 +29,7 @@ from backend.served_models.parts import parts_of
 from backend.served_models.served import Served
 from backend.server.process import make_serving
 from backend.settings import Settings
+from backend.store.database import ProjectColumns
 
 AT_ONCE = 50
 """Tasks of one prediction, as Label Studio asks for them."""
@@ -94,7 +95,7 @@ class Replay:
         label_config: str,
         *,
         uid: str = "1.0",
-        columns: Mapping[str, str] | None = None,
+        columns: ProjectColumns | None = None,
         cache: Path | None = None,
     ) -> None:
         if cache is not None and cache.is_dir():
@@ -103,7 +104,8 @@ class Replay:
         self._schema = parse_label_config(label_config).require()
         self._serving = make_serving(settings.model_copy(update={"refresh_interval": NEVER}))
         self.services = self._serving.services
-        self.services.store.save_project(uid, label_config=label_config, **(columns or {}))
+        self.services.store.save_project(uid, **(columns or {}))
+        self.services.store.save_project(uid, label_config=label_config)
         self._left = 0
 
     def __enter__(self) -> Replay:

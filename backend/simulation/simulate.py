@@ -153,12 +153,16 @@ def _settings(real: Settings, home: Path, order: str, minutes: float) -> ReplayS
 
 
 def _replay(settings: ReplaySettings, services: Services, project: Project) -> Replay:
-    access = ("url", "api_key", "hostname", "access_token")
     return Replay(
         settings,
         without_sampling(project.label_config),
         uid=project.uid,
-        columns={name: getattr(project, name) for name in access},
+        columns={
+            "url": project.url,
+            "api_key": project.api_key,
+            "hostname": project.hostname,
+            "access_token": project.access_token,
+        },
         cache=services.settings.root / "cache",
     )
 

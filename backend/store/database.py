@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import sqlalchemy as sa
 from filelock import FileLock
@@ -69,6 +69,25 @@ class Hint:
 DatabaseError = sa.exc.SQLAlchemyError
 """What any of this raises when the database cannot be asked."""
 
+
+class ProjectColumns(TypedDict, total=False):
+    """What can be said of a project, see `Project`."""
+
+    label_config: str
+    title: str
+    url: str
+    api_key: str
+    hostname: str
+    access_token: str
+    baseline: str
+    cursor: float | None
+    synced_at: float | None
+    sync_error: str
+    waiting_for: str
+    active_learning: bool
+    backend_url: str
+
+
 EVERY_PROJECT = "*"
 
 MOST_NAMED = 500
@@ -112,7 +131,7 @@ class Store:
             yield connection
             connection.commit()
 
-    def save_project(self, uid: str, **columns: Any) -> None:
+    def save_project(self, uid: str, **columns: Unpack[ProjectColumns]) -> None:
         """Make or change a project; columns not named keep their value."""
         with self.write() as db:
             known = db.scalar(sa.select(sa.func.count()).where(projects.c.uid == uid))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -29,6 +29,19 @@ class Job:
     finished_at: float | None
     epoch: int | None
     epochs: int | None
+    message: str
+    version: str
+    cancel: bool
+
+
+class JobColumns(TypedDict, total=False):
+    """What changes of a training that is not finished, see `Job`."""
+
+    status: str
+    started_at: float
+    finished_at: float
+    epoch: int
+    epochs: int
     message: str
     version: str
     cancel: bool
@@ -83,7 +96,7 @@ class Jobs:
         with self._store.engine.connect() as db:
             return list({row.uid: Job(**row._mapping) for row in db.execute(newest)}.values())
 
-    def update(self, job_id: str, **columns: Any) -> None:
+    def update(self, job_id: str, **columns: Unpack[JobColumns]) -> None:
         if "message" in columns:
             columns["message"] = masked(columns["message"])
         with self._store.write() as db:
@@ -91,7 +104,7 @@ class Jobs:
 
     def finish(self, job_id: str, status: str, message: str, now: float, version: str = "") -> None:
         """End a job once; a second end of the same job changes nothing."""
-        values: dict[str, Any] = {"status": status, "message": message, "finished_at": now}
+        values: JobColumns = {"status": status, "message": message, "finished_at": now}
         if version:
             values["version"] = version
         self.update(job_id, **values)

@@ -21,7 +21,7 @@ from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store.acceptances import unchanged
 from backend.store.contents import content_hash
 from backend.store.database import MOST_NAMED, Store
-from backend.store.dialect import upsert
+from backend.store.dialect import fetch_plain, upsert
 from backend.store.progress import KEPT, Progress, by_itself
 from backend.store.tables import jobs as jobs_table
 from backend.store.tables import ledger as table
@@ -102,13 +102,12 @@ class Ledger:
 
     def teaching(self, uid: str) -> dict[int, Teaching]:
         """Task id → what teaches for it, of all that a training may learn from now."""
+        teaching = sa.select(table.c.task_id, table.c.annotation_id, table.c.content).where(
+            table.c.uid == uid, table.c.annotation_id.is_not(None)
+        )
         with self._store.engine.connect() as db:
-            # Past SQLAlchemy, whose rows take longer to make than all else here: there may be ten thousands.
-            cursor = db.connection.cursor()
-            cursor.execute(
-                "SELECT task_id, annotation_id, content FROM ledger WHERE uid = ? AND annotation_id IS NOT NULL", (uid,)
-            )
-            return {task_id: (annotation_id, content) for task_id, annotation_id, content in cursor.fetchall()}
+            rows = fetch_plain(db, teaching)
+            return {task_id: (annotation_id, content) for task_id, annotation_id, content in rows}
 
     def examples(self, uid: str, task_ids: Collection[int] | None = None) -> list[Example]:
         """What a training may learn from now, in the order of task ids; of these tasks, or of all."""

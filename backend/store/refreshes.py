@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict, Unpack
 
 from backend.store.database import Store
 from backend.store.dialect import upsert
@@ -33,6 +33,20 @@ class Refresh:
         return said if self.finished_at is not None or not self.message else f"{said}; {self.message}"
 
 
+class RefreshColumns(TypedDict, total=False):
+    """How far a refresh is, see `Refresh`."""
+
+    version: str
+    tasks: int
+    total: int
+    done: int
+    failed: int
+    outdated: int
+    started_at: float | None
+    finished_at: float | None
+    message: str
+
+
 class Refreshes:
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -46,7 +60,7 @@ class Refreshes:
         with self._store.engine.connect() as db:
             return [Refresh(**row._mapping) for row in db.execute(table.select().order_by(table.c.uid))]
 
-    def save(self, uid: str, key: str, **columns: Any) -> None:
+    def save(self, uid: str, key: str, **columns: Unpack[RefreshColumns]) -> None:
         """Make or change a project's refresh; columns not named keep their value."""
         with self._store.write() as db:
             upsert(db, table, {"uid": uid, "key": key, **columns})
