@@ -75,3 +75,10 @@ def export(weights: Path, path: Path) -> None:
     }
     finished.set_rt_info(json.dumps(about), INFO)
     ov.save_model(finished, path, compress_to_fp16=False)
+
+
+def sample_photographs() -> list[Path]:
+    """The photographs that ultralytics brings along, on which an export is compared with torch."""
+    from ultralytics.utils import ASSETS
+
+    return sorted(ASSETS.glob("*.jpg"))

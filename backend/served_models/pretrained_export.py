@@ -189,15 +189,14 @@ def main() -> None:
 def check(weights: Path, path: Path, *, image_size: int, max_regions: int) -> tuple[str, str]:
     """Export weights and compare with torch; the precision in which the export may serve ('': none), and why."""
     import cv2
-    from ultralytics.utils import ASSETS
 
-    from backend.engine.export import export
+    from backend.engine.export import export, sample_photographs
     from backend.engine.openvino import OpenVinoDetector
     from backend.engine.parity import PRECISIONS, SUGGESTED, compare
     from backend.engine.torch import TorchDetector
 
     export(weights, path)
-    images: list[Any] = [cv2.imread(str(each)) for each in sorted(ASSETS.glob("*.jpg"))]
+    images: list[Any] = [cv2.imread(str(each)) for each in sample_photographs()]
     torch = TorchDetector(weights, device="cpu", image_size=image_size, max_regions=max_regions)
     expected = [torch.detect([image], LOWEST)[0] for image in images]
     gains = [image_size / max(image.shape[:2]) for image in images]

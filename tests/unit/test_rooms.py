@@ -1,0 +1,64 @@
+"""The contracts of `pyproject.toml` on who may import whom, kept by `scripts/check`: they break where they should."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("backend", "model_registry"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    return tmp_path
+
+
+def broken(tree: Path) -> str:
+    """What `lint-imports` says of a tree; empty when every contract is kept."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--config", "pyproject.toml"]
+    env = {**os.environ, "PYTHONPATH": str(tree)}
+    ran = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
+    return "" if ran.returncode == 0 else ran.stdout + ran.stderr
+
+
+def test_the_contracts_are_kept(tree: Path) -> None:
+    assert broken(tree) == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "says"),
+    [
+        ("fit/sync.py", "import backend.predict.batch", "backend.fit.sync -> backend.predict.batch"),
+        (
+            "predict/ranking.py",
+            "from backend.fit.triggers import Rules",
+            "backend.predict.ranking -> backend.fit.triggers",
+        ),
+        ("store/jobs.py", "from backend.services import Services", "backend.store.jobs -> backend.services"),
+        ("labels/mapping.py", "import backend.settings", "backend.labels.mapping -> backend.settings"),
+        ("predict/batch.py", "import flask", "backend.predict.batch -> flask"),
+        ("feedback/record.py", "import sqlalchemy as sa", "backend.feedback.record -> sqlalchemy"),
+        ("predict/batch.py", "from ultralytics import YOLO", "backend.predict.batch -> ultralytics"),
+        ("fit/sync.py", "import label_studio_sdk", "backend.fit.sync -> label_studio_sdk"),
+        ("worker.py", "import mlflow", "backend.worker -> mlflow"),
+        ("fit/workflow.py", "import dbos", "backend.fit.workflow -> dbos"),
+    ],
+)
+def test_a_violation_is_found(tree: Path, module: str, line: str, says: str) -> None:
+    path = tree / "backend" / module
+    path.write_text(path.read_text() + f"\n{line}\n")
+    assert says in broken(tree)
+
+
+def test_a_room_that_no_contract_knows_is_found(tree: Path) -> None:
+    (tree / "backend" / "attic").mkdir()
+    (tree / "backend" / "attic" / "__init__.py").write_text("")
+    assert "attic" in broken(tree)
