@@ -14,11 +14,11 @@ from typing import TypedDict, Unpack
 
 import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy.schema import CreateColumn
 
 from backend.errors import NotFound
 from backend.store.dialect import begin_write, prepare, rowid, upsert
-from backend.store.tables import hints, jobs, metadata, projects
+from backend.store.migrations import HEAD, revision_of, upgrade
+from backend.store.tables import hints, jobs, projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +109,11 @@ class Store:
         path = Path(self.engine.url.database or "")
         with FileLock(path.with_suffix(".lock")):
             _make_private(path)
-            metadata.create_all(self.engine)
-            self._add_columns()
-
-    def _add_columns(self) -> None:
-        """Bring a database of an earlier release up to date; columns are only ever added."""
-        known = sa.inspect(self.engine)
-        with self.write() as db:
-            for table in metadata.sorted_tables:
-                there = {column["name"] for column in known.get_columns(table.name)}
-                for column in table.columns:
-                    if column.name not in there:
-                        made = CreateColumn(column).compile(dialect=self.engine.dialect)
-                        db.exec_driver_sql(f'ALTER TABLE "{table.name}" ADD COLUMN {made}')
+            with self.engine.connect() as db:
+                current = revision_of(db) == HEAD  # then nobody who writes just now is waited for
+            if not current:
+                with self.write() as db:
+                    upgrade(db)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:

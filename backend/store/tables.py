@@ -75,7 +75,13 @@ jobs = sa.Table(
     sa.Column("version", sa.String, nullable=False, server_default=""),
     sa.Column("cancel", sa.Boolean, nullable=False, server_default=sa.false()),
     # One unfinished job per project: a second request joins the first.
-    sa.Index("one_unfinished_job", "uid", unique=True, sqlite_where=sa.text("finished_at IS NULL")),
+    sa.Index(
+        "one_unfinished_job",
+        "uid",
+        unique=True,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
+    ),
 )
 
 shown = sa.Table(

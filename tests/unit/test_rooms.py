@@ -23,7 +23,7 @@ def tree(tmp_path: Path) -> Path:
 
 def broken(tree: Path) -> str:
     """What `lint-imports` says of a tree; empty when every contract is kept."""
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--config", "pyproject.toml"]
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     env = {**os.environ, "PYTHONPATH": str(tree)}
     ran = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
     return "" if ran.returncode == 0 else ran.stdout + ran.stderr
