@@ -7,27 +7,23 @@ Label Studio ask again later. `fit()` only writes down that something changed; t
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from backend.engine.pool import EnginePool
 from backend.errors import BadRequest, NotFound
-from backend.labels.convert import to_regions
-from backend.labels.geometry import Detection
 from backend.labels.networks import pixels_enough
-from backend.labels.schema import Control, LabelSchema, parse_label_config
+from backend.labels.schema import LabelSchema, parse_label_config
 from backend.labelstudio.webhook import DELETIONS, START_TRAINING
 from backend.observability.metrics import Metrics
-from backend.predict.batch import Look, looks_of, merged, run
-from backend.predict.interactive import Prompt, prompted, prompts_of
+from backend.predict.answers import Answers, task_distances
+from backend.predict.batch import Look, looks_of, run
+from backend.predict.interactive import prompts_of
 from backend.predict.ranking import ranked
-from backend.predict.sampling import STRATEGIES, Place, distances, places_of
+from backend.predict.sampling import STRATEGIES
 from backend.served_models.cache import Models
-from backend.served_models.served import Served, Suggests
+from backend.served_models.served import Served
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.services import Services
 from backend.store.database import EVERY_PROJECT, ProjectColumns
@@ -116,12 +112,18 @@ class YoloBackend:
         prompts = prompts_of(context)
         strategy = STRATEGIES[strategy_of(schema, self._services.settings.sampling)]
         compares = strategy.compares and prompts is None
+        metrics = self._engine.metrics
+        answering = Answers(
+            served,
+            self._services.settings.score_threshold,
+            lambda kind, count: metrics.skipped.labels(kind).inc(count),
+        )
         looks, errors = looks_of(tasks, [each.control for each in served.suggests if each.loaded.detector])
         run(
             looks,
             errors,
             served,
-            self._threshold,
+            answering.threshold_of,
             images=self._services.images,
             source=self._services.source_of(self._services.store.project(self.project_id)),
             pool=self._engine.pool,
@@ -133,18 +135,18 @@ class YoloBackend:
         of_task: dict[int, list[Look]] = {index: [] for index in range(len(tasks))}
         for look in looks:
             of_task[look.task].append(look)
-        places = {index: self._places(mine, served) for index, mine in of_task.items() if index not in errors}
-        far = self._distances(version, places, of_task) if compares else {}
+        places = {index: answering.places(mine) for index, mine in of_task.items() if index not in errors}
+        far = task_distances(self._services.embeddings, self.project_id, version, places, of_task) if compares else {}
         answers = []
         for index, mine in of_task.items():
             if index in errors:
-                self._engine.metrics.tasks.labels("failed").inc()
-                self._engine.metrics.failed(errors[index])
+                metrics.tasks.labels("failed").inc()
+                metrics.failed(errors[index])
                 answers.append(_failed(version, str(errors[index])))
                 continue
-            regions = ranked(self._regions(mine, served, prompts))
-            self._engine.metrics.tasks.labels("answered").inc()
-            self._engine.metrics.regions.inc(len(regions))
+            regions = ranked(answering.regions(mine, prompts))
+            metrics.tasks.labels("answered").inc()
+            metrics.regions.inc(len(regions))
             score = strategy.score(places[index], far.get(index, 1.0))
             answers.append({"model_version": version, "score": min(1.0, max(0.0, score)), "result": regions})
         return answers
@@ -196,66 +198,6 @@ class YoloBackend:
         sizes = [each.loaded.image_size for each in served.suggests]
         tasks = [each.loaded.network.task for each in served.suggests]
         return pixels_enough(tasks, max([self._services.settings.image_size, *sizes]))
-
-    def _threshold(self, control: Control) -> float:
-        if control.score_threshold is None:
-            return self._services.settings.score_threshold
-        return control.score_threshold
-
-    def _places(self, looks: Sequence[Look], served: Served) -> list[Place]:
-        """What the models say of one task's images: the ground of its score."""
-        return [
-            place
-            for each in served.suggests
-            for _, found in merged(looks, each)
-            for place in places_of(found, each.control, each.labels, self._threshold(each.control))
-        ]
-
-    def _distances(
-        self, version: str, places: Mapping[int, Sequence[Place]], looks: Mapping[int, Sequence[Look]]
-    ) -> dict[int, float]:
-        """How far each task's image is from those known before it, the least sure ones first."""
-        vectors = {
-            index: look.vector.result()
-            for index in sorted(places, key=lambda index: STRATEGIES["least-confidence"].score(places[index]))
-            for look in looks[index][:1]
-            if look.vector is not None
-        }
-        if not vectors:
-            return {}
-        rows = np.stack(list(vectors.values()))
-        ids = {index: look.task_id for index in vectors for look in looks[index][:1] if look.task_id is not None}
-        known = self._services.embeddings.of(self.project_id, version, frozenset(ids.values()), rows.shape[1])
-        self._services.embeddings.save(
-            self.project_id, version, {task_id: vectors[index] for index, task_id in ids.items()}
-        )
-        return dict(zip(vectors, distances(rows, known), strict=True))
-
-    def _regions(self, looks: Sequence[Look], served: Served, prompts: Sequence[Prompt] | None) -> list[dict[str, Any]]:
-        return [
-            region
-            for each in served.suggests
-            for look, found in merged(looks, each)
-            for region in self._drawn(each, look, found, prompts)
-        ]
-
-    def _drawn(
-        self, each: Suggests, look: Look, found: Sequence[Detection], prompts: Sequence[Prompt] | None
-    ) -> list[dict[str, Any]]:
-        assert look.size is not None
-        control, threshold = each.control, self._threshold(each.control)
-        chooses = control.kind in ("choices", "taxonomy")
-        if prompts:
-            here = [mark for mark in prompts if (mark.to_name, mark.page) == (control.to_name, look.page)]
-            if chooses or not here:
-                return []
-            known = [one for one in found if one.cls in each.labels]
-            found, threshold = prompted(known, here, look.size, threshold), 0.0
-        made, skipped = to_regions(found, control, each.labels, look.size, threshold, lambda: uuid.uuid4().hex[:10])
-        self._engine.metrics.skipped.labels(control.kind).inc(skipped)
-        if control.pages and (not chooses or control.per_item):
-            made = [{**region, "item_index": look.page} for region in made]
-        return made
 
 
 def _failed(version: str, why: str) -> dict[str, Any]:
