@@ -27,7 +27,7 @@ import requests
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from shapes import LABELS, Picture, draw_pictures  # noqa: E402
+from support.shapes import LABELS, Picture, draw_pictures  # noqa: E402
 
 from backend.engine.environment import prepare  # noqa: E402
 from backend.fit.training.process import run_training  # noqa: E402

@@ -26,12 +26,12 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from e2e.labelstudio import LabelStudioServer, make_template  # noqa: E402
-from e2e.yoloop import Yoloop  # noqa: E402
-from shapes import LABELS, draw_pictures  # noqa: E402
 from speed import tell  # noqa: E402
+from support.labelstudio import LabelStudioServer, make_template  # noqa: E402
+from support.shapes import LABELS, draw_pictures  # noqa: E402
 from support.waiting import wait_for  # noqa: E402
-from web import Server, answer  # noqa: E402
+from support.web import Server, answer  # noqa: E402
+from support.yoloop import Yoloop  # noqa: E402
 
 from backend.fit.dataset.build import build  # noqa: E402
 from backend.fit.sync import sync  # noqa: E402

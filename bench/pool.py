@@ -12,7 +12,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import cv2
-from shapes import LABELS, draw_pictures
+from support.shapes import LABELS, draw_pictures
 
 from backend.simulation.replay import ReplayTask
 

@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from bulk import TASKS, beside_a_retrieve  # noqa: E402
 from latency import CONFIG, PORT, beside_a_training, data_uri, serve, wait  # noqa: E402
-from shapes import draw_pictures  # noqa: E402
+from support.shapes import draw_pictures  # noqa: E402
 
 from backend.engine.environment import limit_threads, prepare  # noqa: E402
 from backend.engine.export import export  # noqa: E402

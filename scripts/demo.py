@@ -20,11 +20,11 @@ from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
-from e2e.labelstudio import LabelStudioServer, executable, make_template  # noqa: E402
-from e2e.yoloop import Yoloop  # noqa: E402
-from shapes import Picture, draw_pictures  # noqa: E402
+from support.labelstudio import LabelStudioServer, executable, make_template  # noqa: E402
 from support.ports import free_port  # noqa: E402
+from support.shapes import Picture, draw_pictures  # noqa: E402
 from support.waiting import wait_for  # noqa: E402
+from support.yoloop import Yoloop  # noqa: E402
 
 DEMO = ROOT / ".yoloop" / "demo"
 IMAGES, ANNOTATED = 80, 40

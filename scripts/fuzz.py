@@ -28,11 +28,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
-from hostile import CONFIGS, IMAGES, leaves  # noqa: E402
-from integration.bodies import UID, config, event, predict, setup, task  # noqa: E402
-from shapes import LABELS  # noqa: E402
+from support.bodies import UID, config, event, predict, setup, task  # noqa: E402
+from support.hostile import CONFIGS, IMAGES, leaves  # noqa: E402
 from support.ports import free_port  # noqa: E402
-from tiny import SIZE, tiny_yolo  # noqa: E402
+from support.shapes import LABELS  # noqa: E402
+from support.tiny import SIZE, tiny_yolo  # noqa: E402
 
 LONGEST = 5.0
 """Seconds that an answer may take on a machine that does nothing else."""

@@ -11,7 +11,7 @@ import numpy as np
 from chaos.prober import Answer
 from chaos.world import World
 from filelock import FileLock, Timeout
-from tiny import SIZE
+from support.tiny import SIZE
 
 from backend.served_models.loading import load_part, on_torch
 from backend.served_models.parts import parts_of

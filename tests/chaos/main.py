@@ -17,7 +17,7 @@ from pathlib import Path
 from chaos.faults import ALL
 from chaos.rounds import Run
 from chaos.world import World
-from e2e.labelstudio import make_template
+from support.labelstudio import make_template
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
-from e2e.labelstudio import LabelStudioServer
-from e2e.yoloop import Yoloop
+from support.labelstudio import LabelStudioServer
 from support.waiting import wait_for
+from support.yoloop import Yoloop
 
 START = 120
 """Seconds that a start may take on a busy machine."""

@@ -16,11 +16,11 @@ from typing import Any
 import requests
 from chaos.proxy import Proxy
 from chaos.tree import Tree
-from e2e.labelstudio import LabelStudioServer
-from shapes import Picture, draw_pictures
+from support.labelstudio import LabelStudioServer
 from support.results import evidence
+from support.shapes import Picture, draw_pictures
+from support.tiny import SIZE, YAML
 from support.waiting import wait_for
-from tiny import SIZE, YAML
 
 from backend.engine.environment import prepare
 from backend.store.database import Store
@@ -73,7 +73,7 @@ class World:
 
     Args:
         folder: holds all of it.
-        template: a migrated Label Studio, see `e2e.labelstudio.make_template`.
+        template: a migrated Label Studio, see `support.labelstudio.make_template`.
         seed: of the pictures.
     """
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.labelstudio import LabelStudioServer, executable, make_template
 from flask import Flask, request
+from support.labelstudio import LabelStudioServer, executable, make_template
 from werkzeug.serving import make_server
 
 CONFIG = (

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.labelstudio import LabelStudioServer
+from support.labelstudio import LabelStudioServer
 
 from backend.errors import BadRequest, Busy, NotFound
 from backend.feedback.advice import advice

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import requests
-from e2e.labelstudio import LabelStudioServer
-from e2e.yoloop import Yoloop
-from shapes import Picture, draw_pictures
+from support.labelstudio import LabelStudioServer
+from support.shapes import Picture, draw_pictures
 from support.waiting import wait_for
+from support.yoloop import Yoloop
 
 from backend.served_models.parts import TAG, dump, parts_of
 from model_registry import Registry

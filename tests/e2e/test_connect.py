@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from e2e.labelstudio import LabelStudioServer
+from support.labelstudio import LabelStudioServer
 from support.ports import free_port
 
 from backend.errors import BadRequest, LabelConfigError, LabelStudioError

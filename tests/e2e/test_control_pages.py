@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from e2e.labelstudio import LabelStudioServer
 from label_studio_sdk.label_interface import LabelInterface
 from numpy.typing import NDArray
 from playwright.sync_api import Page
 from screenshot import listed, show_task
-from shapes import SKELETON, Scene, Thing, bird, blob, draw_scene, leaf, turned_box, turned_ellipse
 from support.browser import signed_in
+from support.labelstudio import LabelStudioServer
+from support.shapes import SKELETON, Scene, Thing, bird, blob, draw_scene, leaf, turned_box, turned_ellipse
 
 from backend.labels.convert import to_regions
 from backend.labels.geometry import Box, Detection, ImageSize, Mask, Point, RotatedBox

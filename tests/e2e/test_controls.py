@@ -18,14 +18,14 @@ import cv2
 import numpy as np
 import pytest
 import requests
-from e2e.labelstudio import LabelStudioServer
-from e2e.yoloop import Yoloop
 from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 from numpy.typing import NDArray
-from shapes import SCENE_CONFIG, SCENE_LABELS, SKELETON, Scene, Thing, draw_scenes
 from support.half_width import half_width
+from support.labelstudio import LabelStudioServer
+from support.shapes import SCENE_CONFIG, SCENE_LABELS, SKELETON, Scene, Thing, draw_scenes
 from support.waiting import wait_for
+from support.yoloop import Yoloop
 from ultralytics.utils.metrics import ap_per_class
 
 pytestmark = [pytest.mark.group("controls", minutes=6), pytest.mark.random_order(disabled=True)]

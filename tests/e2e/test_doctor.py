@@ -20,13 +20,13 @@ from typing import Any
 
 import pytest
 import requests
-from e2e.labelstudio import ALLOW_LOCAL, LabelStudioServer
-from e2e.yoloop import Yoloop
+from support.labelstudio import ALLOW_LOCAL, LabelStudioServer
 from support.ports import free_port
+from support.tiny import SIZE, tiny_yolo
 from support.waiting import wait_for
-from tiny import SIZE, tiny_yolo
+from support.web import PNG
+from support.yoloop import Yoloop
 from typer.testing import CliRunner
-from web import PNG
 
 from backend.cli.main import app
 from backend.health.check import Check

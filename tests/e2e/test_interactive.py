@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from e2e.labelstudio import LabelStudioServer
-from e2e.yoloop import Yoloop
-from shapes import draw_pictures
 from support.browser import signed_in
-from tiny import tiny_yolo
+from support.labelstudio import LabelStudioServer
+from support.shapes import draw_pictures
+from support.tiny import tiny_yolo
+from support.yoloop import Yoloop
 
 pytestmark = pytest.mark.group("label-studio", minutes=5)
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from e2e.labelstudio import LabelStudioServer
-from e2e.yoloop import Yoloop
-from shapes import LABELS, Picture, draw_pictures
 from support.half_width import half_width
+from support.labelstudio import LabelStudioServer
+from support.shapes import LABELS, Picture, draw_pictures
 from support.waiting import wait_for
+from support.yoloop import Yoloop
 
 from backend.fit.evaluation.metrics import evaluate
 from backend.labels.geometry import Box, Detection

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from e2e.labelstudio import LabelStudioServer
 from screenshot import drawn, listed, screenshot, show_task
-from shapes import LABELS, Picture, Shape, draw_pictures
 from support.browser import signed_in
+from support.labelstudio import LabelStudioServer
+from support.shapes import LABELS, Picture, Shape, draw_pictures
 
 pytestmark = pytest.mark.group("label-studio", minutes=5)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.labelstudio import LabelStudioServer
+from support.labelstudio import LabelStudioServer
 
 from backend.fit.sync import Synced, sync
 from backend.labelstudio.client import LabelStudioClient

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import requests
-from e2e.labelstudio import LabelStudioServer
+from support.labelstudio import LabelStudioServer
 from support.ports import free_port
 
 from backend.errors import LabelStudioError

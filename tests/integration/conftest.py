@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from shapes import LABELS
-from tiny import SIZE, tiny_yolo
-from web import Server
+from support.shapes import LABELS
+from support.tiny import SIZE, tiny_yolo
+from support.web import Server
 
 from backend.app import create_app
 from backend.server.process import Serving, make_serving

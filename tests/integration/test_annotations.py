@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import CONTROLS, REGION, RESULTS, leaves, region
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.hostile import CONTROLS, REGION, RESULTS, leaves, region
 
 from backend.feedback.record import record
 from backend.fit.dataset.build import objects_of, plan_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from integration.bodies import UID, config, setup
+from support.bodies import UID, config, setup
 
 from backend.app import create_app
 from backend.feedback.record import record

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import requests
 from flask.testing import FlaskClient
-from integration.bodies import event, setup
-from integration.processes import served
+from support.bodies import event, setup
+from support.processes import served
 
 from backend.app import create_app
 from backend.labelstudio.webhook import HEADER

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from integration.bodies import UID, config, picture, predict, setup, task
 from label_studio_sdk.label_interface import LabelInterface
-from shapes import LABELS
+from support.bodies import UID, config, picture, predict, setup, task
+from support.shapes import LABELS
+from support.tiny import SIZE
 from support.waiting import wait_for
-from tiny import SIZE
 
 from backend.app import create_app
 from backend.labels.networks import Network

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import promql
 import pytest
 from flask.testing import FlaskClient
-from integration.bodies import UID, event, predict, setup, task
-from integration.scrape import Scrape
+from support import promql
+from support.bodies import UID, event, predict, setup, task
+from support.scrape import Scrape
 from support.waiting import wait_for
 
 from backend.app import create_app

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from integration.bodies import UID, config
-from shapes import LABELS
-from tiny import SIZE
-from web import Route, Server, answer, drip, redirect
+from support.bodies import UID, config
+from support.shapes import LABELS
+from support.tiny import SIZE
+from support.web import Route, Server, answer, drip, redirect
 from werkzeug.serving import make_server
 
 from backend.app import create_app

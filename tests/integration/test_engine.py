@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import torch
 from flask.testing import FlaskClient
-from integration.bodies import UID, config, predict, setup, task
-from shapes import LABELS
+from support.bodies import UID, config, predict, setup, task
+from support.shapes import LABELS
+from support.tiny import SIZE
 from support.waiting import wait_for
-from tiny import SIZE
 from ultralytics.engine.predictor import BasePredictor
 
 from backend.app import create_app

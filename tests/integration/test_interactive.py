@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from integration.bodies import config, picture, predict, task
+from support.bodies import config, picture, predict, task
 
 from backend.app import create_app
 from backend.server.process import Serving

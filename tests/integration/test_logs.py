@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import requests
 from flask.testing import FlaskClient
-from integration.bodies import UID, config, event, predict, setup, task
-from integration.processes import served, working
-from web import Server, answer
+from support.bodies import UID, config, event, predict, setup, task
+from support.processes import served, working
+from support.web import Server, answer
 
 from backend.app import ID, create_app
 from backend.fit.training.process import start_training, tell

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
-from integration.bodies import UID, event, predict, setup, task
-from integration.scrape import Scrape
-from shapes import draw_pictures
+from support.bodies import UID, event, predict, setup, task
+from support.scrape import Scrape
+from support.shapes import draw_pictures
+from support.tiny import SIZE
 from support.waiting import wait_for
-from tiny import SIZE
 
 from backend import __version__
 from backend.app import create_app

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from integration.bodies import UID, config, event, predict, setup, task
 from jsonschema import Draft202012Validator
+from support.bodies import UID, config, event, predict, setup, task
 from support.waiting import wait_for
 
 from backend.api.schemas import description

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from integration.bodies import UID, config, picture, predict, setup, task
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
-from tiny import SIZE
-from web import PNG, Server, answer, encoded
+from support.bodies import UID, config, picture, predict, setup, task
+from support.tiny import SIZE
+from support.web import PNG, Server, answer, encoded
 
 from backend.app import create_app
 from backend.labels.schema import parse_label_config

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from hostile import ACCEPTED, REFUSED
-from integration.bodies import CREATED_AT, UID, config, event, picture, predict, setup, task
 from label_studio_sdk.label_interface import LabelInterface
 from prometheus_client.parser import text_string_to_metric_families
-from web import PNG, Server, answer
+from support.bodies import CREATED_AT, UID, config, event, picture, predict, setup, task
+from support.hostile import ACCEPTED, REFUSED
+from support.web import PNG, Server, answer
 
 from backend.app import create_app
 from backend.server.process import Serving, make_serving

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import requests
 from flask.testing import FlaskClient
-from integration.bodies import UID, setup
-from integration.processes import served, working
-from shapes import LABELS
+from support.bodies import UID, setup
+from support.processes import served, working
+from support.shapes import LABELS
 from support.waiting import wait_for
 
 from backend.app import create_app

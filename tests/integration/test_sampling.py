@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from integration.bodies import config, predict, setup, task
 from PIL import Image
-from web import encoded
+from support.bodies import config, predict, setup, task
+from support.web import encoded
 
 from backend.app import create_app
 from backend.server.process import Serving

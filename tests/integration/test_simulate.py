@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from shapes import LABELS, draw_pictures
-from tiny import SIZE, tiny_yolo
+from support.shapes import LABELS, draw_pictures
+from support.tiny import SIZE, tiny_yolo
 
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.services import Services

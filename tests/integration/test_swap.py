@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from integration.bodies import UID, config, predict, setup, task
-from shapes import LABELS
+from support.bodies import UID, config, predict, setup, task
+from support.shapes import LABELS
+from support.tiny import SIZE
 from support.waiting import wait_for
-from tiny import SIZE
 
 from backend.app import create_app
 from backend.labels.networks import Network

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from flask.testing import FlaskClient
-from integration.bodies import UID, config, event, setup
+from support.bodies import UID, config, event, setup
 
 from backend.app import create_app
 from backend.server.process import Serving

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from integration.processes import served
+from support.processes import served
 
 from backend.wsgi import SILENCE
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from e2e.labelstudio import LabelStudioServer
 from playwright.sync_api import Error, Page
 from screenshot import empty_page, sign_in
+from support.labelstudio import LabelStudioServer
 from support.results import evidence
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from children import trainers
+from support.children import trainers
 
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.services import Services

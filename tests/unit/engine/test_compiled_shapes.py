@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
-from lively import lively
+from support.lively import lively
 
 from backend.engine import compiled_shapes
 from backend.engine.compiled_shapes import FIXED, OFTEN, RECENT, Shapes

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lively import lively
-from tiny import CELLS, SIZE, tiny_yolo
+from support.lively import lively
+from support.tiny import CELLS, SIZE, tiny_yolo
 
 from backend.engine.detector import Detector, Image
 from backend.engine.export import export

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import SIZE, tiny_yolo
+from support.tiny import SIZE, tiny_yolo
 from ultralytics import YOLO
 from ultralytics.data.augment import LetterBox
 from ultralytics.engine.predictor import BasePredictor

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import SIZE, tiny_yolo
+from support.tiny import SIZE, tiny_yolo
 
 from backend.engine import tensorrt
 from backend.engine.tensorrt import installed, key_of, plan_for, prune

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from shapes import LABELS
-from tiny import tiny_yolo
+from support.shapes import LABELS
+from support.tiny import tiny_yolo
 
 from backend.engine.weights import hash_file, open_model, read_checkpoint, sha256
 from backend.errors import YoloopError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from web import Server, answer
+from support.web import Server, answer
 
 from backend.health import machine
 from backend.health.machine import GIB

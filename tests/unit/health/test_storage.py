@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web import Server, answer
+from support.web import Server, answer
 
 from backend.health import storage
 from backend.health.check import Check

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unit.images.sources import make
-from web import Server
+from support.sources import make
+from support.web import Server
 
 from backend.images.loader import Images
 

@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from unit.images.sources import SECRET, make, source
-from web import PNG, Server, answer, redirect
+from support.sources import SECRET, make, source
+from support.web import PNG, Server, answer, redirect
 
 from backend.errors import ImageError, ImageUnavailable, LabelStudioError
 from backend.images.loader import Images, Source

@@ -7,9 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hostile import READABLE, UNREADABLE
 from PIL import Image
-from web import PNG, RED, encoded
+from support.hostile import READABLE, UNREADABLE
+from support.web import PNG, RED, encoded
 
 from backend.errors import ImageUnreadable
 from backend.images.decode import Decoded, Pixels

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from unit.images.sources import make, source
-from web import PNG, Server, answer, drip, redirect
+from support.sources import make, source
+from support.web import PNG, Server, answer, drip, redirect
 
 from backend.errors import ImageError, ImageUnavailable
 from backend.images.loader import Images, Source

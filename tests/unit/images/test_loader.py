@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from unit.images.sources import make, source
-from web import PNG, RED, Server, answer, encoded
+from support.sources import make, source
+from support.web import PNG, RED, Server, answer, encoded
 
 from backend.errors import ImageUnavailable, ImageUnreadable
 from backend.images.decode import Decoded, decode

@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from unit.images.sources import SECRET, make, source
-from web import PNG, Server, answer, redirect
+from support.sources import SECRET, make, source
+from support.web import PNG, Server, answer, redirect
 
 from backend.errors import ImageUnavailable
 from backend.images.allowed_hosts import AllowedHosts

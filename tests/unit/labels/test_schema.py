@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import ACCEPTED, REFUSED
 from label_studio_sdk.label_interface import LabelInterface
+from support.hostile import ACCEPTED, REFUSED
 
 from backend.errors import LabelConfigError
 from backend.labels.schema import Control, Keypoint, LabelSchema, parse_label_config

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from lively import lively
-from tiny import SIZE, tiny_yolo
+from support.lively import lively
+from support.tiny import SIZE, tiny_yolo
 
 from backend.engine.export import export
 from backend.engine.openvino import OpenVinoDetector

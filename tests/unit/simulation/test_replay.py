@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from shapes import LABELS, draw_pictures
-from tiny import SIZE, tiny_yolo
+from support.shapes import LABELS, draw_pictures
+from support.tiny import SIZE, tiny_yolo
 
 from backend.labels.schema import parse_label_config
 from backend.served_models.version_string import strategy_of

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from shapes import draw_pictures
+from support.shapes import draw_pictures
 
 from backend.store.database import Store
 from backend.store.near_duplicates import LARGEST, MEAN, MOST, Duplicates, Groups, Known, are_near, thumbnail

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from shapes import LABELS, draw_pictures
-from web import Server, answer, encoded
+from support.shapes import LABELS, draw_pictures
+from support.web import Server, answer, encoded
 
 from backend.errors import TrainingError
 from backend.fit.dataset.build import Dataset, NetworkData, build

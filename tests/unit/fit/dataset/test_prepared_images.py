@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from web import Server, answer, encoded
+from support.web import Server, answer, encoded
 
 from backend.fit.dataset.prepared_images import Ready, made_of, recall, remember
 from backend.images.cache import ImageCache

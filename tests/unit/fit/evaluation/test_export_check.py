@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lively import lively
+from support.lively import lively
 
 from backend.engine.detector import Image
 from backend.engine.torch import TorchDetector

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from shapes import LABELS, draw_pictures
-from tiny import SIZE, YAML
+from support.shapes import LABELS, draw_pictures
+from support.tiny import SIZE, YAML
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 
 from backend.errors import TrainingError

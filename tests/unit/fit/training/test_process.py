@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from children import trainers
+from support.children import trainers
 from support.waiting import wait_for
 
 from backend.errors import TrainingError

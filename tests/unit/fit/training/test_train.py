@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tiny import SIZE, tiny_yolo
+from support.tiny import SIZE, tiny_yolo
 
 from backend.fit.training.train import NetworkSpec, Spec, measure
 from backend.labels.networks import Network

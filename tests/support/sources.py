@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from web import Server
+from support.web import Server
 
 from backend.images.allowed_hosts import AllowedHosts
 from backend.images.cache import ImageCache

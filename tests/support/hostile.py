@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from web import PNG, encoded
+from support.web import PNG, encoded
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import requests
-from e2e.labelstudio import LabelStudioServer
+from support.labelstudio import LabelStudioServer
 from support.ports import free_port
 from support.results import evidence
 from support.waiting import wait_for

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 from PIL import Image
-from web import encoded
+from support.web import encoded
 
 UID = "7.1795453273"
 CREATED_AT = "2026-11-23T17:01:13.589946Z"  # of the project with that uid
