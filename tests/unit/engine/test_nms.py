@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from backend.engine import nms as module
 from backend.engine.nms import IOU, best, suppress
-from backend.labels.overlap import probiou
 
 SIDE = 160
 
@@ -46,16 +45,6 @@ def test_turned_boxes_go_as_with_ultralytics(seed: int, at_once: int, monkeypatc
     (expected,) = non_max_suppression(torch.from_numpy(raw[None].copy()), 0.1, IOU, max_det=1000, nc=1, rotated=True)
     assert 20 < len(expected) < 340
     assert suppress(raw, 0.1, 1, turned=True) == pytest.approx(expected.numpy(), abs=1e-3)
-
-
-def test_the_overlap_of_turned_boxes_is_the_one_of_ultralytics() -> None:
-    import torch
-    from ultralytics.utils.metrics import batch_probiou
-
-    boxes = candidates(0, turned=True)[[0, 1, 2, 3, -1]].T[:60]
-    expected = batch_probiou(torch.from_numpy(boxes).double(), torch.from_numpy(boxes).double()).numpy()
-    left, right = np.indices((60, 60)).reshape(2, -1)
-    assert probiou(boxes[left], boxes[right]) == pytest.approx(expected[left, right], abs=1e-6)
 
 
 def test_what_covers_nothing_stays() -> None:

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from backend.engine.detector import Image
 from backend.fit.evaluation.bootstrap import difference
 from backend.fit.evaluation.metrics import THRESHOLDS, evaluate, keypoint_similarity, match, measured
-from backend.labels.geometry import Box, Detection, ImageSize, Mask, Point, RotatedBox
+from backend.labels.geometry import Box, Detection, Point
 from backend.labels.networks import Network, Task
-from backend.labels.overlap import iou, mask_iou, rotated_iou
 
 CLASSES = ("Disc", "Square", "Triangle")
 A, B, C = Box(0, 0, 10, 10), Box(20, 0, 30, 10), Box(40, 0, 50, 10)
@@ -223,46 +222,6 @@ def test_as_a_second_implementation_says(given: tuple[list[list[Detection]], lis
 
 def at(box: Box, **fields: object) -> Detection:
     return Detection(0, 1.0, box, **fields)  # type: ignore[arg-type]
-
-
-@given(boxes, boxes)
-def test_overlap(one: Box, other: Box) -> None:
-    assert iou([at(one)], [at(other)])[0, 0] == pytest.approx(overlap(one, other))
-    assert iou([at(one)], [at(one)])[0, 0] == pytest.approx(1)
-
-
-class TestRotated:
-    def turned(self, cx: float, cy: float, width: float, height: float, angle: float) -> Detection:
-        box = RotatedBox(cx, cy, width, height, angle)
-        corners = box.corners()
-        return at(Box(*corners.min(axis=0), *corners.max(axis=0)), rotated=box)
-
-    def test_a_square_and_itself_turned_by_an_eighth(self) -> None:
-        # Their intersection is a regular octagon around a circle of radius 5: 2 (sqrt(2) - 1) of the square.
-        shared = 2 * (2**0.5 - 1)
-        found = rotated_iou([self.turned(20, 20, 10, 10, 0)], [self.turned(20, 20, 10, 10, 45)])
-        assert found[0, 0] == pytest.approx(shared / (2 - shared), abs=1e-5)
-
-    @given(st.floats(0, 360), st.integers(1, 3))
-    def test_a_box_is_itself_by_any_of_its_names(self, angle: float, turns: int) -> None:
-        one = self.turned(50, 40, 30, 10, angle)
-        sides = (30, 10) if turns == 2 else (10, 30)
-        assert rotated_iou([one], [self.turned(50, 40, *sides, angle + 90 * turns)])[0, 0] == pytest.approx(1, abs=1e-4)
-
-    def test_far_ones_share_nothing(self) -> None:
-        assert rotated_iou([self.turned(20, 20, 10, 10, 30)], [self.turned(60, 20, 10, 10, 30)])[0, 0] == 0
-
-
-masks = st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=4, max_size=4).map(np.array)
-
-
-@given(masks, masks)
-def test_masks_overlap_as_their_pixels_do(one: np.ndarray, other: np.ndarray) -> None:
-    cut = [Mask.of(each) for each in (one, other)]
-    expected = (one & other).sum() / max((one | other).sum(), 1)
-    assert mask_iou([at(A, mask=cut[0])], [at(A, mask=cut[1])])[0, 0] == pytest.approx(expected)
-    if cut[0] is not None:
-        assert (cut[0].full(ImageSize(5, 4)) == one).all()
 
 
 class TestKeypoints:
