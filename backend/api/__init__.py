@@ -1,0 +1,1 @@
+"""yoloop's own endpoints, apart from those that Label Studio calls."""

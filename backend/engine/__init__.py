@@ -1,0 +1,1 @@
+"""YOLO networks on a device: images in, detections out."""

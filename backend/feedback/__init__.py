@@ -1,0 +1,1 @@
+"""What annotators made of suggestions, counted, and what follows from it."""

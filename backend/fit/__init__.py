@@ -1,0 +1,1 @@
+"""From submitted annotations to a version in service: read, decide, build the dataset, train, measure, promote."""

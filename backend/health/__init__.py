@@ -1,0 +1,1 @@
+"""Checks of all that yoloop needs: `/ready` and `yoloop doctor`."""

@@ -1,0 +1,1 @@
+"""Images of tasks: located, fetched, kept, decoded."""

@@ -1,1 +1,1 @@
-"""Label Studio's API: the only package that calls label-studio-sdk."""
+"""The only caller of Label Studio: its API, its records, and how it is connected."""

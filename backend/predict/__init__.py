@@ -1,0 +1,1 @@
+"""One prediction request: images to detections, detections to regions, and a score for each task."""

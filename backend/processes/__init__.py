@@ -1,0 +1,1 @@
+"""Processes beside the one that serves: starting, ending, and signs of life."""

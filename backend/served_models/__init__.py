@@ -1,0 +1,1 @@
+"""Which models answer for a project, in memory or on their way there."""

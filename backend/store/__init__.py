@@ -1,0 +1,1 @@
+"""The database, and the only SQL: a module for each table or two."""

@@ -13,6 +13,7 @@ from backend.fit.evaluation.bootstrap import difference
 from backend.fit.evaluation.metrics import THRESHOLDS, evaluate, keypoint_similarity, match, measured
 from backend.labels.geometry import Box, Detection, Point
 from backend.labels.networks import Network, Task
+from backend.labels.overlap import iou
 
 CLASSES = ("Disc", "Square", "Triangle")
 A, B, C = Box(0, 0, 10, 10), Box(20, 0, 30, 10), Box(40, 0, 50, 10)
