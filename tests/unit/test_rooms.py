@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,20 @@ def test_a_violation_is_found(tree: Path, module: str, line: str, says: str) -> 
     path = tree / "backend" / module
     path.write_text(path.read_text() + f"\n{line}\n")
     assert says in broken(tree)
+
+
+def test_the_document_shows_every_layer_and_only_files_that_are_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    table = [
+        re.findall(r"`(\w+)(?:/|\.py)`", line.rsplit("|", 2)[0]) for line in text.splitlines() if line[:3] == "| `"
+    ]
+    layers = [re.findall(r"\w+", layer) for layer in settings["contracts"][0]["layers"]]
+    assert [row[: len(layer)] for row, layer in zip(table, layers, strict=True)] == layers
+    files = {path.relative_to(ROOT / "backend").as_posix() for path in (ROOT / "backend").rglob("*.py")}
+    named = set(re.findall(r"`([\w/]+\.py)`", text))
+    lost = {name for name in named if not any(file == name or file.endswith(f"/{name}") for file in files)}
+    assert {name for name in lost if not (ROOT / name).exists()} == set()
 
 
 def test_a_room_that_no_contract_knows_is_found(tree: Path) -> None:
