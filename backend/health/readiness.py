@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 
 from backend.health.check import Check, ill, well
 from backend.served_models.cache import Models
 from backend.services import Services
 from backend.store.heartbeats import Heartbeat
+from backend.store.sqlite_file import Locked, check_writable
 
 log = logging.getLogger(__name__)
 
@@ -101,13 +100,8 @@ def readiness(services: Services, models: Models, heartbeat: Heartbeat) -> Readi
 def database(path: Path, wait: float = WAIT / 2) -> Check:
     """Whether the database can be read, and written as the next event will be."""
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=wait, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("SELECT 1 FROM projects LIMIT 1").fetchall()
-            db.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
-            raise
+        check_writable(path, wait, "projects")
+    except Locked:
         return ill(
             "database",
             f"It has been locked for {wait:g} s.",

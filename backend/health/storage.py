@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import requests
@@ -19,6 +17,7 @@ from backend.store.database import Hint, Project
 from backend.store.jobs import Job
 from backend.store.progress import Progress
 from backend.store.refreshes import Refresh
+from backend.store.sqlite_file import DatabaseError, Locked, NotWritable, check_writable, damage
 from model_registry import Registry, RegistryError, Version
 
 WAIT = 3.0
@@ -36,17 +35,15 @@ def database(name: str, path: Path, wait: float = WAIT) -> Check:
         return well(name, f"{path.name} is made when it is needed.")
     holder = f"End the program that holds it: `fuser $YOLOOP_HOME/{path.name}` names it."
     try:
-        with closing(sqlite3.connect(path, timeout=wait, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("ROLLBACK")
-            (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            return ill(name, f"{path.name} has been locked for {wait:g} s.", holder)
+        check_writable(path, wait)
+        said = damage(path, wait)
+    except Locked:
+        return ill(name, f"{path.name} has been locked for {wait:g} s.", holder)
+    except NotWritable as error:
         return ill(name, f"{path.name} cannot be written: {error}.", "Let yoloop's user own YOLOOP_HOME and its files.")
-    except sqlite3.DatabaseError as error:
+    except DatabaseError as error:
         said = str(error)
-    if said == "ok":
+    if not said:
         return well(name, f"{path.name} is whole and can be written, {path.stat().st_size / 2**20:.1f} MiB.")
     return ill(
         name,
