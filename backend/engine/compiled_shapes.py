@@ -1,4 +1,4 @@
-"""A network of OpenVINO's, compiled for any shape of its input and once more for each of the few that come most.
+"""An OpenVINO model compiled for dynamic shapes, plus fixed-shape copies for the most frequent ones.
 
 With its shape known beforehand a network runs faster, and what runs between two images of other shapes does not slow
 it: of yolo11n at 640 pixels on two cores an image takes 13.9 ms instead of 15.1, and instead of 17.5 where every other

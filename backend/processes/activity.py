@@ -1,4 +1,4 @@
-"""What people wait for just now, told by the serving process to those that work behind it.
+"""Recent prediction requests, shared with background processes so that they yield.
 
 A file of lines, `<epoch seconds> <project> <task>,<task>…`, added to without waiting for the disk: losing its end in
 a power cut costs nothing.

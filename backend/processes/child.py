@@ -67,7 +67,7 @@ def end_with_supervisor() -> None:
 
 
 def stand_back(parent: int, *, own_session: bool) -> None:
-    """Give way to the process that serves, and end when `parent` is gone (0: live on).
+    """Lower our priority; exit when `parent` dies (0: never).
 
     Niceness counts only inside one session; in a session of its own the whole group is weighed down instead.
     """

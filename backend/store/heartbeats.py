@@ -34,7 +34,7 @@ class Beat:
     turned_at: float
 
     def alive(self, now: float) -> bool:
-        """What is still to come was written before the clock was set back: it is no sign of life either."""
+        """A timestamp in the future (the clock was set back) does not count as alive."""
         return abs(now - self.at) < LATE and abs(now - self.turned_at) < STUCK
 
 
