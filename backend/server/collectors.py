@@ -171,7 +171,7 @@ def work(services: Services, now: float) -> Iterator[Metric]:
 
 
 def learned(services: Services, now: float) -> Iterator[Metric]:
-    """What was read of Label Studio, and what came of trainings."""
+    """Age of the last sync, and training outcomes."""
     age = _gauge("sync_age_seconds", "Time since Label Studio was last read", "project")
     failing = _gauge("sync_failing", "1: Label Studio could not be read the last time", "project")
     for project in services.store.projects():
