@@ -141,12 +141,13 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         try:
+            # Before the aliases, as `promote` writes them first: what was promoted is then seen in service.
+            found = client.search_model_versions(f"name = '{model}'", max_results=10_000)
             aliases = client.get_registered_model(model).aliases
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return []
             raise
-        found = client.search_model_versions(f"name = '{model}'", max_results=10_000)
         champion = str(aliases.get(CHAMPION, ""))
         return sorted(
             (self._read(each, str(each.version) == champion) for each in found),

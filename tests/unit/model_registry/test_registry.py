@@ -216,6 +216,29 @@ class TestServing:
         found = registry.champion(MODEL)
         assert found is not None and found.name == "v1" and found.since > times[-1] > first
 
+    def test_what_was_promoted_is_seen_in_service_however_the_reads_fall(
+        self, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Somebody promotes between the two questions that a look at all versions asks."""
+        other = reopened(tmp_path)
+        client = type(registry._client)
+
+        def first_then_promote(name: str) -> None:
+            ask = getattr(client, name)
+
+            def asked(self: Any, *given: Any, **named: Any) -> Any:
+                found = ask(self, *given, **named)
+                if self is registry._client:
+                    other.promote(MODEL, 1, "better")
+                return found
+
+            monkeypatch.setattr(client, name, asked)
+
+        for name in ("get_registered_model", "search_model_versions"):
+            first_then_promote(name)
+        for version in registry.versions(MODEL):
+            assert version.champion or version.decision != "promoted"
+
     def test_promoting_again_changes_nothing(self, registry: Registry) -> None:
         registry.promote(MODEL, 1, "")
         registry.promote(MODEL, 2, "why")
