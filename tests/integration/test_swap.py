@@ -123,6 +123,7 @@ def load(app: Flask) -> Iterator[Load]:
         made.stop()
 
 
+@pytest.mark.slow
 def test_promotions_and_rollbacks_under_load(app: Flask, serving: Serving, weights: Weights) -> None:
     registry = serving.services.registry
     assert version(app) == "v0"

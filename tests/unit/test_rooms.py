@@ -35,6 +35,7 @@ def test_the_contracts_are_kept(tree: Path) -> None:
     assert broken(tree) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "line", "says"),
     [
