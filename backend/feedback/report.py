@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.feedback.advice import Advice, advice
-from backend.feedback.statistics import Worth, worth
+from backend.feedback.statistics import SuggestionStatistics, suggestion_statistics
 from backend.services import Services
 from backend.store.database import Project
 from backend.store.refreshes import Refreshes
@@ -18,20 +18,21 @@ class Report:
     """Of one project; `uid` is Label Studio's."""
 
     uid: str
-    worth: Worth
+    statistics: SuggestionStatistics
     advice: tuple[Advice, ...]
 
     def as_json(self) -> dict[str, Any]:
-        return {"project": self.uid, "advice": [each.as_json() for each in self.advice], **self.worth.as_json()}
+        return {"project": self.uid, "advice": [each.as_json() for each in self.advice], **self.statistics.as_json()}
 
     def __str__(self) -> str:
-        if not self.worth.bins:
+        if not self.statistics.bins:
             return "No suggestion was corrected or accepted by a person yet."
         lines = [str(each) for each in self.advice]
         lines += [
-            _counted(self.worth, *key) for key in sorted({(each.version, each.label) for each in self.worth.bins})
+            _counted(self.statistics, *key)
+            for key in sorted({(each.version, each.label) for each in self.statistics.bins})
         ]
-        seconds = self.worth.lead_time
+        seconds = self.statistics.lead_time
         for known, count, how in (
             (seconds.with_suggestions, seconds.annotations_with, "with suggestions"),
             (seconds.without, seconds.annotations_without, "without"),
@@ -51,10 +52,10 @@ def report(services: Services, project: Project, version: str | None = None) -> 
     store, uid = services.store, project.uid
     refresh = Refreshes(store).get(uid)
     served = refresh.version if refresh is not None and refresh.version else None
-    return Report(uid, worth(store, uid), tuple(advice(store, uid, version or served)))
+    return Report(uid, suggestion_statistics(store, uid), tuple(advice(store, uid, version or served)))
 
 
-def _counted(found: Worth, version: str, label: str) -> str:
+def _counted(found: SuggestionStatistics, version: str, label: str) -> str:
     total = Counter[str]()
     for each in found.bins:
         if (each.version, each.label) == (version, label):

@@ -84,7 +84,7 @@ class LeadTime:
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class SuggestionStatistics:
     bins: tuple[Bin, ...]
     curve: tuple[Window, ...]
     lead_time: LeadTime
@@ -97,7 +97,7 @@ class Worth:
         }
 
 
-def worth(store: Store, uid: str) -> Worth:
+def suggestion_statistics(store: Store, uid: str) -> SuggestionStatistics:
     """All that a project's annotations say about the suggestions they were made from."""
     kept = Outcomes(store, RIGHT_IOU)
     bins = [_bin(count) for count in kept.bins(uid, BINS)]
@@ -112,7 +112,7 @@ def worth(store: Store, uid: str) -> Worth:
         )
         for count in kept.windows(uid, WINDOW)
     ]
-    return Worth(tuple(bins), tuple(curve), _lead_time(kept.lead_times(uid)))
+    return SuggestionStatistics(tuple(bins), tuple(curve), _lead_time(kept.lead_times(uid)))
 
 
 def last_version(store: Store, uid: str) -> str:

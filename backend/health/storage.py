@@ -17,7 +17,7 @@ from backend.store.database import Hint, Project
 from backend.store.jobs import Job
 from backend.store.progress import Progress
 from backend.store.refreshes import Refresh
-from backend.store.sqlite_file import DatabaseError, Locked, NotWritable, check_writable, damage
+from backend.store.sqlite_file import Locked, NoDatabase, NotWritable, check_writable, damage
 from model_registry import Registry, RegistryError, Version
 
 WAIT = 3.0
@@ -41,7 +41,7 @@ def database(name: str, path: Path, wait: float = WAIT) -> Check:
         return ill(name, f"{path.name} has been locked for {wait:g} s.", holder)
     except NotWritable as error:
         return ill(name, f"{path.name} cannot be written: {error}.", "Let yoloop's user own YOLOOP_HOME and its files.")
-    except DatabaseError as error:
+    except NoDatabase as error:
         said = str(error)
     if not said:
         return well(name, f"{path.name} is whole and can be written, {path.stat().st_size / 2**20:.1f} MiB.")

@@ -72,7 +72,7 @@ def read_all(metrics: Metrics, services: Services, models: Models, pool: EngineP
         (lambda: learned(services, time.time()), 0.0),
         (lambda: fresh(Refreshes(services.store)), 0.0),
         (lambda: taught(services), SUMMED),
-        (lambda: worth([report(services, project) for project in services.store.projects()]), SUMMED),
+        (lambda: suggestion_statistics([report(services, project) for project in services.store.projects()]), SUMMED),
     ]
     for read, good in groups:
         metrics.add(Read(read, good))
@@ -226,7 +226,7 @@ def taught(services: Services) -> Iterator[Metric]:
     yield found
 
 
-def worth(reports: Sequence[Report]) -> Iterator[Metric]:
+def suggestion_statistics(reports: Sequence[Report]) -> Iterator[Metric]:
     """What suggestions are worth, of each project."""
     outcomes = _gauge(
         "suggestion_outcomes",
@@ -240,7 +240,7 @@ def worth(reports: Sequence[Report]) -> Iterator[Metric]:
     trusted = _gauge("trusted_score", "Score from which 95 % of a label's suggestions are right", "project", "label")
     seconds = _gauge("lead_time_seconds", "Median time of an annotation", "project", "suggestions")
     for each in reports:
-        for part in each.worth.bins:
+        for part in each.statistics.bins:
             score = "" if part.low is None else f"{part.low:.1f}"
             for what in ("accepted", "moved", "relabelled", "deleted", "missed"):
                 if count := getattr(part, what):
@@ -248,7 +248,7 @@ def worth(reports: Sequence[Report]) -> Iterator[Metric]:
         for known in each.advice:
             if known.threshold is not None:
                 trusted.add_metric([each.uid, known.label], known.threshold)
-        lead = each.worth.lead_time
+        lead = each.statistics.lead_time
         for median, how in ((lead.with_suggestions, "with"), (lead.without, "without")):
             if median is not None:
                 seconds.add_metric([each.uid, how], median)

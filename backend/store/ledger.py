@@ -102,11 +102,11 @@ class Ledger:
 
     def teaching(self, uid: str) -> dict[int, Teaching]:
         """Task id → what teaches for it, of all that a training may learn from now."""
-        teaching = sa.select(table.c.task_id, table.c.annotation_id, table.c.content).where(
+        query = sa.select(table.c.task_id, table.c.annotation_id, table.c.content).where(
             table.c.uid == uid, table.c.annotation_id.is_not(None)
         )
         with self._store.engine.connect() as db:
-            rows = fetch_plain(db, teaching)
+            rows = fetch_plain(db, query)
             return {task_id: (annotation_id, content) for task_id, annotation_id, content in rows}
 
     def examples(self, uid: str, task_ids: Collection[int] | None = None) -> list[Example]:

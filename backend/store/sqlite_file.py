@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-DatabaseError = sqlite3.DatabaseError
+NoDatabase = sqlite3.DatabaseError
 """The file is no database, or damaged."""
 
 
@@ -25,7 +25,7 @@ def check_writable(path: Path, wait: float, table: str = "") -> None:
         wait: seconds that another process may hold it.
         table: one that must be there, too.
 
-    Raises Locked, NotWritable, or DatabaseError for what is no database.
+    Raises Locked, NotWritable, or NoDatabase for what is no database.
     """
     try:
         with closing(_open(path, wait)) as db:

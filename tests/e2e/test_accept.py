@@ -19,7 +19,7 @@ from support.labelstudio import LabelStudioServer
 from backend.errors import BadRequest, Busy, NotFound
 from backend.feedback.advice import advice
 from backend.feedback.report import report
-from backend.feedback.statistics import worth
+from backend.feedback.statistics import suggestion_statistics
 from backend.fit.sync import sync
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
@@ -131,7 +131,7 @@ def test_what_was_announced_holds(labelled: Labelled) -> None:
         labelled.submit(task)
     sync(labelled.services, labelled.uid, NOW)
 
-    known = worth(labelled.services.store, labelled.uid)
+    known = suggestion_statistics(labelled.services.store, labelled.uid)
     fates = {fate: sum(getattr(each, fate) for each in known.bins) for fate in ("accepted", "moved", "missed")}
     assert fates["accepted"] == sum(labelled.right.values()) and fates["moved"] > 10 and fates["missed"] == 0
     assert [each.annotations for each in known.curve] == [20] * 6
@@ -165,7 +165,7 @@ def test_what_was_announced_holds(labelled: Labelled) -> None:
 
     sync(labelled.services, labelled.uid, NOW)
     assert len(labelled.services.ledger.examples(labelled.uid)) == 120  # it does not learn from itself
-    assert worth(labelled.services.store, labelled.uid) == known  # nor judge itself by it
+    assert suggestion_statistics(labelled.services.store, labelled.uid) == known  # nor judge itself by it
 
 
 def test_never_over_a_persons_work_and_never_twice(labelled: Labelled) -> None:
@@ -219,7 +219,7 @@ def test_undo_keeps_what_a_person_changed(labelled: Labelled) -> None:
     labelled.server.api("PATCH", f"/api/annotations/{same.id}/", json={"result": same.result})
     sync(labelled.services, labelled.uid, NOW)
     assert [each.annotation_id for each in labelled.services.ledger.examples(labelled.uid)] == [changed.id]
-    assert sum(each.moved for each in worth(labelled.services.store, labelled.uid).bins) == 1
+    assert sum(each.moved for each in suggestion_statistics(labelled.services.store, labelled.uid).bins) == 1
 
     undone = undo(labelled.services, labelled.project, "one")
     assert (undone.removed, undone.kept) == (4, 1)
@@ -275,11 +275,11 @@ def test_label_studios_own_copies_judge_nothing(labelled: Labelled) -> None:
     path = f"/api/dm/actions?id=predictions_to_annotations&project={labelled.number}"
     labelled.server.api("POST", path, json=chosen)
     sync(labelled.services, labelled.uid, NOW)
-    assert worth(labelled.services.store, labelled.uid).bins == ()
+    assert suggestion_statistics(labelled.services.store, labelled.uid).bins == ()
     assert len(labelled.services.ledger.examples(labelled.uid)) == 1
     ((copied,),) = labelled.annotations().values()
     assert copied.created_at > datetime.now(UTC) - timedelta(minutes=5)
     plane = [region | {"value": region["value"] | {"rectanglelabels": ["Plane"]}} for region in copied.result]
     labelled.server.api("PATCH", f"/api/annotations/{copied.id}/", json={"result": plane, "lead_time": 2.0})
     sync(labelled.services, labelled.uid, NOW)
-    assert [each.relabelled for each in worth(labelled.services.store, labelled.uid).bins] == [1]
+    assert [each.relabelled for each in suggestion_statistics(labelled.services.store, labelled.uid).bins] == [1]

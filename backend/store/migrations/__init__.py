@@ -40,15 +40,15 @@ def upgrade(db: sa.Connection) -> None:
         return
     from alembic import command
     from alembic.config import Config
-    from alembic.util import CommandError
+    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", "backend.store:migrations")
     config.attributes["connection"] = db
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
+    steps = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
+    if revision is not None and revision not in steps:
         raise YoloopError(
             f"The database is of a later release of yoloop (its schema is {revision}, this release knows {HEAD}).",
             "Install that release again, or name another home with YOLOOP_HOME. Nothing was changed.",
-        ) from error
+        )
+    command.upgrade(config, "head")

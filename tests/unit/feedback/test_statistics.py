@@ -8,7 +8,15 @@ import pytest
 
 from backend.feedback.advice import advice
 from backend.feedback.precision import Precision
-from backend.feedback.statistics import ENOUGH, WINDOW, at_or_above, by_percent, expected, last_version, worth
+from backend.feedback.statistics import (
+    ENOUGH,
+    WINDOW,
+    at_or_above,
+    by_percent,
+    expected,
+    last_version,
+    suggestion_statistics,
+)
 from backend.store.database import Store
 from backend.store.tables import outcomes, shown
 
@@ -42,7 +50,7 @@ def test_bins(store: Store) -> None:
     )
     write(store, 2, "v2", ("Car", "moved", 0.9, None))
     write(store, 3, "v1", ("Car", "accepted", 0.9, None), uid="2.200")
-    found = {(each.version, each.label, each.low): each for each in worth(store, UID).bins}
+    found = {(each.version, each.label, each.low): each for each in suggestion_statistics(store, UID).bins}
     assert set(found) == {
         ("v1", "Car", None),
         ("v1", "Car", 0.3),
@@ -65,7 +73,7 @@ def test_the_curve_goes_on_in_the_order_of_submission(store: Store) -> None:
         write(store, number, "v1", ("Car", fate, 0.5, None), ("Car", "missed", None, None))
     write(store, 100, "v1")
     write(store, 200, "")
-    first, second = worth(store, UID).curve
+    first, second = suggestion_statistics(store, UID).curve
     assert (first.annotations, first.start, first.end) == (WINDOW, 0.0, WINDOW - 1.0)
     assert (first.precision, first.recall) == (Precision(0, WINDOW), Precision(0, WINDOW))
     assert (second.annotations, second.end) == (6, 100.0)
@@ -74,7 +82,7 @@ def test_the_curve_goes_on_in_the_order_of_submission(store: Store) -> None:
 
 def test_an_annotation_without_any_region_misses_nothing(store: Store) -> None:
     write(store, 1, "v1")
-    (only,) = worth(store, UID).curve
+    (only,) = suggestion_statistics(store, UID).curve
     assert (only.annotations, only.precision, only.recall) == (1, Precision(0, 0), Precision(0, 0))
 
 
@@ -83,13 +91,13 @@ def test_lead_time(store: Store) -> None:
         [("v1", 2.0), ("v2", 4.0), ("v1", 9.0), ("", 20.0), ("", 10.0), ("", None)]
     ):
         write(store, number, version, seconds=seconds)
-    found = worth(store, UID).lead_time
+    found = suggestion_statistics(store, UID).lead_time
     assert (found.with_suggestions, found.annotations_with) == (4.0, 3)
     assert (found.without, found.annotations_without) == (15.0, 2)
 
 
 def test_nothing_is_known_at_first(store: Store) -> None:
-    found = worth(store, UID)
+    found = suggestion_statistics(store, UID)
     assert (found.bins, found.curve, found.lead_time.with_suggestions) == ((), (), None)
     assert (advice(store, UID), last_version(store, UID)) == ([], "")
 
@@ -122,7 +130,7 @@ def test_a_version_speaks_for_itself_once_it_has_enough(store: Store) -> None:
 def test_a_score_falls_on_its_own_percent(store: Store, percent: int) -> None:
     write(store, 1, "v1", ("Car", "accepted", percent / 100, None))
     assert by_percent(store, UID) == {"Car": {percent: Precision(1, 1)}}
-    assert worth(store, UID).bins[0].low == min(percent // 10, 9) / 10
+    assert suggestion_statistics(store, UID).bins[0].low == min(percent // 10, 9) / 10
 
 
 def test_advice_takes_the_version_that_was_shown_last(store: Store) -> None:
@@ -149,7 +157,7 @@ def test_every_one_of_many_regions_is_counted(store: Store) -> None:
     with store.write() as db:
         db.execute(shown.insert(), annotations)
         db.execute(outcomes.insert(), many)
-    found = worth(store, UID)
+    found = suggestion_statistics(store, UID)
     assert (
         sum(each.accepted + each.moved + each.relabelled + each.deleted + each.missed for each in found.bins) == 10_000
     )

@@ -18,7 +18,8 @@ STAND_BACK = """
 import os, sys
 from backend.processes.child import stand_back
 stand_back(0, own_session=sys.argv[1] == "own")
-print(os.nice(0), open("/proc/self/autogroup").read().split()[-1])
+path = "/proc/self/autogroup"
+print(os.nice(0), open(path).read().split()[-1] if os.path.exists(path) else "none")
 """
 
 
@@ -38,9 +39,9 @@ def test_it_shares_the_servers_session_where_it_can(
         process.wait()
 
 
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this system does not group by session")
 @pytest.mark.parametrize(("session", "group"), [("own", "10"), ("shared", "0")])
 def test_a_session_of_its_own_gets_a_share_beside_other_work(session: str, group: str) -> None:
     command = [sys.executable, "-c", STAND_BACK, session]
     said = subprocess.run(command, start_new_session=True, capture_output=True, text=True, check=True).stdout
-    assert said.split() == ["19", group]
+    grouped = Path("/proc/self/autogroup").exists()  # not every system groups processes by session
+    assert said.split() == ["19", group if grouped else "none"]

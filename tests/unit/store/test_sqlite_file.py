@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.store.sqlite_file import DatabaseError, Locked, NotWritable, check_writable, damage
+from backend.store.sqlite_file import Locked, NoDatabase, NotWritable, check_writable, damage
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_locked_one(path: Path) -> None:
 
 def test_no_database(path: Path) -> None:
     path.write_bytes(b"This is no database. " * 1000)
-    with pytest.raises(DatabaseError):
+    with pytest.raises(NoDatabase):
         check_writable(path, 0.1)
     assert "not a database" in damage(path, 0.1)
 
