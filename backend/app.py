@@ -11,7 +11,16 @@ from werkzeug.exceptions import HTTPException
 from backend import protocol
 from backend.api import auth, routes
 from backend.api.requests import RETRY_AFTER, as_response
-from backend.errors import BadRequest, Busy, LabelStudioError, NotFound, Unauthorized, YoloopError
+from backend.errors import (
+    BadRequest,
+    Busy,
+    LabelStudioError,
+    NoRoom,
+    NotFound,
+    Unauthorized,
+    YoloopError,
+    unwritable,
+)
 from backend.observability import logs
 from backend.server.process import Serving, make_serving
 from backend.settings import Settings
@@ -88,6 +97,8 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:
         log.exception("A request failed")
+        if why := unwritable(error):
+            return known(NoRoom(f"yoloop can write nothing just now: {why}.", "Free some room on its disk."))
         made.engine.metrics.failed(error)
         return as_response(500, "yoloop failed to answer.", "Its log says why.")
 

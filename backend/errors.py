@@ -6,9 +6,11 @@
     ├── Unauthorized            401  wrong or missing credentials
     ├── NotFound                404  no such project, version or job
     ├── Busy                    503  nothing is lost, ask again
+    │   └── NoRoom              503  YOLOOP_HOME takes nothing just now, most often as its disk is full
     ├── LabelStudioError        502  Label Studio refused or could not be reached
     ├── ImageError                   one image cannot be used; its task is answered as failed
     │   ├── ImageUnavailable         not fetched: address, network, credentials, size or time
+    │   │   └── ImageNotStored       fetched, but there is no room to keep it
     │   └── ImageUnreadable          fetched, but not an image
     └── TrainingError                one training ended without a version
         └── TrainingCancelled        because a person asked for it
@@ -17,6 +19,10 @@
 """
 
 from __future__ import annotations
+
+import errno
+import re
+import sqlite3
 
 
 class YoloopError(Exception):
@@ -58,6 +64,10 @@ class Busy(YoloopError):
     status = 503
 
 
+class NoRoom(Busy):
+    """What was interrupted by it goes on by itself when there is room again."""
+
+
 class LabelStudioError(YoloopError):
     """Args as for the root, and `reason`: Label Studio's own words, when it gave any."""
 
@@ -77,6 +87,14 @@ class ImageUnavailable(ImageError):
     pass
 
 
+class ImageNotStored(ImageUnavailable):
+    """`data`: the file's bytes."""
+
+    def __init__(self, message: str, hint: str, data: bytes) -> None:
+        super().__init__(message, hint)
+        self.data = data
+
+
 class ImageUnreadable(ImageError):
     pass
 
@@ -87,3 +105,57 @@ class TrainingError(YoloopError):
 
 class TrainingCancelled(TrainingError):
     pass
+
+
+_ERRNO = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk's quota is used up",
+    errno.EROFS: "the disk is read-only",
+}
+_SQLITE = {
+    sqlite3.SQLITE_BUSY: "its database is locked",
+    sqlite3.SQLITE_LOCKED: "its database is locked",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_READONLY: "its database is read-only",
+    sqlite3.SQLITE_IOERR: "its database cannot be read or written",
+    sqlite3.SQLITE_CANTOPEN: "its database cannot be opened",
+}
+_SAID = re.compile(
+    "no space left on device|disk is full|disk quota exceeded|read-only file system|readonly database|disk i/o error"
+    "|unable to open database file|PytorchStreamWriter failed writing|iostream error",
+    re.IGNORECASE,
+)
+"""What libraries say that wrap such an error, and do not hand it on."""
+
+
+def unwritable(error: BaseException) -> str:
+    """What an error, or one that it came of, says of a disk that takes nothing: "the disk is full"; else empty."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        each = todo.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, (LabelStudioError, ImageError)):
+            continue  # another machine's disk
+        if isinstance(each, NoRoom):
+            return each.message.rpartition(": ")[2].removesuffix(".")
+        if isinstance(each, OSError) and each.errno in _ERRNO:
+            return _ERRNO[each.errno]
+        if isinstance(each, sqlite3.Error):
+            code = getattr(each, "sqlite_errorcode", 0) & 0xFF  # the higher bits tell more of the same
+            if code in _SQLITE:
+                return _SQLITE[code]
+        if said := unwritable_by(str(each)):
+            return said
+        todo += [each.__cause__, each.__context__]
+    return ""
+
+
+def unwritable_by(text: str) -> str:
+    """As `unwritable`, of a library's message."""
+    found = _SAID.search(text)
+    if found is None:
+        return ""
+    return "the disk is full" if "full" in found[0].lower() or "space" in found[0].lower() else "it cannot be written"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from backend.errors import LabelStudioError
 from backend.images.allowed_hosts import AllowedHosts
 from backend.images.cache import ImageCache
 from backend.images.loader import Images, Source
 from backend.labelstudio.client import LabelStudioClient
+from backend.processes.liveness import training_lives
 from backend.settings import Settings
 from backend.store.database import Project, Store
 from backend.store.embeddings import Embeddings
@@ -56,7 +58,7 @@ class Services:
         self.store = Store(settings.database_url)
         self.ledger = Ledger(self.store)
         self.duplicates = Duplicates(self.store)
-        self.jobs = Jobs(self.store)
+        self.jobs = Jobs(self.store, partial(training_lives, settings.root))
         self.embeddings = Embeddings(self.store)
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")
         self.images = Images(

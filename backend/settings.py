@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     max_image_mb: float = Field(64.0, gt=0, description="Largest image file, in MiB.")
     max_image_megapixels: float = Field(100.0, gt=0, description="Largest decoded image, in millions of pixels.")
     cache_gb: float = Field(5.0, gt=0, description="Disk that cached images may take, in GiB.")
+    min_free_gb: float = Field(
+        2.0, ge=0, description="Room that must be free on the disk of YOLOOP_HOME before a training begins, in GiB."
+    )
 
     min_new_annotations: int = Field(
         10,

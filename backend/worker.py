@@ -12,19 +12,23 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from backend.errors import LabelConfigError, LabelStudioError, YoloopError
+from backend.errors import LabelConfigError, LabelStudioError, YoloopError, unwritable
+from backend.fit.queue import Queue
 from backend.fit.sync import sync
 from backend.fit.training.process import Ahead
 from backend.fit.triggers import Rules, should_train
 from backend.fit.workflow import Training
 from backend.labels.schema import parse_label_config
+from backend.observability.full_disk import told
 from backend.observability.logs import about, adopt, new_job
 from backend.observability.masking import masked
 from backend.processes.heartbeat import Pulse
+from backend.processes.room import is_full, lacking, trouble
 from backend.services import Services
 from backend.settings import Settings
 from backend.store.database import EVERY_PROJECT, Hint
@@ -35,9 +39,8 @@ log = logging.getLogger(__name__)
 
 TICK = 0.25
 QUEUE = "training"
-ENDED = ("SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
-CHECK_JOBS = 30.0
-"""Seconds between looks at whether DBOS still has an unfinished job."""
+CHECK_ROOM = 2.0
+"""Seconds between two tries to write, where nothing could be written."""
 
 LATEST_RETRY = 600.0
 """Seconds between tries to sync a project whose Label Studio does not answer, at most."""
@@ -50,13 +53,15 @@ class Worker:
         self._next_sync: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         self._failed_at: dict[str, float] = {}
-        self._started: dict[str, float] = {}
         self._looked = 0.0
         self._keeper = Keeper(services)
         self._ahead = Ahead(services.settings.root)
         self._weighed: dict[str, Hint] = {}
         self._guessed: dict[str, tuple[int, int]] = {}
         self._heartbeat = Heartbeat(services.store)
+        self._full = ""
+        self._tried = 0.0
+        self._queue = Queue(services, self)
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
@@ -69,12 +74,18 @@ class Worker:
         pulse.start()
         while not self._stop.is_set():
             try:
-                self.tick(time.time())
-                self._keeper.tick(time.time())
-            except Exception:
+                if self._has_room(time.monotonic()):
+                    self.tick(time.time())
+                    self._keeper.tick(time.time())
+                else:
+                    self._queue.look(room=False)
+            except Exception as error:
                 log.exception("The worker's look around failed; it tries again")
-                self._heartbeat.failed("loop")
-                self._stop.wait(5)
+                if why := unwritable(error):
+                    self._full, self._tried = why, time.monotonic()
+                else:
+                    self._heartbeat.failed("loop")
+                    self._stop.wait(5)
             pulse.turned(time.time())
             self._stop.wait(TICK)
         self._keeper.stop()
@@ -91,11 +102,7 @@ class Worker:
             self._next_sync.clear()
             self._failed_at.clear()
         self._looked = now
-        for job in reversed(self._services.jobs.unfinished()):
-            if job.cancel and job.status == "queued":
-                self._services.jobs.finish(job.id, "cancelled", "Cancelled before it began.", now)
-            else:
-                self._start(job.id)
+        self._queue.look()
         self._ahead.look(time.monotonic())
         hints = {hint.uid: hint for hint in self._services.store.hints()}
         due = {uid: hint for uid, hint in hints.items() if hint.due(now, settings.debounce, settings.debounce_max)}
@@ -127,6 +134,8 @@ class Worker:
         try:
             sync(self._services, uid, now, deletions=hint is not None and hint.deletions, whole=whole)
         except Exception as error:  # whatever it is, the other projects go on
+            if unwritable(error):
+                raise  # they do not
             if not isinstance(error, LabelStudioError):
                 log.exception("Project %s could not be synced", uid)
             self._heartbeat.failed("sync")
@@ -169,6 +178,8 @@ class Worker:
             parse_label_config(project.label_config).require()
             trigger = should_train(self._services.ledger.progress(uid), Rules.of(self._services.settings), now)
             train, reason = trigger.train, trigger.reason
+            if train and (why := lacking(self._services.settings.root, self._services.settings.min_free_gb)):
+                train, reason = False, why
         except LabelConfigError as error:
             train, reason = False, str(error)
         if reason != project.waiting_for:
@@ -177,7 +188,31 @@ class Worker:
             job, new = self._services.jobs.request(uid, reason, now)
             if new:
                 log.info("Project %s: training starts, %s", uid, reason)
-            self._start(job.id)
+            self._queue.start(job)
+
+    def _has_room(self, now: float) -> bool:
+        """Whether anything can be written. Where it cannot, that is told once; afterwards all goes on at once.
+
+        Args:
+            now: of a clock that only counts.
+        """
+        home = self._services.settings.root
+        if not self._full:
+            if not is_full(home):
+                return True
+            self._full = "the disk is full"
+            log.warning("%s", told(self._full))
+        if now - self._tried < CHECK_ROOM:
+            return False
+        self._tried = now
+        if trouble(home):
+            return False
+        self._full = ""
+        log.info("YOLOOP_HOME can be written again: what waited goes on")
+        self._next_sync.clear()
+        self._failed_at.clear()
+        self._keeper.retry()
+        return True
 
     def _launch(self) -> None:
         """Start DBOS, which goes on with the trainings that a dead worker left."""
@@ -211,26 +246,39 @@ class Worker:
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.25)
 
-    def _start(self, job_id: str) -> None:
-        """Hand a job to DBOS, once: its id is the workflow's, so a repetition finds the first."""
-        if time.monotonic() - self._started.get(job_id, -CHECK_JOBS) < CHECK_JOBS:
-            return
-        self._started[job_id] = time.monotonic()
+    def status(self, job_id: str) -> str:
+        from dbos import DBOS
+
+        found = DBOS.get_workflow_status(job_id)
+        return "" if found is None else str(found.status)
+
+    def enqueue(self, job_id: str) -> None:
+        """Its job's id is the workflow's, so a repetition finds the first."""
         from dbos import DBOS, SetWorkflowID
 
-        status = DBOS.get_workflow_status(job_id)
-        if status is not None and status.status in ENDED:
-            # A training tells its end itself, unless even that failed; an ended job stays ended.
-            self._services.jobs.finish(job_id, "failed", "The training was interrupted too often.", time.time())
-        else:
-            with SetWorkflowID(job_id):
-                DBOS.enqueue_workflow(QUEUE, self._train, job_id)
+        with SetWorkflowID(job_id):
+            DBOS.enqueue_workflow(QUEUE, self._train, job_id)
+
+    def resume(self, job_id: str) -> None:
+        from dbos import DBOS
+
+        DBOS.resume_workflow(job_id, queue_name=QUEUE)
 
 
 def _in_words(error: Exception) -> str:
     return (
         masked(str(error)) if isinstance(error, YoloopError) else f"{type(error).__name__}; the worker's log says more."
     )
+
+
+def _wait_for_room(home: Path, stop: threading.Event) -> bool:
+    """Wait until something can be written; False when told to stop before."""
+    if why := trouble(home):
+        log.warning("%s", told(why))
+    while trouble(home):
+        if stop.wait(CHECK_ROOM):
+            return False
+    return True
 
 
 def run_worker(settings: Settings) -> None:
@@ -243,6 +291,11 @@ def run_worker(settings: Settings) -> None:
             "Another worker works on this YOLOOP_HOME already.",
             "Stop it, or give this one a home of its own.",
         ) from None
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if not _wait_for_room(settings.root, stop):
+        return
     worker = Worker(Services(settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

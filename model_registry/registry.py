@@ -8,6 +8,7 @@ pushes, rollback pops. Every write can be repeated without harm, so a crash betw
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -32,6 +33,9 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 STACK = "promoted"
 DEEPEST_ROLLBACK = 100
+
+LEAST = 16 * 2**20
+"""Bytes below which a file that could not be written is put down to the disk."""
 
 PART = "part-"
 ABANDONED = 3600.0
@@ -254,6 +258,8 @@ class Registry:
             try:
                 got = Path(self._client.download_artifacts(version.run_id, name, folder))
             except Exception:
+                if shutil.disk_usage(self._folder).free < LEAST:  # MLflow does not say so
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
                 if name in {each.path for each in self._client.list_artifacts(version.run_id)}:
                     raise
                 raise RegistryError(f"The stored {name} of {version.name} is gone.") from None

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from backend.cli import labelling
 from backend.cli.options import JsonOption, ProjectOption, open_services
-from backend.errors import YoloopError
+from backend.errors import YoloopError, unwritable
 from backend.observability.masking import masked
 from backend.settings import Settings
 from model_registry import RegistryError
@@ -129,19 +129,35 @@ def connect(
 @app.command()
 def train(project: ProjectOption = None) -> None:
     """Train a project now, whatever is new; the worker does it."""
+    from backend.processes.liveness import worker_lives
+    from backend.processes.room import lacking
+
     with open_services() as services:
         uid = _uid(services, project)
         job, new = services.jobs.request(uid, "asked for at the command line", time.time())
         typer.echo(f"{'Asked for' if new else 'Joined'} job {job.id}. `yoloop status` shows how far it is.")
+        lack = lacking(services.settings.root, services.settings.min_free_gb)
+        if job.status == "queued" and lack:
+            typer.echo(f"It waits for room, as {lack}.")
+        elif job.status == "queued" and not worker_lives(services.settings.root):
+            typer.echo("It waits for a worker, and none runs: start one with `yoloop up`.")
+        elif job.status == "queued" and not new:
+            typer.echo(f"It is {job.message}.")
 
 
 @app.command()
 def cancel(project: ProjectOption = None) -> None:
     """Stop the training that waits or runs."""
+    from backend.fit.ending import end
+    from backend.processes.liveness import worker_lives
+
     with open_services() as services:
         found = services.jobs.cancel(None if project is None else _uid(services, project))
+        works = worker_lives(services.settings.root)
         for job in found:
-            typer.echo(f"Job {job.id} is being cancelled.")
+            if not works and job.status == "queued":
+                end(services, job, "cancelled", "Cancelled.")
+            typer.echo(f"Job {job.id} is {'being ' if works else ''}cancelled.")
         if not found:
             typer.echo("No training waits or runs.")
 
@@ -297,6 +313,11 @@ def main() -> None:
         sys.exit(1)
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(130)
+    except Exception as error:
+        if not (why := unwritable(error)):
+            raise
+        typer.echo(f"YOLOOP_HOME takes nothing: {why}. Free some room on its disk, then do this again.", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,21 @@ def open_model(weights: Path, task: str | None = None) -> Any:
     return YOLO(str(weights), task=task)
 
 
+def task_or_trouble(weights: Path) -> tuple[str, str]:
+    """What a file is a model for, as ultralytics calls it; or empty, and why it cannot be opened, in one sentence.
+
+    For files that anybody may have put there.
+    """
+    try:
+        return str(open_model(weights).task), ""
+    except YoloopError as error:
+        return "", str(error)
+    except OSError as error:
+        return "", f"{weights.name} cannot be read: {error.strerror or type(error).__name__}."
+    except Exception:  # ultralytics raises many kinds for what is no model of its own
+        return "", f"{weights.name} is no model that ultralytics can open."
+
+
 def read_checkpoint(weights: Path) -> dict[str, Any]:
     """What is stored in a checkpoint; as `open_model`."""
     from ultralytics.nn.tasks import torch_safe_load

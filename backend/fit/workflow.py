@@ -8,35 +8,41 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
 from backend.engine.environment import cores
 from backend.errors import TrainingCancelled, TrainingError, YoloopError
 from backend.fit.dataset.build import Dataset, NetworkData, build
 from backend.fit.dataset.examples import plan_of
+from backend.fit.ending import end, folder_of
 from backend.fit.evaluation.metrics import metric_of
+from backend.fit.interruption import Interrupted, reason, resumable
 from backend.fit.sync import sync
 from backend.fit.training.process import run_training, start_training
 from backend.fit.training.recipe import image_size
 from backend.fit.training.train import NetworkSpec, Spec
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
+from backend.observability.full_disk import told
 from backend.observability.logs import about
 from backend.processes.child import end_group
-from backend.served_models.base_model import find_base_model, yaml_for
+from backend.processes.liveness import training
+from backend.served_models.base_model import find_base_model, without_sibling, yaml_for
 from backend.served_models.loading import serving_engine
 from backend.served_models.parts import TAG, Part, dump, network_from, parts_of
 from backend.served_models.served import own_suggestions
 from backend.served_models.version_string import fingerprint, strategy_of
 from backend.services import Services
-from backend.store.database import Project
+from backend.store.database import DatabaseError, Project
 from backend.store.jobs import Job
 from backend.store.progress import KEPT
 from model_registry import Decision, RegistryError, Version, decide, decide_together
@@ -68,21 +74,45 @@ class Training:
         self._trainer: subprocess.Popen[bytes] | None = None
 
     def run(self, job_id: str) -> str:
-        """Train, judge and promote. Returns the job's final status; it never raises what a job can be told."""
-        job = self._services.jobs.get(job_id)
-        if job is None or job.finished_at is not None:
-            return "unknown"
-        with about(job_id=job.id, project=job.uid):
-            return self._run(job)
+        """Train, judge and promote. Returns the job's final status; it never raises what a job can be told.
+
+        Raises Interrupted where nothing can be written, or somebody else takes the job's steps; then it is to be run
+        again.
+        """
+        home = self._services.settings.root
+
+        def alone() -> str:
+            with training(home, job_id):
+                job = self._services.jobs.get(job_id)
+                if job is None or job.finished_at is not None:
+                    return "unknown"
+                with about(job_id=job.id, project=job.uid):
+                    return self._told(job)
+
+        try:
+            return resumable(alone, home)
+        except Timeout:
+            raise Interrupted("it runs already") from None
+
+    def _told(self, job: Job) -> str:
+        """As `_run`; where that is interrupted, people are told."""
+        try:
+            return resumable(lambda: self._run(job), self._services.settings.root)
+        except Interrupted as error:
+            log.warning("%s", told(str(error)))
+            with suppress(DatabaseError):
+                message = f"interrupted, as {error}; it goes on by itself"
+                self._services.jobs.update(job.id, status="queued", message=message)
+            raise
 
     def _run(self, job: Job) -> str:
         self._services.jobs.update(job.id, status="running", started_at=job.started_at or time.time())
         try:
-            learned = self._step("prepare", lambda: self._prepare(job))
-            result = self._step("train", lambda: self._train(job))
-            number = self._step("register", lambda: self._register(job, result))
-            message = self._step("judge", lambda: self._judge(job, number, result))
-            self._step("finish", lambda: self._finish(job, learned, number, message))
+            learned = self._take("prepare", lambda: self._prepare(job))
+            result = self._take("train", lambda: self._train(job))
+            number = self._take("register", lambda: self._register(job, result))
+            message = self._take("judge", lambda: self._judge(job, number, result))
+            self._take("finish", lambda: self._finish(job, learned, number, message))
             return "done"
         except TrainingCancelled as error:
             self._end(job, "cancelled", str(error))
@@ -91,14 +121,20 @@ class Training:
             self._end(job, "failed", str(error))
             return "failed"
         except Exception as error:
+            if reason(error, self._services.settings.root):
+                raise
             log.exception("Training %s failed", job.id)
             self._end(job, "failed", f"{type(error).__name__}; the worker's log says more.")
             return "failed"
         finally:
             self._end_trainer()
 
+    def _take(self, name: str, function: Callable[[], Any]) -> Any:
+        """A step, which is written down when it has ended by itself; interrupted, it is repeated."""
+        return self._step(name, lambda: resumable(function, self._services.settings.root))
+
     def folder(self, job_id: str) -> Path:
-        return self._services.settings.root / "jobs" / job_id
+        return folder_of(self._services, job_id)
 
     def _prepare(self, job: Job) -> dict[str, str]:
         """Sync, write the dataset and the training's spec. Returns task id → content of what will be learned."""
@@ -164,12 +200,14 @@ class Training:
             initial="",
             train_images=data.train,
             image_size=image_size(data.sizes, settings.image_size),
+            note="" if data.controls[0].model_path else without_sibling(settings, network.task),
         )
         if champion is not None and network.key in known:
             part = known[network.key]
             weights = str(self._services.registry.fetch(champion, part.file))
             return replace(
                 spec,
+                note="",
                 initial=weights,
                 opponent=weights,
                 opponent_network=asdict(part.network),
@@ -245,8 +283,10 @@ class Training:
             {**files, "manifest.json": folder / "manifest.json"},
             metrics={_metric_name(name): float(value) for name, value in metrics.items()},
             params={
-                _metric_name(f"initial/{each.network['key']}"): Path(each.initial or each.architecture).name
-                for each in spec.networks
+                _metric_name(f"initial/{each.network['key']}"): Path(
+                    measured.get("initial", each.initial) or each.architecture
+                ).name
+                for each, measured in zip(spec.networks, result["networks"], strict=True)
             },
             tags={
                 TAG: dump(parts),
@@ -328,7 +368,10 @@ class Training:
             registry.promote(job.uid, number, decision.reason)
         else:
             registry.reject(job.uid, number, decision.reason)
-        return f"{version.name} {'promoted' if decision.promote else KEPT}: {decision.reason}"
+        notes = [each["note"] for each in result["networks"] if each.get("note")]
+        return " ".join(
+            [f"{version.name} {'promoted' if decision.promote else KEPT}: {decision.reason}", *dict.fromkeys(notes)]
+        )
 
     def _finish(self, job: Job, learned: dict[str, str], number: int, message: str) -> None:
         self._services.ledger.mark_seen(job.uid, {int(task_id): content for task_id, content in learned.items()})
@@ -342,19 +385,7 @@ class Training:
 
     def _end(self, job: Job, status: str, message: str, version: str = "") -> None:
         self._end_trainer()
-        if status == "cancelled":
-            # What a person stopped is not started again until there is as much news again.
-            teaching = self._services.ledger.teaching(job.uid)
-            self._services.ledger.mark_seen(job.uid, {task_id: content for task_id, (_, content) in teaching.items()})
-        self._services.jobs.finish(job.id, status, message, time.time(), version)
-        log.log(logging.INFO if status == "done" else logging.WARNING, "Project %s: %s", job.uid, message)
-        folder = self.folder(job.id)
-        said = folder / "train.log"
-        if status == "failed" and said.exists() and said.stat().st_size:
-            logs = self._services.settings.root / "logs"
-            logs.mkdir(exist_ok=True)
-            shutil.move(said, logs / f"train-{job.id}.log")
-        shutil.rmtree(folder, ignore_errors=True)
+        end(self._services, job, status, message, version)
 
     def _tell(self, job: Job, message: str) -> None:
         if self._services.jobs.cancelled(job.id):

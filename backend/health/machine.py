@@ -7,19 +7,17 @@ import shutil
 from pathlib import Path
 
 import requests
-from filelock import FileLock, Timeout
 
 from backend.engine.environment import cores
 from backend.health.check import Check, ill, left_out, well
+from backend.processes.liveness import worker_lives
+from backend.processes.room import GIB, lacking
 from backend.served_models.loading import GPU_DEVICES, serving_engine
 from backend.settings import Settings
 
-GIB = 2**30
-
-LEAST_DISK = 2 * GIB
 LEAST_MEMORY = GIB
 LEAST_GPU_MEMORY = GIB
-"""Bytes that must be free: a training's files and its checkpoints; what a training takes beside the server."""
+"""Bytes that must be free: what a training takes beside the server."""
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is compared with
 _PRIVATE = ("yoloop.db", "webhook-secret")
@@ -37,14 +35,15 @@ def home(settings: Settings) -> Check:
     return well("home", f"{settings.home} can be written.")
 
 
-def disk(settings: Settings, least: int = LEAST_DISK) -> Check:
+def disk(settings: Settings) -> Check:
+    """Whether a training finds the room that it waits for."""
     free = shutil.disk_usage(settings.root).free
     told = f"{free / GIB:.1f} GiB are free."
-    if free >= least:
+    if not lacking(settings.root, settings.min_free_gb):
         return well("disk", told)
     return ill(
         "disk",
-        f"{told} A training needs {least / GIB:.0f}.",
+        f"{told} A training needs {settings.min_free_gb:g}, and waits until there are as many.",
         f"Free some, or lower YOLOOP_CACHE_GB, which is {settings.cache_gb:g}, and restart yoloop.",
     )
 
@@ -132,10 +131,7 @@ def server(settings: Settings) -> Check:
 
 def worker(settings: Settings) -> Check:
     """Whether one holds the worker's lock on this home."""
-    try:
-        with FileLock(settings.root / "worker.lock", timeout=0):
-            pass
-    except Timeout:
+    if worker_lives(settings.root):
         return well("worker", "It runs.")
     return ill("worker", "No worker runs, so nothing is learned.", "Start it with `yoloop up`.")
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import requests
 
+from backend.engine.environment import prepare
+from backend.engine.weights import task_or_trouble
+from backend.fit.queue import WAITS
 from backend.fit.triggers import Rules, should_train
 from backend.health.check import Check, ill, left_out, well
-from backend.labels.networks import first_drawn, task_of
-from backend.labels.schema import LabelSchema
-from backend.served_models.base_model import find_base_model
+from backend.labels.networks import SERVES, Task, first_drawn, task_of
+from backend.labels.schema import Control, LabelSchema
+from backend.processes.room import lacking
+from backend.served_models.base_model import FINDS, find_base_model
 from backend.settings import Settings
 from backend.store.database import Hint, Project
 from backend.store.jobs import Job
@@ -70,21 +75,38 @@ def tracking_server(name: str, uri: str, timeout: float = 5.0) -> Check:
 
 
 def weights(name: str, settings: Settings, schema: LabelSchema) -> Check:
-    """Before any training: whether the pretrained models that the config asks for are on the disk."""
-    bases = [
-        find_base_model(settings, task_of(control), control.model_path)
-        for control in first_drawn(schema)
-        if control.pinned is None
-    ]
+    """Before any training: whether the pretrained models that the config asks for are on the disk, and can be used."""
+    controls = [control for control in first_drawn(schema) if control.pinned is None]
+    bases = [find_base_model(settings, task_of(control), control.model_path) for control in controls]
     missing = next((base for base in bases if base.path is None), None)
     if missing is None:
-        there = dict.fromkeys(base.path.name for base in bases if base.path is not None)
-        return well(name, f"Nothing is trained yet; {', '.join(there) or 'another version'} suggests until then.")
+        return _suggesting(name, settings, controls, [base.path for base in bases if base.path is not None])
     message, _, hint = missing.why.partition(". ")
     mend = hint or "Set YOLOOP_BASE_MODEL to a file in YOLOOP_MODELS."
     if settings.offline:
         mend += " Or unset YOLOOP_OFFLINE and restart yoloop, which then downloads it."
     return ill(name, f"{message.removesuffix('.')}.", mend)
+
+
+def _suggesting(name: str, settings: Settings, controls: Sequence[Control], files: Sequence[Path]) -> Check:
+    """What the file for each control suggests, which only opening it tells."""
+    prepare(settings.root)
+    tasks = {path: task_or_trouble(path) for path in dict.fromkeys(files)}
+    for path, (_, why) in tasks.items():
+        if why:
+            mend = f"Put a model that ultralytics published into YOLOOP_MODELS as {path.name}, or name another one."
+            return ill(name, f"{why} Trainings begin with random weights.", mend)
+    helps, other = [], []
+    for control, path in zip(controls, files, strict=True):
+        task = cast(Task, tasks[path][0])
+        if task in SERVES[control.kind]:
+            helps.append(path.name)
+        else:
+            other.append(
+                f"{path.name} finds {FINDS[task]}, so {control.name} gets suggestions after the first training"
+            )
+    there = ", ".join(dict.fromkeys(helps)) or ("nothing" if files else "another version")
+    return well(name, ". ".join([f"Nothing is trained yet; {there} suggests until then", *dict.fromkeys(other)]) + ".")
 
 
 def files(name: str, registry: Registry, version: Version) -> Check:
@@ -119,11 +141,12 @@ def queue(
     if now - oldest > late and not (failing and works):
         events = sum(hint.events for hint in hints)
         return ill("queue", f"{events} events wait, the first for {_long(now - oldest)}.", mend)
+    if not works and (running or any(job.started_at is not None for job in waiting)):
+        return ill("queue", "A training has begun, but nobody works on it.", START)
+    waiting = [job for job in waiting if not job.message.startswith(WAITS)]  # of the disk, another check tells
     if waiting and not running and now - min(job.created_at for job in waiting) > LATE:
         first = min(job.created_at for job in waiting)
         return ill("queue", f"{len(waiting)} trainings wait, the first for {_long(now - first)}.", mend)
-    if running and not works:
-        return ill("queue", "A training is under way, but nobody works on it.", START)
     if not hints and not jobs:
         return well("queue", "Nothing waits.")
     return well("queue", f"{len(hints)} projects with events, {len(waiting)} trainings wait, {len(running)} run.")
@@ -151,6 +174,12 @@ def training(name: str, last: Job | None, progress: Progress, settings: Settings
     if last is None:
         return well(name, f"There was none. {waits}")
     if last.finished_at is None:
+        lack = lacking(settings.root, settings.min_free_gb)
+        if last.status == "queued" and lack:
+            return ill(name, f"One waits for room, as {lack}.", "Free some; it then goes on by itself.")
+        if last.status == "queued" and last.started_at is not None:
+            # The worker takes it up within seconds.
+            return left_out(name, f"as one is {last.message}")
         return well(name, f"One is {last.status}: {last.message}.")
     if last.status == "failed":
         mend = f"When that is mended, `yoloop train --project {number}`."

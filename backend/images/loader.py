@@ -12,7 +12,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.errors import ImageError, ImageUnavailable, ImageUnreadable
+from backend.errors import ImageError, ImageNotStored, ImageUnavailable, ImageUnreadable
 from backend.images.addresses import Address, locate
 from backend.images.allowed_hosts import AllowedHosts
 from backend.images.cache import ImageCache, content_of
@@ -144,7 +144,10 @@ class Images:
                 self._downloads.get(address, source.ls_url, source.auth), self._max_pixels, address.name, cover=cover
             )
         for _ in range(2):  # between fetching and reading, a full cache may drop the file
-            path = self.fetch(source)
+            try:
+                path = self.fetch(source)
+            except ImageNotStored as error:  # a full disk makes it slower, and keeps nobody from suggestions
+                return decode(error.data, self._max_pixels, address.name, cover=cover)
             shrunk = self._shrunk(path, cover)
             if shrunk is not None:
                 return shrunk
@@ -260,9 +263,10 @@ class Images:
         try:
             return self._cache.put(address.key, data)
         except OSError as error:
-            raise ImageUnavailable(
+            raise ImageNotStored(
                 f"{address.name} could not be stored: {error.strerror}.",
                 "Check the space and the rights of YOLOOP_HOME.",
+                data,
             ) from None
 
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from backend.observability.full_disk import OneLine
 from backend.observability.masking import Masked, masked
 
 LogFormat = Literal["text", "json"]
@@ -53,6 +54,7 @@ def configure(level: str, process: str, form: LogFormat = "text") -> None:
     """Set up logging for this process. Libraries speak only to warn; what nobody catches is logged, too."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Identified(_handed_down()))
+    handler.addFilter(OneLine())
     handler.setFormatter(formatter(process, form))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -85,15 +85,35 @@ def stand_back(parent: int, *, own_session: bool) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has ended. Until `end_group` takes note of that, no other process can get its id."""
+    if process.returncode is not None or not hasattr(os, "waitid"):  # macOS has none
+        return process.poll() is not None
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+def wait_for_end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait until a process has ended, as `has_ended` says it, but not longer than that."""
+    until = time.monotonic() + seconds
+    while not has_ended(process) and (left := until - time.monotonic()) > 0:
+        time.sleep(min(0.05, left))
+
+
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started; does nothing when they have ended."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    """End a process and all that it started; does nothing when somebody took note of its end: its id may be another's.
+
+    The signals come before its end is taken note of, so that they reach nobody else.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        wait_for_end(process, GRACE)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     if process.stdin is not None:
         with contextlib.suppress(OSError):  # what was never read goes with its reader
             process.stdin.close()

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 
+from backend.errors import unwritable
 from backend.store.database import DatabaseError
 from backend.store.heartbeats import Heartbeat
 
@@ -54,6 +55,6 @@ class Pulse:
                 well = True
             except DatabaseError as error:
                 if well:
-                    log.warning("No sign of life can be written: %s", type(error).__name__)
+                    log.warning("No sign of life can be written: %s", unwritable(error) or type(error).__name__)
                 well = False
             self._stop.wait(self._every)

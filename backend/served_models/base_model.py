@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from backend.engine.weights import hash_file, sha256
@@ -26,6 +28,19 @@ class BaseModel:
 
 
 _SUFFIX: Mapping[Task, str] = {"detect": "", "obb": "-obb", "segment": "-seg", "pose": "-pose", "classify": "-cls"}
+FINDS: Mapping[Task, str] = {
+    "detect": "boxes",
+    "obb": "turned boxes",
+    "segment": "outlines",
+    "pose": "points",
+    "classify": "choices",
+}
+"""What a model for each task finds, in words for people."""
+
+COMPLETE = "yolo11"
+"""A family that has a model for every task."""
+
+_SCALE = re.compile(r"(yolo[a-z]*\d+)[nsmlx]([-.])")
 _PUBLISHED = re.compile(r"(?P<family>yolo[a-z]*\d+[a-z]?)(-(obb|seg|pose|cls))?\.pt")
 
 
@@ -38,9 +53,36 @@ def base_name(settings: Settings, task: Task) -> str:
 
 
 def yaml_for(settings: Settings, task: Task) -> str:
-    """The architecture to train with random weights."""
+    """The architecture to train with random weights: of the base model's family where it has one for the task."""
     published = _PUBLISHED.fullmatch(settings.base_model)
-    return f"{published['family'] if published else 'yolo11n'}{_SUFFIX[task]}.yaml"
+    if published is None:
+        return f"{COMPLETE}n{_SUFFIX[task]}.yaml"
+    family = published["family"]
+    if _has_architecture(f"{family}{_SUFFIX[task]}.yaml"):
+        return f"{family}{_SUFFIX[task]}.yaml"
+    scale = family[-1] if family[-1] in "nsmlx" else "n"
+    return f"{COMPLETE}{scale}{_SUFFIX[task]}.yaml"
+
+
+def without_sibling(settings: Settings, task: Task) -> str:
+    """That the base model's family has no model for a task, and what is done then, in one sentence; else empty."""
+    published = _PUBLISHED.fullmatch(settings.base_model)
+    if published is None or _has_architecture(f"{published['family']}{_SUFFIX[task]}.yaml"):
+        return ""
+    return (
+        f"{published['family']} has no model for {FINDS[task]}, so these start from random weights of "
+        f"{yaml_for(settings, task).removesuffix('.yaml')}."
+    )
+
+
+@cache
+def _has_architecture(name: str) -> bool:
+    """Whether ultralytics has an architecture of that name; most files stand for all sizes of one."""
+    package = find_spec("ultralytics")  # without its import, which takes seconds and 400 MB
+    if package is None or package.origin is None:
+        return False
+    known = {path.name for path in (Path(package.origin).parent / "cfg" / "models").rglob("*.yaml")}
+    return name in known or _SCALE.sub(r"\1\2", name) in known
 
 
 def find_base_model(settings: Settings, task: Task = "detect", model_path: str = "") -> BaseModel:
@@ -55,6 +97,8 @@ def find_base_model(settings: Settings, task: Task = "detect", model_path: str =
     if Path(name).name != name or not name.endswith(".pt"):
         named = "model_path in the labelling config" if model_path else "YOLOOP_BASE_MODEL"
         return BaseModel(None, f"{named} must be the name of a .pt file; put the file into the folder YOLOOP_MODELS.")
+    if not model_path and (why := without_sibling(settings, task)):
+        return BaseModel(None, f"{why} Set YOLOOP_BASE_MODEL to a model of {COMPLETE} to begin with more.")
     path = settings.models_dir / name
     with suppress(OSError, ValueError):  # a name that no file can have
         if path.is_file() and path.stat().st_size > 0:

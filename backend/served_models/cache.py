@@ -18,9 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from backend.errors import YoloopError
+from backend.errors import YoloopError, unwritable
 from backend.labels.networks import SERVES, Network, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
+from backend.processes.room import trouble
 from backend.served_models.base_model import base_name, find_base_model, get_base_model
 from backend.served_models.loading import load_faster, load_part, load_weights, serving_engine
 from backend.served_models.parts import parts_of
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 
 RETRY_LOAD = 30.0
 """Seconds after a version that could not be loaded before the next try."""
+
+
+CHECK_ROOM = 5.0
+"""Seconds between two tries to write, where nothing could be written."""
 
 
 MOST_UNTRAINED = 200
@@ -370,14 +375,25 @@ class Models:
             serving = slow.loaded
             if slow.path is None or serving.detector is None or self._stop.is_set():
                 continue
+            if not self._wait_for_room():
+                return
             try:
                 faster = load_faster(self._settings, slow.path, serving.detector, self._stop)
-            except Exception:
+            except Exception as error:
                 log.exception("%s could not be made faster; what is loaded serves on", slow.path.name)
+                if unwritable(error):
+                    self._slow.put(slow)
             else:
                 # What was unloaded meanwhile stays so; loaded again, it comes here again.
                 if faster is not None and slow.loaded is serving:
                     slow.loaded = replace(serving, detector=faster)
+
+    def _wait_for_room(self) -> bool:
+        """Wait until something can be written, for what is written is kept; False when told to stop before."""
+        while trouble(self._settings.root):
+            if self._stop.wait(CHECK_ROOM):
+                return False
+        return True
 
     def _rehearse(self) -> None:
         from backend.engine.torch import rehearse

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backend.engine.detector import Detector
 from backend.engine.weights import check_hash
-from backend.errors import YoloopError
+from backend.errors import YoloopError, unwritable
 from backend.served_models.parts import Part
 from backend.settings import Settings
 from model_registry import Registry, Version
@@ -40,7 +40,9 @@ def load_part(settings: Settings, registry: Registry, version: Version, part: Pa
     if part.openvino and serving_engine(settings.engine, settings.device) == "openvino":
         try:
             return _exported(settings, registry, version, part)
-        except Exception:
+        except Exception as error:
+            if unwritable(error):
+                raise  # torch would serve it for good
             log.exception("%s: its export could not be loaded; torch serves it", version.name)
     return on_torch(settings, registry.fetch(version, part.file), part)
 

@@ -26,8 +26,10 @@ from filelock import FileLock, Timeout
 
 from backend.engine.environment import cores, limit_threads, prepare
 from backend.engine.weights import sha256
+from backend.errors import NoRoom
 from backend.observability.logs import about, last_words, new_job
 from backend.processes.child import stand_back, start
+from backend.processes.room import trouble
 from backend.settings import Settings
 
 log = logging.getLogger("backend.served_models.pretrained_export")  # it also runs as __main__
@@ -128,6 +130,9 @@ def _made(settings: Settings, weights: Path, folder: Path, stop: threading.Event
     }
     (part / "todo.json").write_text(json.dumps(todo))
     code = _run(part, stop)
+    if not stop.is_set() and (why := trouble(settings.root)):
+        shutil.rmtree(part, ignore_errors=True)
+        raise NoRoom(f"{weights.name} could not be exported: {why}.")
     if stop.is_set() or code in FROM_OUTSIDE:
         log.warning("%s: its export was ended; torch serves it, and the next start tries again", weights.name)
         shutil.rmtree(part, ignore_errors=True)

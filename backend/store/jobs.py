@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
 import sqlalchemy as sa
@@ -14,6 +15,8 @@ from backend.store.tables import jobs as table
 
 UNFINISHED = ("queued", "running")
 FINISHED = ("done", "failed", "cancelled")
+INTERRUPTED = "interrupted; it goes on by itself"
+"""What is told of a training that the database calls running, while nobody takes its steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +51,38 @@ class JobColumns(TypedDict, total=False):
 
 
 class Jobs:
-    def __init__(self, store: Store) -> None:
+    """Args:
+    lives: whether somebody takes a job's steps just now. What is called running and is not is told as queued: its
+        process may have been killed, or the disk may have been too full to write down that it ended.
+    """
+
+    def __init__(self, store: Store, lives: Callable[[str], bool] = lambda job_id: True) -> None:
         self._store = store
+        self._lives = lives
 
     def request(self, uid: str, reason: str, now: float) -> tuple[Job, bool]:
         """Ask for a training of a project. An unfinished one is joined: then the second value is False."""
         with self._store.write() as db:
             unfinished = table.select().where(table.c.uid == uid, table.c.finished_at.is_(None))
             row = db.execute(unfinished).one_or_none()
-            if row is not None:
-                return Job(**row._mapping), False
-            db.execute(
-                table.insert().values(
-                    id=uuid.uuid4().hex,
-                    uid=uid,
-                    status="queued",
-                    reason=reason,
-                    created_at=now,
-                    message="waiting",
+            if row is None:
+                db.execute(
+                    table.insert().values(
+                        id=uuid.uuid4().hex,
+                        uid=uid,
+                        status="queued",
+                        reason=reason,
+                        created_at=now,
+                        message="waiting",
+                    )
                 )
-            )
-            return Job(**db.execute(unfinished).one()._mapping), True
+                return Job(**db.execute(unfinished).one()._mapping), True
+        return self._now(Job(**row._mapping)), False
 
     def get(self, job_id: str) -> Job | None:
         with self._store.engine.connect() as db:
             row = db.execute(table.select().where(table.c.id == job_id)).one_or_none()
-        return None if row is None else Job(**row._mapping)
+        return None if row is None else self._now(Job(**row._mapping))
 
     def unfinished(self) -> list[Job]:
         return self._select(table.c.finished_at.is_(None))
@@ -123,4 +132,15 @@ class Jobs:
     def _select(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Job]:
         query = table.select().where(*conditions).order_by(table.c.created_at.desc()).limit(limit)
         with self._store.engine.connect() as db:
-            return [Job(**row._mapping) for row in db.execute(query)]
+            found = [Job(**row._mapping) for row in db.execute(query)]
+        return [self._now(job) for job in found]
+
+    def _now(self, job: Job) -> Job:
+        """The job as it is, whatever the database could not be told."""
+        if job.finished_at is not None or job.status != "running" or self._lives(job.id):
+            return job
+        # It may have ended meanwhile, which is written down before the lock goes.
+        with self._store.engine.connect() as db:
+            row = db.execute(table.select().where(table.c.id == job.id)).one_or_none()
+        last = job if row is None else Job(**row._mapping)
+        return replace(last, status="queued", message=INTERRUPTED) if last.status == "running" else last

@@ -65,6 +65,11 @@ class Keeper:
             ):
                 self._start(project.uid, key)
 
+    def retry(self) -> None:
+        """Try at once what failed: what was in its way, in the way of all, is gone."""
+        self._failures.clear()
+        self._not_before.clear()
+
     def stop(self) -> None:
         """End a running refresh; the next worker goes on with it."""
         if self._process is not None:

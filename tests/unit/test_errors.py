@@ -3,11 +3,15 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import sqlalchemy as sa
+
 from backend import errors
-from backend.errors import LabelStudioError, YoloopError
+from backend.errors import ImageUnavailable, LabelStudioError, NoRoom, YoloopError, unwritable
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,3 +73,38 @@ def test_messages_are_sentences() -> None:
     for place, message in messages:
         assert message[0].isupper() or message[0] in "'\"`<", place
         assert message.endswith("."), place
+
+
+def test_a_database_on_a_full_disk_says_so(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'full.db'}")
+    with engine.connect() as db, pytest.raises(sa.exc.OperationalError) as raised:
+        db.exec_driver_sql("CREATE TABLE t (x)")
+        db.exec_driver_sql("PRAGMA max_page_count = 3")
+        db.exec_driver_sql("INSERT INTO t VALUES (zeroblob(100000))")
+    assert unwritable(raised.value) == "the disk is full"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(28, "No space left on device"), "the disk is full"),
+        (OSError(122, "Disk quota exceeded"), "the disk's quota is used up"),
+        (OSError(30, "Read-only file system"), "the disk is read-only"),
+        (
+            RuntimeError("PytorchStreamWriter failed writing file data/0"),
+            "it cannot be written",
+        ),
+        (NoRoom("The training was interrupted: the disk is full."), "the disk is full"),
+        (OSError(2, "No such file or directory"), ""),
+        (sqlite3.OperationalError("no such table: t"), ""),
+        (LabelStudioError("It failed.", reason="No space left on device"), ""),
+        (LabelStudioError("Label Studio said: No space left on device"), ""),
+        (ImageUnavailable("The store said: No space left on device"), ""),
+    ],
+)
+def test_what_an_error_says_of_the_disk(error: Exception, why: str) -> None:
+    assert unwritable(error) == why
+    try:
+        raise ValueError("wrapped") from error
+    except ValueError as wrapped:
+        assert unwritable(wrapped) == why

@@ -69,7 +69,7 @@ def test_events_that_brought_nothing_new_start_it_once(services: Services, worke
 def test_it_waits_behind_a_training(services: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     annotate(services, 9)
     services.jobs.request(UID, "asked for by hand", NOW)
-    monkeypatch.setattr(worker, "_start", lambda job_id: None)  # no queue runs here
+    monkeypatch.setattr(worker, "status", lambda job_id: "ENQUEUED")  # no queue runs here
     services.store.hint(UID, NOW)
     worker.tick(NOW + 0.5)
     assert len(trainers()) == 0

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from backend.errors import ImageError, TrainingError
+from backend.errors import ImageError, ImageNotStored, NoRoom, TrainingError
 from backend.fit.dataset.examples import Picture, Plan, objects_of, pictures_of, plan_of
 from backend.fit.dataset.index import IMAGES, SIDES, About, Index, Row, Shown, Written
 from backend.fit.dataset.prepared_images import Ready, link, made_of, recall, remember
@@ -23,6 +23,7 @@ from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, pixels_enough
 from backend.labels.rectangle import is_turned
 from backend.labels.schema import Control, LabelSchema
+from backend.processes.room import trouble
 from backend.services import Services
 from backend.settings import Settings
 from backend.store.database import Project
@@ -120,6 +121,8 @@ def _index(root: Path) -> Index:
     try:
         return Index(root)
     except sqlite3.DatabaseError:
+        if trouble(root):
+            raise
         log.warning("The index of the dataset cannot be read; all is written anew")
         shutil.rmtree(root)
         return Index(root)
@@ -250,6 +253,8 @@ def _read(
             original = images.fetch(sources[index])  # the cache may have dropped it again meanwhile
             ready = made_of(original, image)
             write(index, ready, original)
+        except ImageNotStored as error:
+            raise NoRoom(error.message) from error
         except ImageError as error:
             unreadable[pictures[index].example.task_id] = str(error)
             continue

@@ -18,9 +18,11 @@ from backend.engine.detector import Detector, Image
 from backend.engine.export import export
 from backend.engine.openvino import OpenVinoDetector
 from backend.engine.parity import PRECISIONS, SLACK, SUGGESTED, Parity, compare
+from backend.errors import unwritable
 from backend.fit.evaluation.metrics import Measured, measured
 from backend.labels.geometry import Detection
 from backend.labels.networks import Network, Task
+from backend.processes.room import trouble
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,8 @@ def exported(
 ) -> Exported:
     """Export a network beside its checkpoint, as `.xml` and `.bin`, and check it.
 
-    Nothing that goes wrong here may cost a training: torch can serve all that it trained.
+    Nothing that goes wrong here may cost a training: torch can serve all that it trained. Only what a full disk makes
+    of it is raised, as the training goes on when there is room.
 
     Args:
         images: to compare on.
@@ -120,6 +123,8 @@ def exported(
         note = f"torch serves it, for its export finds something else: {parity}"
         log.warning("%s: %s", network.key, note)
     except Exception as error:
+        if unwritable(error) or trouble(weights.parent):
+            raise  # once there is room, it is exported
         note = f"torch serves it, for it could not be exported ({type(error).__name__})"
         log.exception("%s: %s", network.key, note)
     return Exported("", note)

@@ -18,9 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from backend.errors import TrainingCancelled, TrainingError
+from backend.errors import NoRoom, TrainingCancelled, TrainingError
 from backend.observability.logs import known, last_words
-from backend.processes.child import end_group, start
+from backend.processes.child import end_group, has_ended, start, wait_for_end
+from backend.processes.room import trouble
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Ahead:
     def look(self, now: float) -> None:
         """End a process that waits in vain."""
         with self._lock:
-            if self._process is not None and (now > self._until or self._process.poll() is not None):
+            if self._process is not None and (now > self._until or has_ended(self._process)):
                 end_group(self._process)
                 self._process = None
 
@@ -84,7 +85,7 @@ class Ahead:
         """The process for a training that begins; see `start_training`."""
         with self._lock:
             found, self._process = self._process, None
-        if found is not None and found.poll() is None:
+        if found is not None and not has_ended(found):
             return found
         if found is not None:
             end_group(found)
@@ -115,7 +116,8 @@ def run_training(
     Returns:
         What `result.json` says.
 
-    Raises TrainingCancelled or TrainingError.
+    Raises TrainingCancelled, TrainingError, or NoRoom where it ended for want of room on the disk: called once more, it
+    goes on where it was.
     """
     if (folder / "result.json").exists():
         return _read(folder / "result.json")
@@ -125,6 +127,8 @@ def run_training(
         code = _run_once(folder, process, on_progress, cancelled, poll)
         if code == 0 and (folder / "result.json").exists():
             return _read(folder / "result.json")
+        if (why := trouble(folder)) or code == os.EX_TEMPFAIL:
+            raise NoRoom(f"The training was interrupted: {why or 'the disk is full'}.")
         if code >= 0 or attempt == RESTARTS:
             break
         log.warning("The training was killed by signal %d; it goes on where it was", -code)
@@ -142,7 +146,7 @@ def _run_once(
     try:
         tell(process, folder)
         seen = None
-        while process.poll() is None:
+        while not has_ended(process):
             if cancelled():
                 raise TrainingCancelled("The training was cancelled.")
             with contextlib.suppress(OSError, ValueError):
@@ -150,8 +154,7 @@ def _run_once(
                 if progress != seen:
                     seen = progress
                     on_progress(progress)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(poll)
+            wait_for_end(process, poll)
     finally:
         end_group(process)
     return process.returncode

@@ -14,17 +14,22 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock
 
 from backend.engine.environment import limit_threads, prepare
-from backend.engine.weights import open_model, read_checkpoint
-from backend.labels.networks import Network
+from backend.engine.weights import open_model, read_checkpoint, task_or_trouble
+from backend.errors import unwritable
+from backend.fit.training.checkpoints import mend
+from backend.labels.networks import Network, Task
 from backend.labels.schema import parse_label_config
+from backend.observability.full_disk import told as full
 from backend.processes.child import SUPERVISED, stand_back
+from backend.processes.room import trouble
+from backend.served_models.base_model import FINDS
 from backend.served_models.parts import network_from
 from backend.settings import Settings
 
@@ -45,7 +50,7 @@ class NetworkSpec:
     `folder` is what `backend.fit.dataset.build` wrote; `architecture` the model's yaml; `initial` the checkpoint to
     start from (empty: random weights), of which only the layers that fit are taken when it is for another task.
     `opponent` is the checkpoint in service and `opponent_network` what it is (empty: none); `opponent_size` its
-    input in pixels.
+    input in pixels. `note` is what people should know of its start.
     """
 
     network: dict[str, Any]
@@ -57,6 +62,7 @@ class NetworkSpec:
     opponent: str = ""
     opponent_network: dict[str, Any] = field(default_factory=dict)
     opponent_size: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,21 @@ def main() -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(output.fileno(), stream.fileno())
+    try:
+        work(folder)
+    except Exception as error:
+        # Torch and ultralytics make many things of a failed write; whoever started this looks at the disk, too.
+        if not (why := unwritable(error) or trouble(folder)):
+            raise
+        log.warning("%s", full(why))
+        logging.shutdown()
+        os._exit(os.EX_TEMPFAIL)
+
+
+def work(folder: Path) -> None:
+    """Train and measure what `spec.json` there names, from where it was interrupted."""
     spec = Spec.load(folder)
+    spec = replace(spec, networks=[checked(each) for each in spec.networks])
     with FileLock(folder / "lock"):  # a predecessor whose worker was killed may still be ending
         limit_threads(spec.threads)
         began = time.monotonic() - sum(_seconds(Path(each.folder)) for each in spec.networks)
@@ -124,6 +144,28 @@ def main() -> None:
                 train(folder, spec, number, max(0.0, left) / (len(spec.networks) - number))
         if not (folder / "result.json").exists():
             write_json(folder / "result.json", {"networks": [measure(spec, each) for each in spec.networks]})
+
+
+def checked(todo: NetworkSpec) -> NetworkSpec:
+    """The same without what cannot be opened: such a file costs a training its start, and not more."""
+    if not todo.initial:
+        return todo
+    weights = Path(todo.initial)
+    task, why = task_or_trouble(weights)
+    if not task:
+        note = f"{why} The training began with random weights of {Path(todo.architecture).stem}."
+        log.warning("%s", note)
+        opponent = "" if todo.opponent == todo.initial else todo.opponent
+        return replace(todo, initial="", opponent=opponent, note=note)
+    wanted = network_from(todo.network).task
+    if task != wanted and todo.opponent == todo.initial and not todo.opponent_network["own"]:
+        note = (
+            f"{weights.name} finds {FINDS[cast(Task, task)]}, so the model for {FINDS[wanted]} starts from random "
+            "weights, but for the layers that both have."
+        )
+        log.info("%s", note)
+        return replace(todo, note=note)
+    return todo
 
 
 def rehearse() -> None:
@@ -221,6 +263,7 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
             return int(model.trainer.args.batch)  # ultralytics may have halved it before
         return 0
 
+    mend(folder / "run")
     back_off(run)
     write_json(folder / "trained.json", {"seconds": time.monotonic() - began})
 
@@ -295,7 +338,8 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     Returns:
         `candidate` and `champion` (None without one): their metrics; `difference`: between them, as an interval (None
         without a champion or a hold-out); `objects`: label → its true objects; `holdout`: number of images; `seconds`
-        and `epochs` of the training; `openvino`: the precision in which an export may serve, or ''; `export`: why.
+        and `epochs` of the training; `openvino`: the precision in which an export may serve, or ''; `export`: why;
+        `note`: what people should know of its start; `initial`: the checkpoint that it started from, or ''.
     """
     import cv2
 
@@ -362,6 +406,8 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
         "epochs": progress["epoch"],
         "openvino": export.precision,
         "export": export.note,
+        "note": todo.note,
+        "initial": todo.initial,
     }
 
 

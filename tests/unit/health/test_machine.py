@@ -34,8 +34,8 @@ def test_a_home_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
-    assert machine.disk(settings(tmp_path), least=1).ok
-    found = machine.disk(settings(tmp_path, cache_gb=7), least=2**60)
+    assert machine.disk(settings(tmp_path, min_free_gb=0)).ok
+    found = machine.disk(settings(tmp_path, cache_gb=7, min_free_gb=2**30))
     assert found.ok is False and "YOLOOP_CACHE_GB, which is 7" in found.mend
 
 

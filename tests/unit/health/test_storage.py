@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.tiny import tiny_yolo
 from support.web import Server, answer
 
 from backend.health import storage
@@ -97,10 +98,22 @@ class TestWeights:
         missing = storage.weights("model", here, schema)
         assert missing.ok is False and "yolo11n.pt" in missing.told and "YOLOOP_OFFLINE" in missing.mend
         here.models_dir.mkdir()
-        (here.models_dir / "yolo11n.pt").write_bytes(b"x")
+        tiny_yolo(here.models_dir / "tiny.pt", ["Car"], {}).rename(here.models_dir / "yolo11n.pt")
         assert "yolo11n-seg.pt" in storage.weights("model", here, schema).told
-        (here.models_dir / "yolo11n-seg.pt").write_bytes(b"x")
-        assert storage.weights("model", here, schema).ok
+        (here.models_dir / "yolo11n-seg.pt").write_bytes((here.models_dir / "yolo11n.pt").read_bytes())
+        found = storage.weights("model", here, schema)
+        assert found.ok and found.told == (
+            "Nothing is trained yet; yolo11n.pt suggests until then. yolo11n-seg.pt finds boxes, so b gets suggestions "
+            "after the first training."
+        )
+
+    @pytest.mark.parametrize("content", [b"this is no model", b"", b"PK\x03\x04 half an archive"])
+    def test_a_file_that_is_no_model(self, tmp_path: Path, content: bytes) -> None:
+        here = settings(tmp_path, base_model="x.pt")
+        here.models_dir.mkdir()
+        (here.models_dir / "x.pt").write_bytes(content)
+        found = storage.weights("model", here, parse_label_config(CONFIG))
+        assert found.ok is False and "x.pt" in found.told and "suggests until then" not in found.told
 
     def test_a_setting_that_names_none(self, tmp_path: Path) -> None:
         found = storage.weights("model", settings(tmp_path, base_model=""), parse_label_config(CONFIG))
@@ -133,6 +146,9 @@ class TestQueue:
         assert "1 trainings wait" in self.look(tmp_path, [], [queued], True).told
         assert self.look(tmp_path, [], [queued, running], True).ok  # one at a time
         assert "nobody works on it" in self.look(tmp_path, [], [running], False).told
+        assert "nobody works on it" in self.look(tmp_path, [], [queued], False).told, "it had begun"
+        roomless = replace(queued, message="waits for room, as only 0.1 GiB are free")
+        assert self.look(tmp_path, [], [roomless], True).ok, "another check tells of the disk"
 
 
 class TestSync:

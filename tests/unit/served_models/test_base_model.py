@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backend.labels.networks import Task
-from backend.served_models.base_model import base_name, find_base_model, get_base_model, yaml_for
+from backend.served_models.base_model import base_name, find_base_model, get_base_model, without_sibling, yaml_for
 from backend.settings import Settings
 
 TASKS: tuple[Task, ...] = ("detect", "obb", "segment", "pose", "classify")
@@ -167,3 +167,32 @@ def test_a_download_is_remembered_by_its_hash(tmp_path: Path, asked: list[str]) 
     assert found.path is not None
     expected = hashlib.sha256(b"downloaded").hexdigest()
     assert (tmp_path / "models" / "yolo11n.pt.sha256").read_text() == f"{expected}  yolo11n.pt\n"
+
+
+@pytest.mark.parametrize(
+    ("base_model", "scale", "own"),
+    [
+        ("yolov10n.pt", "n", {"detect"}),
+        ("yolov10x.pt", "x", {"detect"}),
+        ("yolov9t.pt", "n", {"detect"}),
+        ("yolov9c.pt", "n", {"detect", "segment"}),
+        ("yolov3.pt", "n", {"detect"}),
+        ("yolo12s.pt", "s", set(TASKS)),
+        ("yolo26m.pt", "m", set(TASKS)),
+    ],
+)
+def test_a_family_without_a_model_for_a_task_borrows_one(
+    tmp_path: Path, base_model: str, scale: str, own: set[Task]
+) -> None:
+    from ultralytics.nn.tasks import yaml_model_load
+
+    settings = configured(tmp_path, base_model=base_model)
+    for task, ending in zip(TASKS, ENDINGS, strict=True):
+        family = base_model.removesuffix(".pt") if task in own else f"yolo11{scale}"
+        assert yaml_for(settings, task) == f"{family}{ending}.yaml"
+        assert yaml_model_load(yaml_for(settings, task))["head"], "ultralytics has it"
+        told = without_sibling(settings, task)
+        assert bool(told) == (task not in own)
+        if told:
+            assert base_model.removesuffix(".pt") in told and f"yolo11{scale}{ending}" in told
+            assert told in find_base_model(settings, task).why

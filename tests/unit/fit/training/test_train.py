@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.tiny import SIZE, tiny_yolo
 
-from backend.fit.training.train import NetworkSpec, Spec, measure
+from backend.fit.training.train import NetworkSpec, Spec, checked, measure
 from backend.labels.networks import Network
 
 CONFIG = """
@@ -119,11 +119,82 @@ class TestExport:
     ) -> None:
         from backend.fit.evaluation import export_check
 
-        def full(weights: Path, path: Path) -> None:
-            raise OSError("No space left on device")
+        def wrong(weights: Path, path: Path) -> None:
+            raise RuntimeError("An operation that cannot be converted")
 
-        monkeypatch.setattr(export_check, "export", full)
+        monkeypatch.setattr(export_check, "export", wrong)
         spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
         found = measure(spec, spec.networks[0])
         assert found["openvino"] == "" and found["candidate"]["mAP50"] > 0
         assert "could not be exported" in caplog.text
+
+    def test_a_full_disk_is_not_taken_for_one_that_cannot_serve(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from backend.fit.evaluation import export_check
+
+        def full(weights: Path, path: Path) -> None:
+            with Path("/dev/full").open("wb", buffering=0) as file:
+                file.write(b"network")
+
+        monkeypatch.setattr(export_check, "export", full)
+        spec = spec_of(tmp_path, {2: (0, 0.8)}, None, engine="openvino")
+        with pytest.raises(OSError, match="No space left"):
+            measure(spec, spec.networks[0])
+
+
+BASE = asdict(Network("x.pt", "detect", (), own=False))
+
+
+def v5(path: Path) -> None:
+    """As a repository of YOLOv5 saves it: with classes of its own."""
+    import sys
+    import types
+
+    import torch
+
+    module = types.ModuleType("models.yolo")
+    module.Model = type("Model", (torch.nn.Module,), {"__module__": "models.yolo"})
+    sys.modules |= {"models": types.ModuleType("models"), "models.yolo": module}
+    try:
+        torch.save({"epoch": -1, "model": module.Model()}, path)
+    finally:
+        del sys.modules["models"], sys.modules["models.yolo"]
+
+
+@pytest.mark.parametrize("kind", ["text", "half", "yolov5", "weights alone", "gone"])
+def test_a_base_that_cannot_be_opened_costs_only_its_start(tmp_path: Path, kind: str) -> None:
+    import torch
+
+    spec = spec_of(tmp_path, {2: (0, 0.8)}, None)
+    path = tmp_path / "x.pt"
+    if kind == "text":
+        path.write_text("this is no model")
+    elif kind == "half":
+        whole = (tmp_path / "network-0" / "run" / "weights" / "best.pt").read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "yolov5":
+        v5(path)
+    elif kind == "weights alone":
+        torch.save({"a": torch.zeros(3)}, path)
+    todo = replace(
+        spec.networks[0], architecture="yolo11n.yaml", initial=str(path), opponent=str(path), opponent_network=BASE
+    )
+    found = checked(todo)
+    assert (found.initial, found.opponent) == ("", "")
+    assert found.note.startswith("x.pt ") and found.note.endswith(" The training began with random weights of yolo11n.")
+    assert str(tmp_path) not in found.note
+    measured = measure(spec, found)
+    assert measured["champion"] is None and (measured["note"], measured["initial"]) == (found.note, "")
+
+
+def test_a_base_for_another_task_is_told_of(tmp_path: Path) -> None:
+    path = tiny_yolo(tmp_path / "x.pt", NETWORK.classes, {})
+    outlines = asdict(replace(NETWORK, key="segment", task="segment"))
+    todo = NetworkSpec(outlines, "", "yolo11n-seg.yaml", str(path), 1, SIZE, str(path), BASE, SIZE)
+    assert checked(todo).note == (
+        "x.pt finds boxes, so the model for outlines starts from random weights, but for the layers that both have."
+    )
+    assert checked(replace(todo, network=asdict(NETWORK))).note == ""
+    own = replace(todo, opponent="", opponent_network={})
+    assert checked(own).note == "", "a version of ours for another task is meant to be taken"
