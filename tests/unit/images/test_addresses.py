@@ -145,7 +145,7 @@ def test_malformed_embedded_images(images: Images, ref: str) -> None:
         (["a.png"], "names no image"),
         ("http://", "malformed"),
         ("http://[::1/a.png", "malformed"),
-        ("http://127.0.0.1:notaport/a.png", "could not be fetched"),
+        ("http://127.0.0.1:notaport/a.png", "malformed"),
     ],
 )
 def test_addresses_that_cannot_be_used(studio: Server, images: Images, ref: Any, words: str) -> None:
