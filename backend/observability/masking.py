@@ -20,7 +20,10 @@ _SIGNED = (
     r"x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|signature|sig|awsaccesskeyid"
     r"|googleaccessid|key-pair-id|policy"
 )
-_IN_QUERY = r"(?:auth|id|session|security|sas|api|bearer)[-_]?token|(?:auth|access|subscription)[-_]?key|key|pwd|pass|jwt|sas|auth|code|client[-_]?secret"
+_IN_QUERY = (
+    r"(?:auth|id|session|security|sas|api|bearer)[-_]?token|(?:auth|access|subscription)[-_]?key|key|pwd|pass|jwt|sas"
+    r"|auth|code|client[-_]?secret"
+)
 _PATTERNS = (
     # https://user:password@host, https://token@host
     (re.compile(r"(?<=://)[^/\s?#'\"@:]*:[^/\s?#'\"]*(?=@)|(?<=://)[^/\s?#'\"@:]+(?=@)"), MASK),
