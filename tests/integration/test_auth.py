@@ -261,7 +261,7 @@ class Asking(Server):
         row = {"id": 3, "url": backend, "title": "yoloop", "project": 7, "state": "CO", "model_version": "v0"}
         hook = {"id": 4, "url": f"{backend}/webhook", "project": 7, "headers": {}, "actions": [], "is_active": True}
         hook |= {"send_payload": True, "send_for_all_actions": True, "organization": 1}
-        self._say("/api/version", {"release": "1.23.2", "edition": "Community"})
+        self._say("/api/version/", {"release": "1.23.2", "edition": "Community"})
         self._say("/api/current-user/whoami", {"id": 1, "email": "me@example.com"})
         self._say("/api/projects/7/", project)
         self._say("/api/webhooks/", lambda: hook if self.method == "POST" else [])
@@ -306,7 +306,7 @@ def test_connect_makes_its_name_known_before_label_studio_asks(
     ran = CliRunner().invoke(app, ["connect", "--project", "7", "--url", f"http://{name}"])
     http.shutdown()
     studio.close()
-    assert ran.exit_code == 0, (ran.output, ran.exception)
+    assert ran.exit_code == 0, (ran.output, ran.exception, studio.paths)
     assert studio.status == 200
     known = serving.services.store.project(UID)
     assert known is not None and (known.url, known.backend_url) == (studio.url, f"http://{name}")
