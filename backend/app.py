@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
         g.began = time.perf_counter()
         g.request_id = logs.request_id(request.headers.get(ID))
         g.named = logs.enter(request_id=g.request_id)
-        auth.check(request, made.settings, made.secret)
+        auth.check(request, made.settings, made.secret, made.services.store)
 
     @app.after_request
     def count(response: Response) -> Response:

@@ -68,13 +68,15 @@ class YoloBackend:
         """
         parse_label_config(self.label_config)
         seen: ProjectColumns = {}
-        if hostname:
-            seen["hostname"] = hostname
+        project = self._services.store.project(self.project_id)
         if access_token:
             seen["access_token"] = access_token
+        if hostname:
+            seen["hostname"] = hostname
+            if project is not None and hostname != project.hostname:
+                seen["access_token"] = access_token  # that of another host stays where it is known
         if self.label_config:
             seen["label_config"] = self.label_config
-        project = self._services.store.project(self.project_id)
         if project is None or any(value != getattr(project, key) for key, value in seen.items()):
             self._services.store.save_project(self.project_id, **seen)
         return self.model_version

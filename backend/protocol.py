@@ -96,7 +96,7 @@ def webhook() -> tuple[dict[str, Any], int]:
 @blueprint.post("/train")
 def train() -> tuple[dict[str, Any], int]:
     body = body_of(empty=True)
-    return backend(project_uid(body.get("project"))).fit(START_TRAINING, body), 201
+    return backend(_uid_of(body.get("project"))).fit(START_TRAINING, body), 201
 
 
 @blueprint.route("/job_status", methods=["GET", "POST"])
@@ -115,7 +115,7 @@ def job_status() -> dict[str, Any]:
 def versions() -> dict[str, Any]:
     """`versions` are names, newest first; Label Studio's GET names no project and gets those of all."""
     body = body_of(empty=True) if request.method == "POST" else dict(request.args)
-    uid = project_uid(body.get("project"))
+    uid = _uid_of(body.get("project"))
     services = serving().services
     uids = [uid] if uid else [project.uid for project in services.store.projects()]
     found = [version for each in uids for version in services.registry.versions(each)]
@@ -162,6 +162,12 @@ def duplicate_model() -> dict[str, Any]:
         "duplicated": False,
         "message": "A copied project learns its own versions from its own annotations.",
     }
+
+
+def _uid_of(project: Any) -> str:
+    """The uid that a person's request names, or that of the one project with the number that it names."""
+    named = project_uid(project)
+    return serving().services.store.find(named).uid if named.isdecimal() else named
 
 
 def _describe(job: Job) -> dict[str, Any]:

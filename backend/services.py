@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from backend.errors import LabelStudioError
 from backend.images.allowed_hosts import AllowedHosts
 from backend.images.cache import ImageCache
 from backend.images.loader import Images, Source
 from backend.labelstudio.client import LabelStudioClient
+from backend.network.urls import plain_address
 from backend.processes.liveness import training_lives
 from backend.settings import Settings
 from backend.store.database import Project, Store
@@ -30,24 +32,47 @@ class Connection:
     api_key: str
 
     def __repr__(self) -> str:
-        return f"Connection({self.url!r})"
+        return f"Connection({plain_address(self.url)!r})"
 
 
 def connection_of(project: Project | None, settings: Settings) -> Connection | None:
     """How to reach a project's Label Studio: what `yoloop connect` was told, else the environment, else what
     Label Studio said in /setup (its token there is a legacy one, which new installs refuse).
 
-    Where anybody may call /setup, nothing goes to a host that was named there, least of all the environment's token.
+    The environment's token goes to the environment's address and to no other. Where anybody may call /setup, nothing
+    goes to a host that was named there.
     """
     if project is not None and project.url and project.api_key:
-        return Connection(project.url, project.api_key)
-    told = project.hostname if project is not None and not settings.exposed else ""
+        return Connection(plain_address(project.url), project.api_key)
     token = settings.label_studio_api_key.get_secret_value()
-    if token and (url := settings.label_studio_url or told):
-        return Connection(url.rstrip("/"), token)
+    if token and settings.label_studio_url:
+        return Connection(plain_address(settings.label_studio_url), token)
+    told = _told(project, settings)
     if project is not None and told and project.access_token:
-        return Connection(told.rstrip("/"), project.access_token)
+        return Connection(told, project.access_token)
     return None
+
+
+def _told(project: Project | None, settings: Settings) -> str:
+    """Label Studio's address as /setup named it; empty where anybody may call that."""
+    return plain_address(project.hostname) if project is not None and not settings.exposed else ""
+
+
+def open_images(settings: Settings, folder: Path, max_bytes: int) -> Images:
+    """The images of tasks, within the settings' limits.
+
+    Args:
+        folder: where fetched files stay.
+        max_bytes: most that they may take together.
+    """
+    return Images(
+        ImageCache(folder, max_bytes),
+        timeout=settings.fetch_timeout,
+        max_bytes=int(settings.max_image_mb * 2**20),
+        max_pixels=int(settings.max_image_megapixels * 1e6),
+        workers=settings.fetch_workers,
+        allowed=AllowedHosts.read(settings.allowed_hosts),
+    )
 
 
 class Services:
@@ -61,14 +86,7 @@ class Services:
         self.jobs = Jobs(self.store, partial(training_lives, settings.root))
         self.embeddings = Embeddings(self.store)
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")
-        self.images = Images(
-            ImageCache(settings.root / "cache", int(settings.cache_gb * 2**30)),
-            timeout=settings.fetch_timeout,
-            max_bytes=int(settings.max_image_mb * 2**20),
-            max_pixels=int(settings.max_image_megapixels * 1e6),
-            workers=settings.fetch_workers,
-            allowed=AllowedHosts.read(settings.allowed_hosts),
-        )
+        self.images = open_images(settings, settings.root / "cache", int(settings.cache_gb * 2**30))
         self._clients: dict[Connection, LabelStudioClient] = {}
         self._lock = threading.Lock()
 
@@ -76,8 +94,11 @@ class Services:
         """Label Studio's API for a project. Raises LabelStudioError when no address or token is known."""
         found = connection_of(project, self.settings)
         if found is None:
+            alone = self.settings.label_studio_api_key.get_secret_value() and not self.settings.label_studio_url
             raise LabelStudioError(
-                "No address and token of Label Studio are known for this project.",
+                "LABEL_STUDIO_API_KEY is set without LABEL_STUDIO_URL, and its token goes to no other address."
+                if alone
+                else "No address and token of Label Studio are known for this project.",
                 "Run `yoloop connect --project N` with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set.",
             )
         with self._lock:
@@ -88,7 +109,7 @@ class Services:
     def source_of(self, project: Project | None) -> Callable[[str, int | None], Source]:
         """A function that makes an image's `Source` from its reference in a task and the task's id."""
         found = connection_of(project, self.settings)
-        url = found.url if found else (project.hostname if project else "") or self.settings.label_studio_url
+        url = found.url if found else plain_address(self.settings.label_studio_url) or _told(project, self.settings)
 
         def headers() -> dict[str, str]:
             return self.client(project).auth_headers()

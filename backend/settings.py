@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import YoloopError
 from backend.images.allowed_hosts import AllowedHosts
+from backend.network.urls import plain_address
 from backend.observability.logs import LogFormat
 
 Sampling = Literal["least-confidence", "margin", "entropy", "mean", "diverse"]
@@ -53,6 +54,13 @@ class Settings(BaseSettings):
         SecretStr(""),
         validation_alias=AliasChoices("YOLOOP_BASIC_AUTH_PASS", "BASIC_AUTH_PASS"),
         description="Password that requests must carry. Also `BASIC_AUTH_PASS`.",
+    )
+
+    trusted_hosts: str = Field(
+        "",
+        description="Names by which yoloop is called without a user name and password, with commas, such as "
+        "`yoloop.lan, .example.com`, which stands for all below it. Addresses, localhost, this machine's name and that "
+        "of `yoloop connect --url` need not be named.",
     )
 
     score_threshold: float = Field(0.25, ge=0.0, le=1.0, description="Least score of a suggestion (0 to 1).")
@@ -147,6 +155,18 @@ class Settings(BaseSettings):
         if value in ("auto", "cpu", "mps", "cuda") or value.startswith("cuda:"):
             return value
         raise ValueError("must be auto, cpu, mps, cuda or cuda:N")
+
+    @field_validator("label_studio_url")
+    @classmethod
+    def _only_an_address(cls, value: str) -> str:
+        return plain_address(value)  # a user name and password would take the token's place, and be shown
+
+    @field_validator("trusted_hosts")
+    @classmethod
+    def _names_are_names(cls, value: str) -> str:
+        for name in value.split(","):
+            AllowedHosts.read(name.strip().removeprefix("."))
+        return value
 
     @field_validator("allowed_hosts")
     @classmethod

@@ -13,10 +13,10 @@ from flask import Blueprint, Response, jsonify, request
 
 from backend.api.requests import RETRY_AFTER, as_response, body_of, serving
 from backend.api.schemas import description
-from backend.errors import BadRequest, LabelConfigError, NotFound
+from backend.errors import BadRequest, LabelConfigError
 from backend.labels.region import number
 from backend.labels.schema import parse_label_config
-from backend.labelstudio.uid import project_uid
+from backend.labelstudio.uid import project_name
 from backend.served_models.label_coverage import mappings
 from backend.store.database import Project
 
@@ -26,11 +26,8 @@ blueprint = Blueprint("api", __name__)
 @blueprint.get("/report")
 def report() -> dict[str, Any]:
     """Which model suggests for which control of each project, how classes and labels meet, and what meets nothing."""
-    uid = project_uid(request.args.get("project"))
-    projects = [each for each in serving().services.store.projects() if uid in ("", each.uid)]
-    if uid and not projects:
-        raise NotFound("There is no such project.")
-    return {"projects": [_reported(each) for each in projects]}
+    store, named = serving().services.store, project_name(request.args.get("project"))
+    return {"projects": [_reported(each) for each in ([store.find(named)] if named else store.projects())]}
 
 
 def _reported(project: Project) -> dict[str, Any]:
@@ -55,7 +52,7 @@ def advice() -> dict[str, Any]:
     from backend.feedback.report import report as known
 
     services = serving().services
-    return known(services, services.store.find(_number(request.args.get("project")))).as_json()
+    return known(services, services.store.find(project_name(request.args.get("project")))).as_json()
 
 
 @blueprint.post("/accept")
@@ -68,7 +65,7 @@ def accept() -> dict[str, Any]:
 
     body = body_of(empty=True)
     services = serving().services
-    project = services.store.find(_number(body.get("project")))
+    project = services.store.find(project_name(body.get("project")))
     run = body.get("undo")
     if isinstance(run, str) and run:
         return accepting.undo(services, project, run).as_json()
@@ -86,12 +83,6 @@ def accept() -> dict[str, Any]:
         dry_run=body.get("dry_run") is True,
     )
     return accepted.as_json()
-
-
-def _number(project: Any) -> int | None:
-    """A project's number, from itself or from its uid; None: the only one there is."""
-    uid = project_uid(str(project) if isinstance(project, int) else project)
-    return int(uid.partition(".")[0]) if uid else None
 
 
 def _score(name: str, value: Any) -> float:

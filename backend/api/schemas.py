@@ -135,7 +135,7 @@ def _answers(schema: Schema, *refusals: int, status: int = 200, form: str = "app
 
 REFUSALS = {
     400: "Something in the request cannot be used.",
-    401: "User name, password or secret are wrong.",
+    401: "User name, password or secret are wrong, or yoloop is called by a name that it does not know.",
     404: "There is no such thing.",
     413: "The body is too large.",
     502: "Label Studio refused or could not be reached.",

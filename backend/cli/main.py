@@ -96,20 +96,22 @@ def connect(
             "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY must be set.",
             "The key is in Label Studio under Account & Settings, Personal Access Token.",
         )
-    address = settings.label_studio_url.rstrip("/")
-    url = url or f"http://localhost:{settings.port}"
+    address = settings.label_studio_url
+    url = (url or f"http://localhost:{settings.port}").strip().rstrip("/")
+    store = Store(settings.database_url)
     password = settings.basic_auth_pass.get_secret_value()
-    report = connect_project(
-        LabelStudioClient(address, key),
-        project,
-        url,
-        secret=webhook_secret(settings.root),
-        basic_auth=(settings.basic_auth_user, password) if settings.basic_auth_user or password else None,
-        active_learning=active_learning,
-    )
+    with store.expecting(url) as expect:
+        report = connect_project(
+            LabelStudioClient(address, key),
+            project,
+            url,
+            secret=webhook_secret(settings.root),
+            basic_auth=(settings.basic_auth_user, password) if settings.basic_auth_user or password else None,
+            active_learning=active_learning,
+            before=lambda info: expect(info.uid),
+        )
     for step in report.steps:
         typer.echo(f"{'+' if step.changed else '='} {step.done}")
-    store = Store(settings.database_url)
     info = report.project
     store.save_project(
         info.uid,
@@ -118,7 +120,7 @@ def connect(
         title=info.title,
         label_config=info.label_config,
         sync_error="",
-        backend_url=url.strip().rstrip("/"),
+        backend_url=url,
     )
     if active_learning:
         store.save_project(info.uid, active_learning=True)
@@ -234,7 +236,9 @@ def rollback(project: ProjectOption = None) -> None:
 
 @app.command()
 def doctor(
-    project: Annotated[int | None, typer.Option("--project", help="Only this project of Label Studio.")] = None,
+    project: Annotated[
+        str | None, typer.Option("--project", help="Only this project of Label Studio, by its number or its uid.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check Label Studio, the connection, the machine and what yoloop keeps; say what mends what is not well."""
@@ -256,8 +260,8 @@ for _command in (labelling.predict, labelling.accept, labelling.advice, labellin
     app.command()(_command)
 
 
-def _uid(services: Any, number: int | None) -> str:
-    return str(services.store.find(number).uid)
+def _uid(services: Any, named: str | None) -> str:
+    return str(services.store.find(named).uid)
 
 
 def _status(services: Any, project: Any) -> dict[str, Any]:
@@ -305,7 +309,7 @@ def main() -> None:
         for each in error.errors():
             name = str(each["loc"][0]) if each["loc"] else ""
             variable = Settings.variable(name) if name in Settings.model_fields else name
-            typer.echo(f"{variable}={each['input']}: {each['msg']}", err=True)
+            typer.echo(masked(f"{variable}={each['input']}: {each['msg']}"), err=True)
         sys.exit(2)
     except (YoloopError, RegistryError) as error:
         reason = getattr(error, "reason", "")

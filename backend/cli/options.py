@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from backend.services import Services
 
 ProjectOption = Annotated[
-    int | None,
-    typer.Option("--project", help="Label Studio's project number; may be left out when there is one."),
+    str | None,
+    typer.Option(
+        "--project", help="Label Studio's project number, or the uid; may be left out when there is one project."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

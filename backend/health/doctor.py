@@ -20,13 +20,13 @@ TIMEOUT = 10.0
 """Seconds that Label Studio may take for one answer."""
 
 
-def examine(settings: Settings, number: int | None = None) -> Iterator[Check]:
+def examine(settings: Settings, named: str | int | None = None) -> Iterator[Check]:
     """Check everything, one after the other; nothing that is found wrong raises.
 
     Args:
-        number: only this project of Label Studio; None: all that are connected.
+        named: only this project, by its number in Label Studio or its uid; None: all that are connected.
     """
-    examination = _Examination(settings, number, time.time())
+    examination = _Examination(settings, "" if named is None else str(named), time.time())
     checks = examination.run()
     while True:
         # Between the checks little can go wrong, and it ends them: it is told like one.
@@ -37,9 +37,10 @@ def examine(settings: Settings, number: int | None = None) -> Iterator[Check]:
 
 
 class _Examination:
-    def __init__(self, settings: Settings, number: int | None, now: float) -> None:
+    def __init__(self, settings: Settings, named: str, now: float) -> None:
         self._settings = settings
-        self._number = number
+        self._named = named
+        self._number = named.partition(".")[0]
         self._now = now
         self._probes: dict[Connection, Probe | None] = {}
         self.secrets = {settings.label_studio_api_key.get_secret_value(), settings.basic_auth_pass.get_secret_value()}
@@ -101,11 +102,15 @@ class _Examination:
         yield guarded(
             "queue", lambda: storage.queue(hints, jobs, self._settings, self._now, around.works, failing=failing)
         )
-        numbers = sorted({each.id for each in known if self._number in (None, each.id)})
-        for number in numbers:
-            yield from self._project(services, around, [each for each in known if each.id == number])
-        if not numbers:
-            what, option = (f"Project {self._number} is not", self._number) if self._number else ("No project is", "N")
+        found: dict[tuple[int, str], list[Project]] = {}
+        for each in known:
+            if self._named in ("", each.uid, str(each.id)):
+                reached = connection_of(each, self._settings)
+                found.setdefault((each.id, reached.url if reached else ""), []).append(each)
+        for _, same in sorted(found.items()):
+            yield from self._project(services, around, same)
+        if not found:
+            what, option = (f"Project {self._named} is not", self._number) if self._named else ("No project is", "N")
             yield ill(
                 "projects",
                 f"{what} connected.",
@@ -132,12 +137,12 @@ class _Examination:
             self._probes[found] = probe
 
     def _project(self, services: Services, around: Surroundings, same: list[Project]) -> Iterator[Check]:
-        """All checks of the project of one number.
+        """All checks of the project of one number in one Label Studio.
 
         Args:
-            same: what is known under that number: a reset Label Studio hands it out again.
+            same: what is known under that number: a Label Studio that was set up anew hands it out again.
         """
-        last = services.store.find(same[0].id)
+        last = max(same, key=lambda each: each.synced_at or 0.0)
         name = f"project {last.id}"
         connect = label_studio.connect_command(self._settings, last.id, last)
         probe, info = None, None

@@ -10,6 +10,7 @@ import requests
 
 from backend.engine.environment import cores
 from backend.health.check import Check, ill, left_out, well
+from backend.network.proxies import DIRECT
 from backend.processes.liveness import worker_lives
 from backend.processes.room import GIB, lacking
 from backend.served_models.loading import GPU_DEVICES, serving_engine
@@ -116,7 +117,7 @@ def access(settings: Settings) -> Check:
 def server(settings: Settings) -> Check:
     url = server_url(settings)
     try:
-        answer = requests.get(f"{url}/health", timeout=3, allow_redirects=False)
+        answer = requests.get(f"{url}/health", timeout=3, allow_redirects=False, proxies=DIRECT)
         ours = answer.ok and answer.json().get("model_class") == "YoloBackend"
     except requests.Timeout:
         return ill("server", f"{url} does not answer within 3 s.", "Restart `yoloop up`; its log may say why.")

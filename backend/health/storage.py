@@ -15,6 +15,7 @@ from backend.fit.triggers import Rules, should_train
 from backend.health.check import Check, ill, left_out, well
 from backend.labels.networks import SERVES, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
+from backend.network.proxies import variable_of
 from backend.processes.room import lacking
 from backend.served_models.base_model import FINDS, find_base_model
 from backend.settings import Settings
@@ -60,7 +61,10 @@ def database(name: str, path: Path, wait: float = WAIT) -> Check:
 
 def tracking_server(name: str, uri: str, timeout: float = 5.0) -> Check:
     """Whether MLflow's server answers; its own client would ask for minutes."""
-    mend = "Start it, or correct MLFLOW_TRACKING_URI."
+    variable = variable_of(uri)
+    # MLflow's own client asks the proxy, too.
+    proxy = f" It is asked through the proxy that {variable} names: correct that, or add its host to NO_PROXY."
+    mend = f"Start it, or correct MLFLOW_TRACKING_URI.{proxy if variable else ''}"
     try:
         answer = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout)
     except requests.RequestException as error:

@@ -16,14 +16,15 @@ import requests
 from backend.errors import ImageError, LabelConfigError, YoloopError
 from backend.health.check import Check, by_error, ill, well
 from backend.health.machine import server_url
-from backend.images.cache import ImageCache
-from backend.images.loader import Images, Source
+from backend.images.loader import Source
 from backend.labels.schema import LabelSchema, parse_label_config
 from backend.labelstudio.probe import Probe
+from backend.network.proxies import DIRECT
 from backend.served_models.label_coverage import Mapping as LabelMapping
 from backend.served_models.label_coverage import mappings
 from backend.served_models.parts import parts_of
 from backend.served_models.served import Served, trained, unloaded
+from backend.services import open_images
 from backend.settings import Settings
 from model_registry import Version
 
@@ -60,7 +61,11 @@ def known(name: str, schema: LabelSchema, version: Version, image_size: int) -> 
 def pretrained(name: str, settings: Settings, uid: str) -> Iterator[Check]:
     """The same before any training, as the serving process tells it. Labels without a class are no fault then."""
     answer = requests.get(
-        f"{server_url(settings)}/report", params={"project": uid}, auth=credentials(settings), timeout=10
+        f"{server_url(settings)}/report",
+        params={"project": uid},
+        auth=credentials(settings),
+        timeout=10,
+        proxies=DIRECT,
     )
     for project in answer.json().get("projects") or [] if answer.ok else []:
         for fields in project.get("controls") or []:
@@ -75,20 +80,15 @@ def pretrained(name: str, settings: Settings, uid: str) -> Iterator[Check]:
 def image(name: str, probe: Probe, task: Task, settings: Settings) -> Check:
     """Whether an image can be fetched now; what was fetched earlier does not count."""
     source = Source(task.image if isinstance(task.image, str) else "", task.id, probe.url, probe.auth_headers)
-    with tempfile.TemporaryDirectory(prefix="yoloop-") as folder:
-        images = Images(
-            ImageCache(Path(folder), 2**40),
-            timeout=settings.fetch_timeout,
-            max_bytes=int(settings.max_image_mb * 2**20),
-            max_pixels=int(settings.max_image_megapixels * 1e6),
-            workers=1,
-        )
-        with closing(images):
-            began = time.monotonic()
-            try:
-                found = images.load(source)
-            except ImageError as error:
-                return by_error(name, error, _mend(source.ref, error))
+    with (
+        tempfile.TemporaryDirectory(prefix="yoloop-") as folder,
+        closing(open_images(settings, Path(folder), 2**40)) as images,
+    ):
+        began = time.monotonic()
+        try:
+            found = images.load(source)
+        except ImageError as error:
+            return by_error(name, error, _mend(source.ref, error))
     seconds = time.monotonic() - began
     return well(
         name, f"That of task {task.id}, {found.size.width} × {found.size.height} pixels, came in {seconds:.2f} s."
@@ -114,6 +114,7 @@ def prediction(name: str, task: Task, uid: str, label_config: str, serves: str, 
             json=body,
             auth=credentials(settings),
             timeout=settings.predict_budget + 10,
+            proxies=DIRECT,
         )
         found = answer.json()
     except (requests.RequestException, ValueError) as error:

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_plus, urljoin, urlsplit
 
-import urllib3
-
 from backend.errors import ImageUnavailable
+from backend.network.urls import PORTS, same_origin
 
 _STORAGES = ("s3", "gs", "azure-blob")
-_PORTS = {"http": 80, "https": 443}
 _AZURE = frozenset(["se", "sp", "sv", "sr", "st", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks", "skv"])
 _SIGNED = frozenset(["signature", "expires", "awsaccesskeyid", "googleaccessid", "key-pair-id", "policy"])
+_CREDENTIAL = re.compile(
+    r"(?:access|auth|id|refresh|session|security|sas|api|bearer)?[-_]?token|(?:x[-_])?(?:api|auth|access|subscription)[-_]?key"
+    r"|(?:client[-_]?)?secret|pass(?:word|wd|phrase)?|pwd|jwt|auth(?:orization)?|credentials?|(?:php)?sess(?:ion)?[-_]?id"
+)
+"""Names of parameters that let somebody in."""
+_OPAQUE = re.compile(r"[\w~+=-]{16,}")
+"""What a `key` is that lets somebody in, and not the name of a file."""
+_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.")
+_USER = re.compile(r"^((?:[a-z][a-z0-9+.-]*:)?//)[^/?#]*@|^[^/?#@]*:[^/?#]*@", re.IGNORECASE)
+"""User name and password before a host, and (group 1) what stands before them."""
 
 
 @dataclass(frozen=True)
 class Address:
     """Where an image lies.
 
-    `key` names it in the cache, `name` in messages: it holds no query and no credentials.
+    `key` names it in the cache, which keeps no key as it is; `name` in messages: it holds no query and no credentials.
     """
 
     url: str
@@ -47,7 +57,7 @@ def locate(ref: object, task_id: int | None, ls_url: str) -> Address:
         return Address("data:" + ref[5:], ref, "The embedded image")
     try:
         scheme = urlsplit(ref).scheme
-        if scheme in _PORTS:
+        if scheme in PORTS:
             return _web_address(ref, ls_url)
         if ref.startswith("//"):
             return _web_address(f"{urlsplit(ls_url).scheme or 'https'}:{ref}", ls_url)
@@ -65,29 +75,29 @@ def locate(ref: object, task_id: int | None, ls_url: str) -> Address:
     )
 
 
-def same_origin(url: str, ls_url: str) -> bool:
-    """Whether a request would go to Label Studio's own scheme, host and port.
+def identity(ref: str) -> str:
+    """What names an image for good: its address in the task without user, password, signature and tokens.
 
-    Asked of the parser that makes the connection: another might read a crafted address differently.
+    The query of a web address is left out whole. `/data/local-files/?d=…` names its file there, so that one stays.
     """
+    if ref[:5].lower() == "data:":
+        return ref
     try:
-        here, there = urllib3.util.parse_url(url), urllib3.util.parse_url(ls_url)
+        parts = urlsplit(ref.strip())
+        parts.port  # noqa: B018  what is none may be half of a password with a slash in it
     except ValueError:
-        return False
-    if not here.host or not there.host or here.scheme not in _PORTS:
-        return False
-    return (here.scheme, here.host.lower(), here.port or _PORTS[here.scheme]) == (
-        there.scheme,
-        there.host.lower(),
-        there.port or _PORTS.get(there.scheme or ""),
-    )
+        return f"malformed {hashlib.sha256(ref.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    if parts.scheme in PORTS:
+        return f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+    place, mark, query = _without_user(ref).partition("?")
+    return f"{place}{mark}{'&'.join(_unsigned(query.split('&')))}" if mark else place
 
 
 def follow(url: str, target: str, address: Address) -> str:
     """The absolute address that a redirect points to; it must be http(s)."""
     try:
         joined = urljoin(url, target)
-        if urlsplit(joined).scheme in _PORTS:
+        if urlsplit(joined).scheme in PORTS:
             return joined
     except ValueError:
         pass
@@ -101,12 +111,13 @@ def _web_address(url: str, ls_url: str) -> Address:
     if not parts.hostname:
         raise ValueError("no host")
     host = parts.netloc.rpartition("@")[2]
+    parts.port  # noqa: B018  what is none may be half of a password with a slash in it
     query = "&".join(_unsigned(parts.query.split("&"))) if parts.query else ""
     place = f"{parts.scheme}://{host}{parts.path}"
     shown = parts.path if same_origin(url, ls_url) else place
     return Address(
         parts._replace(fragment="").geturl(),
-        f"{ls_url.rstrip('/')} {place}?{query}",
+        f"{ls_url.rstrip('/')} {place}?{query}{_told_by_credentials(parts.query)}",
         f"Image {_short(shown)}",
     )
 
@@ -117,7 +128,7 @@ def _storage_address(ref: str, task_id: int | None, ls_url: str) -> Address:
     base = _label_studio(ls_url)
     uri = base64.urlsafe_b64encode(ref.encode()).decode()
     url = f"{base}/tasks/{task_id}/presign/?fileuri={uri}"
-    return Address(url, f"{base} {ref}", f"Image {_short(ref)}")
+    return Address(url, f"{base} {ref}", f"Image {_short(_without_user(ref).partition('?')[0])}")
 
 
 def _label_studio(ls_url: str) -> str:
@@ -135,15 +146,31 @@ def _join(base: str, ref: str) -> str:
     return base + (path.removeprefix(prefix) if prefix and path.startswith(f"{prefix}/") else path)
 
 
+def _without_user(ref: str) -> str:
+    return _USER.sub(lambda found: found[1] or "", ref)
+
+
 def _unsigned(pairs: list[str]) -> Iterator[str]:
-    """The query's parameters without a signature's: they change while the image stays the same."""
+    """The query's parameters without a signature's and without tokens: neither tells images apart, nor may be kept."""
     names = [unquote_plus(pair.partition("=")[0]).lower() for pair in pairs]
     signed = {"sig", *_AZURE} if "sig" in names else set()
     if "signature" in names:
         signed |= _SIGNED
     for name, pair in zip(names, pairs, strict=True):
-        if name not in signed and not name.startswith(("x-amz-", "x-goog-")):
+        if name not in signed and not name.startswith(("x-amz-", "x-goog-")) and not _is_credential(name, pair):
             yield pair
+
+
+def _is_credential(name: str, pair: str) -> bool:
+    value = unquote_plus(pair.partition("=")[2])
+    return bool(_CREDENTIAL.fullmatch(name) or (name == "key" and _OPAQUE.fullmatch(value)) or _JWT.match(value))
+
+
+def _told_by_credentials(query: str) -> str:
+    """A digest of the tokens in a query: to the cache, images of different tokens are different ones."""
+    pairs = query.split("&") if query else []
+    tokens = [pair for pair in pairs if _is_credential(unquote_plus(pair.partition("=")[0]).lower(), pair)]
+    return f" {hashlib.sha256('&'.join(tokens).encode()).hexdigest()}" if tokens else ""
 
 
 def _short(text: str) -> str:

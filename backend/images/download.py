@@ -15,9 +15,11 @@ import requests
 import urllib3
 
 from backend.errors import ImageUnavailable, LabelStudioError
-from backend.images.addresses import Address, follow, same_origin
+from backend.images.addresses import Address, follow
 from backend.images.allowed_hosts import AllowedHosts
 from backend.images.ssrf import PinnedAdapter, ReservedAddress
+from backend.network.proxies import proxies_of, proxy_hint
+from backend.network.urls import is_below, same_origin
 
 _REDIRECTS = 5
 _CHUNK = 64 * 1024
@@ -45,8 +47,8 @@ class Downloads:
         """The file at an address, whole.
 
         Args:
-            ls_url: Label Studio's address, which may be a reserved one; `auth` is asked for headers for this origin
-                and no other.
+            ls_url: Label Studio's address, whose host may be at a reserved one; `auth` is asked for headers for this
+                address, for paths below it, and for no other, wherever a redirect leads.
 
         Raises:
             ImageUnavailable: it cannot be had.
@@ -82,12 +84,12 @@ class Downloads:
         deadline = time.monotonic() + self._timeout
         url = address.url
         for _ in range(_REDIRECTS + 1):
-            own = same_origin(url, ls_url)
-            session = self._session(checked=not own)
+            own = is_below(url, ls_url)
+            session = self._session(checked=not same_origin(url, ls_url))
             with self._get(session, url, _headers(auth) if own else {}, deadline, address) as response:
                 target = session.get_redirect_target(response)
                 if target is None:
-                    return self._body(response, deadline, address, own)
+                    return self._body(response, deadline, address, url, own)
             url = follow(url, target, address)
         raise ImageUnavailable(f"{address.name} redirects too often.", "Check its address in a browser.")
 
@@ -100,7 +102,9 @@ class Downloads:
             if left <= 0:
                 break
             try:
-                return session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=left)
+                return session.get(
+                    url, headers=headers, stream=True, allow_redirects=False, timeout=left, proxies=proxies_of(url)
+                )
             # Nothing is chained: requests' own errors quote whole addresses, signatures included.
             except requests.Timeout:
                 break
@@ -109,14 +113,14 @@ class Downloads:
             except requests.ConnectionError as error:
                 # A kept connection that the server has just closed deserves a second try.
                 if last:
-                    raise _unreachable(address, error) from None
+                    raise _unreachable(address, url, error) from None
             except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-                raise _unreachable(address, error) from None
+                raise _unreachable(address, url, error) from None
         raise _too_slow(address, self._timeout)
 
-    def _body(self, response: requests.Response, deadline: float, address: Address, own: bool) -> bytes:
+    def _body(self, response: requests.Response, deadline: float, address: Address, url: str, own: bool) -> bytes:
         if response.status_code != 200:
-            raise _refused(address, response.status_code, own)
+            raise _refused(address, url, response.status_code, own)
         body = bytearray()
         try:
             # read1 returns what is there: a server that drips cannot hold it past the deadline.
@@ -129,7 +133,7 @@ class Downloads:
         except urllib3.exceptions.ReadTimeoutError:
             raise _too_slow(address, self._timeout) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _unreachable(address, error) from None
+            raise _unreachable(address, url, error) from None
         if not body:
             raise ImageUnavailable(f"{address.name} is empty.", "Upload it again.")
         if response.headers.get("Content-Type", "").lower().startswith("text/html") and (
@@ -193,14 +197,14 @@ def _reserved(address: Address, url: str, host: str) -> ImageUnavailable:
     )
 
 
-def _unreachable(address: Address, error: Exception) -> ImageUnavailable:
+def _unreachable(address: Address, url: str, error: Exception) -> ImageUnavailable:
     return ImageUnavailable(
         f"{address.name} could not be fetched ({type(error).__name__}).",
-        "Check that the machine of yoloop reaches its address.",
+        proxy_hint(url) or "Check that the machine of yoloop reaches its address.",
     )
 
 
-def _refused(address: Address, status: int, own: bool) -> ImageUnavailable:
+def _refused(address: Address, url: str, status: int, own: bool) -> ImageUnavailable:
     if status in (401, 403) and own:
         hint = "Check LABEL_STUDIO_API_KEY, and that its user may see the project."
     elif status in (401, 403):
@@ -211,5 +215,7 @@ def _refused(address: Address, status: int, own: bool) -> ImageUnavailable:
         hint = "Check its address in a browser."
     else:
         hint = "Ask again later."
+    if status == 407 or status >= 500:
+        hint = f"{hint} {proxy_hint(url)}".strip()
     host = "Label Studio" if own else "its host"
     return ImageUnavailable(f"{address.name} could not be fetched: {host} answered HTTP {status}.", hint)

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from backend.errors import LabelStudioError
 from backend.labelstudio.refusals import TOKEN_HINT, one_line, public_url, refusal
+from backend.network.proxies import http_client, proxy_hint, proxy_variable
+from backend.network.urls import plain_address
 
 T = TypeVar("T")
 
@@ -22,7 +24,8 @@ class LabelStudioApi:
     """One Label Studio, as the owner of one token. Threads may share it.
 
     Args:
-        url: Label Studio's address, with its path where it has one.
+        url: Label Studio's address, with its path where it has one. A user name and password in it are left out: only
+            the token lets yoloop in.
         api_key: a personal access token, or a legacy token.
         timeout: seconds that one request may take.
 
@@ -30,7 +33,7 @@ class LabelStudioApi:
     """
 
     def __init__(self, url: str, api_key: str, *, timeout: float = 30) -> None:
-        self.url = url.strip().rstrip("/")
+        self.url = plain_address(url)
         self._key = api_key.strip()
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -84,13 +87,14 @@ class LabelStudioApi:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise LabelStudioError(
                 f"{where} cannot be reached.",
-                "Check that Label Studio runs and that LABEL_STUDIO_URL is its address as seen from here.",
+                proxy_hint(self.url)
+                or "Check that Label Studio runs and that LABEL_STUDIO_URL is its address as seen from here.",
                 reason=one_line(str(error), self._key),
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LabelStudioError(
                 f"{where} gave an answer that is none of Label Studio's when asked to {doing}.",
-                "Check that LABEL_STUDIO_URL is Label Studio's address.",
+                proxy_hint(self.url) or "Check that LABEL_STUDIO_URL is Label Studio's address.",
                 reason=type(error).__name__,
             ) from None
 
@@ -103,10 +107,23 @@ class LabelStudioApi:
                 from label_studio_sdk.base_client import LabelStudioBase
 
                 sdk = self._sdk = LabelStudioBase(
-                    base_url=f"{self.url}/", api_key=self._key, timeout=self._timeout, follow_redirects=False
+                    base_url=f"{self.url}/",
+                    api_key=self._key,
+                    timeout=self._timeout,
+                    httpx_client=self._http_client(),
                 )
         self._renew(sdk)
         return sdk
+
+    def _http_client(self) -> Any:
+        try:
+            return http_client(self.url, self._timeout)
+        except (ImportError, ValueError):
+            variable = proxy_variable(self.url)
+            raise LabelStudioError(
+                f"The proxy that {variable} names is of a kind that cannot be used, or its address is malformed.",
+                f"Set {variable} to an address such as http://proxy:3128, or name Label Studio's host in NO_PROXY.",
+            ) from None
 
     def _renew(self, sdk: Any, *, refused: bool = False) -> bool:
         """Replace a personal access token's access token that is about to end, or was `refused`; False: kept.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -87,6 +87,7 @@ def connect(
     basic_auth: tuple[str, str] | None,
     title: str = "yoloop",
     active_learning: bool = False,
+    before: Callable[[ProjectInfo], None] = lambda project: None,
 ) -> Report:
     """Make `url` the project's yoloop. Other people's backends and webhooks are not touched.
 
@@ -99,6 +100,7 @@ def connect(
         title: names a new backend, and tells ours from others'. A kept backend keeps its title.
         active_learning: let Label Studio open the least sure task next. Its backend is then titled with the version
             in service, see `backend.suggestions.backend_title`.
+        before: called with the project before Label Studio is told of yoloop, whom it asks at once.
 
     Raises:
         LabelStudioError: Label Studio cannot be reached, or refuses.
@@ -119,6 +121,7 @@ def connect(
     hooks = client.webhooks(project_id)
     rows = client.backends(project_id)
     mine = our_backends(rows, hooks, url, title)
+    before(project)
     try:
         if mine:
             kept = _keep_backend(client, project, mine, url, basic_auth, interactive, steps)

@@ -14,6 +14,7 @@ import requests
 from backend.errors import LabelStudioError
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.refusals import public_url
+from backend.network.proxies import proxies_of, proxy_hint
 
 LARGEST = 2**20
 """Bytes of an answer that are read."""
@@ -38,36 +39,44 @@ def greet(url: str, timeout: float = 10.0) -> Greeting:
         timeout: seconds for the whole answer.
     """
     where = f"Label Studio at {public_url(url)}"
+    proxy = proxy_hint(url)
     began = time.time()
     try:
         with requests.get(
-            f"{url}/api/version", timeout=timeout, stream=True, allow_redirects=False, auth=_unchanged
+            f"{url}/api/version",
+            timeout=timeout,
+            stream=True,
+            allow_redirects=False,
+            auth=_unchanged,
+            proxies=proxies_of(url),
         ) as answer:
             body = _read(answer, began + timeout)
             told = time.time()
     except requests.Timeout:
-        raise LabelStudioError(f"{where} does not answer within {timeout:g} s.", "Restart Label Studio.") from None
+        hint = proxy or "Restart Label Studio."
+        raise LabelStudioError(f"{where} does not answer within {timeout:g} s.", hint) from None
     except requests.exceptions.SSLError:
         raise LabelStudioError(
             f"The certificate of {where} is not accepted.",
             "Name its authority in REQUESTS_CA_BUNDLE and SSL_CERT_FILE.",
         ) from None
     except (requests.RequestException, OSError, ValueError) as error:
-        raise LabelStudioError(f"{where} cannot be reached: {_cause(error)}.", "Start Label Studio.") from None
+        raise LabelStudioError(f"{where} cannot be reached: {_cause(error)}.", proxy or "Start Label Studio.") from None
     code = answer.status_code
     if code in (401, 403, 407):
         raise LabelStudioError(
             f"Something before {where} lets nobody in (HTTP {code}).",
-            "Let requests of yoloop pass the proxy in front of Label Studio.",
+            proxy or "Let requests of yoloop pass the proxy in front of Label Studio.",
         )
     if 300 <= code < 400:
         target = public_url(answer.headers.get("Location", "")) or "another address"
         raise LabelStudioError(f"{where} sends its callers on to {target}.", "Use the address that it names.")
     if code == 429 or code >= 500:
-        raise LabelStudioError(f"{where} answers HTTP {code}.", "Look into Label Studio's log.")
+        raise LabelStudioError(f"{where} answers HTTP {code}.", proxy or "Look into Label Studio's log.")
     release = _release(body)
     if code != 200 or not release:
-        raise LabelStudioError(f"{public_url(url)} does not answer like Label Studio.", "Use Label Studio's address.")
+        hint = proxy or "Use Label Studio's address."
+        raise LabelStudioError(f"{public_url(url)} does not answer like Label Studio.", hint)
     return Greeting(release, _ahead(answer.headers.get("Date", ""), (began + told) / 2))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from backend.errors import LabelStudioError
+from backend.network.proxies import proxy_hint
 
 TOKEN_HINT = (
     "In Label Studio open Account & Settings → Personal Access Token, create one, and set LABEL_STUDIO_API_KEY to it."
@@ -31,6 +33,12 @@ def refusal(doing: str, url: str, key: str, error: Any) -> LabelStudioError:
     """
     code = error.status_code
     reason = one_line(_words(error.body), key)
+    if code == 401 and _asks_for_password(error.headers):
+        return LabelStudioError(
+            f"Something before Label Studio at {public_url(url)} asks for a user name and password.",
+            "yoloop sends Label Studio's token and nothing else: let its requests pass.",
+            code=code,
+        )
     if code == 401:
         return LabelStudioError(_unknown(reason, key), TOKEN_HINT, reason=reason, code=code)
     if code is not None and 300 <= code < 400:
@@ -43,14 +51,24 @@ def refusal(doing: str, url: str, key: str, error: Any) -> LabelStudioError:
     if code is None or code < 400 or (code == 404 and not isinstance(_parsed(error.body), dict)):
         return LabelStudioError(
             f"{public_url(url)} does not answer like Label Studio.",
-            "Set LABEL_STUDIO_URL to Label Studio's address.",
+            proxy_hint(url) or "Set LABEL_STUDIO_URL to Label Studio's address.",
             code=code,
         )
     hint = "Look into Label Studio's log." if code >= 500 else ""
+    if code == 407 or code >= 500:
+        hint = f"{hint} {proxy_hint(url)}".strip()
     if code == 403:
         hint = "Use a token of somebody who may administer the project."
     message = f"Label Studio refused to {doing} (HTTP {code})" + (f": {reason}" if reason else ".")
     return LabelStudioError(message, hint, reason=reason, code=code)
+
+
+def _asks_for_password(headers: Mapping[str, str] | None) -> bool:
+    """Whether a proxy with basic auth answers in Label Studio's place."""
+    return any(
+        name.lower() == "www-authenticate" and value.lower().startswith("basic")
+        for name, value in (headers or {}).items()
+    )
 
 
 def _unknown(reason: str, key: str) -> str:

@@ -20,11 +20,15 @@ _SIGNED = (
     r"x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|signature|sig|awsaccesskeyid"
     r"|googleaccessid|key-pair-id|policy"
 )
+_IN_QUERY = (
+    r"(?:auth|id|session|security|sas|api|bearer)[-_]?token|(?:auth|access|subscription)[-_]?key|key|pwd|pass|jwt|sas"
+    r"|auth|code|client[-_]?secret"
+)
 _PATTERNS = (
-    # https://user:password@host
-    (re.compile(r"(?<=://)[^/\s?#'\"@]*:[^/\s?#'\"]*(?=@)"), MASK),
+    # https://user:password@host, https://token@host
+    (re.compile(r"(?<=://)[^/\s?#'\"@:]*:[^/\s?#'\"]*(?=@)|(?<=://)[^/\s?#'\"@:]+(?=@)"), MASK),
     # ?X-Amz-Signature=…
-    (re.compile(rf"([?&;](?:{_SIGNED}|{_NAMED})=)[^&#\s'\"<>]+", re.I), rf"\1{MASK}"),
+    (re.compile(rf"([?&;](?:{_SIGNED}|{_NAMED}|{_IN_QUERY})=)[^&#\s'\"<>]+", re.I), rf"\1{MASK}"),
     # "Authorization": "Token …", api_key='…'
     (
         re.compile(

@@ -6,7 +6,7 @@ written by the modules they belong to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TypedDict, Unpack
 import sqlalchemy as sa
 from filelock import FileLock
 
-from backend.errors import NotFound
+from backend.errors import BadRequest, NotFound
 from backend.store.dialect import begin_write, prepare, rowid, upsert
 from backend.store.migrations import HEAD, revision_of, upgrade
 from backend.store.tables import hints, jobs, projects
@@ -140,15 +140,55 @@ class Store:
         with self.engine.connect() as db:
             return [Project(**row._mapping) for row in db.execute(projects.select().order_by(projects.c.uid))]
 
-    def find(self, number: int | None) -> Project:
-        """The project of that number in Label Studio; without a number, the only one there is. Raises NotFound."""
-        found = [each for each in self.projects() if number in (None, each.id)]
+    def find(self, named: str | int | None) -> Project:
+        """The one project that somebody names.
+
+        Args:
+            named: its uid, or its number in Label Studio; None or empty: the only project there is.
+
+        Raises NotFound when there is none, and BadRequest when there are several: two Label Studios give out the same
+        numbers, and so does one that was set up anew.
+        """
+        name = "" if named is None else str(named)
+        if "." in name:
+            project = self.project(name)
+            found = [] if project is None else [project]
+        else:
+            found = [each for each in self.projects() if not name or str(each.id) == name]
         if not found:
-            raise NotFound("No such project is known.", "Connect it first: yoloop connect --project N")
-        if number is None and len(found) > 1:
-            raise NotFound("There are several projects.", "Name one with --project N.")
-        # A reset Label Studio hands out a number again: the project synced last is the living one.
-        return max(found, key=lambda each: each.synced_at or 0.0)
+            raise NotFound(
+                f"No such project is known{f': {name}' if name else ''}.",
+                f"Connect it first: yoloop connect --project {name.partition('.')[0] or 'N'}",
+            )
+        if len(found) > 1:
+            several = f"several projects with the number {name}" if name else "several projects"
+            raise BadRequest(f"There are {several}: {_listed(found)}.", "Name one as it stands before its title.")
+        return found[0]
+
+    def backend_urls(self) -> list[str]:
+        """The addresses at which Label Studio was told to find yoloop."""
+        chosen = sa.select(projects.c.backend_url).where(projects.c.backend_url != "").distinct()
+        with self.engine.connect() as db:
+            return list(db.scalars(chosen))
+
+    @contextmanager
+    def expecting(self, url: str) -> Iterator[Callable[[str], None]]:
+        """Gives what notes, for a uid, the address at which Label Studio is about to be told to find yoloop: it asks
+        there before it agrees. Where the `with` ends by an error, the address of before is the known one again.
+        """
+        before: dict[str, str] = {}
+
+        def expect(uid: str) -> None:
+            known = self.project(uid)
+            before[uid] = known.backend_url if known else ""
+            self.save_project(uid, backend_url=url)
+
+        try:
+            yield expect
+        except BaseException:
+            for uid, address in before.items():
+                self.save_project(uid, backend_url=address)
+            raise
 
     def hint(self, uid: str, now: float, *, deletion: bool = False) -> None:
         """Remember that something changed in a project: one row a project, however many events."""
@@ -175,6 +215,13 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _listed(found: Sequence[Project], most: int = 10) -> str:
+    """Uids and titles, those that were read last first."""
+    newest = sorted(found, key=lambda each: -(each.synced_at or 0.0))
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(f"{each.uid} {each.title[:60]}".strip() for each in newest[:most]) + more
 
 
 def whole(text: str) -> str:

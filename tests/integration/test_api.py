@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from support.bodies import UID, config, setup
+from support.web import Server
+from typer.testing import CliRunner
 
 from backend.app import create_app
+from backend.cli.main import app
 from backend.feedback.record import record
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
 from backend.server.process import Serving
@@ -95,3 +99,83 @@ def test_nothing_known_is_said(serving: Serving) -> None:
     client.post("/setup", json=setup(config()))
     found = client.get("/advice").get_json()
     assert found["advice"] == []
+
+
+class TestTwoProjectsOfOneNumber:
+    """Those of two Label Studios, or of one that was set up anew: nothing is done to the one that is not named."""
+
+    OLD, NEW = "1.1700000000", "1.1800000000"
+
+    @pytest.fixture
+    def studios(self, serving: Serving) -> Iterator[dict[str, Server]]:
+        """uid → its Label Studio, which knows no project; the new one was read last."""
+        found = {self.OLD: Server(), self.NEW: Server()}
+        for uid, server in found.items():
+            serving.services.store.save_project(
+                uid, title=uid, label_config=config(), url=server.url, api_key="0" * 40, synced_at=float(uid)
+            )
+        yield found
+        for server in found.values():
+            server.close()
+
+    @pytest.fixture
+    def client(self, serving: Serving) -> FlaskClient:
+        return create_app(serving=serving).test_client()
+
+    @pytest.mark.parametrize("body", [{}, {"dry_run": True}, {"undo": "a1b2c3d4"}])
+    def test_the_named_one_is_worked_on(
+        self, client: FlaskClient, studios: dict[str, Server], body: dict[str, Any]
+    ) -> None:
+        for uid, server in studios.items():
+            assert client.post("/accept", json={"project": uid, **body}).status_code == 502
+            assert any(path.startswith("/api/projects/1/") for path in server.paths)
+            assert not any(each.asked for other, each in studios.items() if other != uid)
+            server.asked.clear()
+
+    def test_the_named_one_is_told_of(self, client: FlaskClient, studios: dict[str, Server], serving: Serving) -> None:
+        sure = region(1, 0.9)
+        record(serving.services.store, self.OLD, [annotated(1, [sure], [{**sure, "origin": "prediction"}])])
+        told = {uid: client.get("/advice", query_string={"project": uid}).get_json() for uid in studios}
+        assert {uid: each["project"] for uid, each in told.items()} == {uid: uid for uid in studios}
+        assert [len(told[uid]["advice"]) for uid in (self.OLD, self.NEW)] == [1, 0]
+        for uid in studios:
+            (reported,) = client.get("/report", query_string={"project": uid}).get_json()["projects"]
+            assert reported["project"] == uid
+
+    @pytest.mark.parametrize("uid", ["1.1750000000", "1.17", "2.1700000000", "01.1700000000"])
+    def test_another_is_not_found(self, client: FlaskClient, studios: dict[str, Server], uid: str) -> None:
+        for answer in (
+            client.post("/accept", json={"project": uid}),
+            client.post("/accept", json={"project": uid, "undo": "a1b2c3d4"}),
+            client.get("/advice", query_string={"project": uid}),
+            client.get("/report", query_string={"project": uid}),
+            client.post("/train", json={"project": uid}),
+        ):
+            assert answer.status_code == 404, answer.text
+        assert client.get("/versions", query_string={"project": uid}).get_json()["details"] == []
+        assert not any(server.asked for server in studios.values())
+
+    def test_their_number_is_refused(self, client: FlaskClient, studios: dict[str, Server], serving: Serving) -> None:
+        for answer in (
+            client.post("/accept", json={"project": 1}),
+            client.post("/accept", json={"project": "1", "undo": "a1b2c3d4"}),
+            client.post("/accept", json={}),
+            client.get("/advice", query_string={"project": "1"}),
+            client.get("/advice"),
+            client.get("/report", query_string={"project": "1"}),
+            client.get("/versions", query_string={"project": "1"}),
+            client.post("/train", json={"project": "1"}),
+        ):
+            assert answer.status_code == 400, answer.text
+            assert all(uid in answer.get_json()["error"] for uid in studios)
+        assert not any(server.asked for server in studios.values())
+        assert serving.services.jobs.unfinished() == []
+
+    def test_a_command_with_their_number_is_refused(self, serving: Serving, studios: dict[str, Server]) -> None:
+        """And one with a uid is about that one: the commands share one look-up."""
+        for project, code in (("1", 1), ("1.1750000000", 1), (self.OLD, 0)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("YOLOOP_HOME", str(serving.settings.home))
+                ran = CliRunner().invoke(app, ["train", "--project", project])
+            assert bool(ran.exit_code) is bool(code), ran.output
+        assert [job.uid for job in serving.services.jobs.unfinished()] == [self.OLD]

@@ -21,7 +21,7 @@ from filelock import FileLock
 from support.bodies import UID, config
 from support.shapes import LABELS
 from support.tiny import SIZE
-from support.web import Route, Server, answer, drip, redirect
+from support.web import PNG, Route, Server, answer, drip, redirect
 from werkzeug.serving import make_server
 
 from backend.app import create_app
@@ -31,7 +31,7 @@ from backend.health.check import Check
 from backend.health.doctor import examine
 from backend.health.label_studio import reachable
 from backend.labels.networks import Network
-from backend.labelstudio.probe import greet
+from backend.labelstudio.probe import Probe, greet
 from backend.served_models.parts import Part, dump
 from backend.server.process import Serving
 from backend.services import Connection
@@ -45,8 +45,8 @@ VERSION = json.dumps({"release": "1.23.2", "edition": "Community"}).encode()
 TOKEN = "0123456789abcdef" * 2
 
 
-def look(settings: Settings, number: int | None = None) -> dict[str, Check]:
-    return {check.name.removeprefix("project 7 "): check for check in examine(settings, number)}
+def look(settings: Settings, named: str | int | None = None) -> dict[str, Check]:
+    return {check.name.removeprefix("project 7 "): check for check in examine(settings, named)}
 
 
 @pytest.fixture
@@ -282,3 +282,63 @@ def test_the_command_never_shows_a_traceback(tmp_path: Path) -> None:
     assert found["registry"]["ok"] is False and found["project 7 model"]["ok"] is None
     assert all(each["mend"] for each in found.values() if each["ok"] is False)
     assert TOKEN not in done.stdout
+
+
+class TestProxies:
+    """The environment names a proxy that does not answer as who stands behind it would."""
+
+    @pytest.fixture(autouse=True)
+    def proxy(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "NO_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        server = Server()
+        server.otherwise = answer(b"<html>Out of order", 503)
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:hush@127.0.0.1:{server.port}")
+        yield server
+        server.close()
+
+    def test_what_is_near_is_not_asked_of_it(self, connected: Serving, proxy: Server, port: int) -> None:
+        found = look(connected.settings.model_copy(update={"port": port}))
+        assert found["server"].ok and found["Label Studio"].ok
+        assert proxy.asked == []
+
+    def test_its_variable_is_named_where_it_is_asked(self, connected: Serving, proxy: Server) -> None:
+        connected.services.store.save_project(UID, url="http://labels.example.com")
+        found = look(connected.settings)["Label Studio"]
+        assert found.ok is False and "the proxy that HTTP_PROXY names" in found.mend
+        assert "NO_PROXY" in found.mend and "hush" not in str(found)
+        assert TOKEN not in str(proxy.asked) + str(proxy.bodies)
+
+    def test_and_where_mlflow_asks_it(
+        self, connected: Serving, proxy: Server, studio: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", studio.url)
+        found = look(connected.settings)["registry"]
+        assert found.ok is False and "the proxy that HTTP_PROXY names" in found.mend
+
+
+class TestAnImage:
+    """Fetched for the check as it is for suggestions."""
+
+    @pytest.mark.parametrize(("allowed", "ok"), [("127.0.0.1", True), ("", False)])
+    def test_hosts_at_reserved_addresses(self, studio: Server, tmp_path: Path, allowed: str, ok: bool) -> None:
+        pictures = Server()
+        pictures.otherwise = answer(PNG)
+        settings = Settings(home=tmp_path, allowed_hosts=allowed)
+        task = suggestion_check.Task(1, {}, f"{pictures.url}/a.png")
+        with closing(Probe(studio.url, TOKEN)) as probe:
+            found = suggestion_check.image("image", probe, task, settings)
+        pictures.close()
+        assert found.ok is ok, found
+        assert pictures.credentials() == [None] * ok
+
+
+def test_projects_of_one_number_in_two_label_studios_are_both_looked_at(connected: Serving) -> None:
+    other = Server()
+    connected.services.store.save_project(f"{UID}1", url=other.url, api_key=TOKEN, label_config=config())
+    told = [str(check) for check in examine(connected.settings, 7) if check.name == "Label Studio"]
+    assert len(told) == 2 and any(other.url in each for each in told)
+    told = [str(check) for check in examine(connected.settings, UID) if check.name == "Label Studio"]
+    assert len(told) == 1 and other.url not in told[0]
+    assert look(connected.settings, "7.1")["projects"].told == "Project 7.1 is not connected."
+    other.close()

@@ -21,7 +21,9 @@ class Server:
 
     def __init__(self) -> None:
         self.routes: dict[str, Route] = {}
+        self.otherwise: Route = answer(b"", 404)
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.bodies: list[bytes] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -29,8 +31,11 @@ class Server:
 
             def do_GET(self) -> None:
                 server.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+                server.bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
                 route = server.routes.get(self.path) or server.routes.get(self.path.partition("?")[0])
-                (route or answer(b"", 404))(self)
+                (route or server.otherwise)(self)
+
+            do_POST = do_CONNECT = do_GET  # a proxy is asked by all of them
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.web import Server, answer
 
 from backend.store.database import Store
 
@@ -30,3 +31,15 @@ def own_logging() -> Iterator[None]:
         logger.setLevel(level)
     sys.excepthook, threading.excepthook = hooks
     logging.captureWarnings(False)
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A proxy that answers 503 to everything; no variable names it yet, nor any other."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    server = Server()
+    server.otherwise = answer(b"<html>The proxy does not want to", 503, Content_Type="text/html")
+    yield server
+    server.close()

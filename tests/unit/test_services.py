@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backend.services import connection_of
+from backend.errors import LabelStudioError
+from backend.services import Connection, Services, connection_of
 from backend.settings import Settings
 from backend.store.database import Project, Store
 
@@ -28,7 +31,38 @@ def reached(project: Project | None, **settings: Any) -> tuple[str, str] | None:
 def test_what_setup_said_counts_where_callers_are_known(project: Project) -> None:
     assert reached(project) == ("http://told:8080", "legacy")
     assert reached(project, host="0.0.0.0", basic_auth_user="me") == ("http://told:8080", "legacy")
-    assert reached(project, label_studio_api_key="key") == ("http://told:8080", "key")
+
+
+def test_the_environments_token_goes_to_no_address_that_setup_named(project: Project, tmp_path: Path) -> None:
+    """Whoever may call /setup, a user of this machine or one who has the password, would get it otherwise."""
+    assert reached(project, label_studio_api_key="key") == ("http://told:8080", "legacy")
+    bare = replace(project, access_token="")
+    assert reached(bare, label_studio_api_key="key") is None
+    own = {"label_studio_api_key": "key", "label_studio_url": "http://own/"}
+    assert reached(bare, **own) == reached(project, **own) == ("http://own", "key")
+    with (
+        closing(Services(Settings(home=tmp_path, label_studio_api_key="key"))) as services,
+        pytest.raises(LabelStudioError, match="LABEL_STUDIO_API_KEY is set without LABEL_STUDIO_URL"),
+    ):
+        services.client(bare)
+
+
+def test_a_user_name_and_password_in_an_address_are_left_out(store: Store, project: Project) -> None:
+    own = {"label_studio_api_key": "key", "label_studio_url": "http://me:hush@own/ls/"}
+    assert reached(None, **own) == ("http://own/ls", "key")
+    assert "hush" not in repr(Settings(**own))
+    store.save_project("8.1", hostname="http://me:hush@told/", access_token="legacy")
+    store.save_project("9.1", url="http://me:hush@connected/", api_key="pat")
+    assert reached(store.project("8.1")) == ("http://told", "legacy")
+    assert reached(store.project("9.1")) == ("http://connected", "pat")
+    assert "hush" not in repr(Connection("http://me:hush@host", "key"))
+
+
+def test_images_of_a_label_studio_that_anybody_may_name_are_not_fetched(project: Project, tmp_path: Path) -> None:
+    with closing(Services(Settings(home=tmp_path, host="0.0.0.0"))) as services:
+        assert services.source_of(project)("/a.png", 1).ls_url == ""
+    with closing(Services(Settings(home=tmp_path))) as services:
+        assert services.source_of(project)("/a.png", 1).ls_url == "http://told:8080"
 
 
 def test_where_anybody_may_call_setup_its_host_gets_nothing(project: Project) -> None:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from urllib.parse import urlsplit
+
+from backend.images.addresses import identity
 
 
 def split_key(reference: str) -> str:
-    """What names an image for the split: its address in the task, without a signed query that changes.
-
-    `/data/local-files/?d=…` names its file in the query, so that one stays.
-    """
-    if reference.startswith(("http://", "https://")):
-        parts = urlsplit(reference)
-        return f"{parts.netloc}{parts.path}"
-    return reference
+    """What names an image for the split: its address in the task, without what changes or lets somebody in."""
+    return identity(reference)
 
 
 def is_held_out(key: str, share: float) -> bool:

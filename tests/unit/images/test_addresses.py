@@ -10,6 +10,7 @@ from support.sources import SECRET, make, source
 from support.web import PNG, Server, answer, redirect
 
 from backend.errors import ImageError, ImageUnavailable, LabelStudioError
+from backend.images.addresses import identity, locate
 from backend.images.loader import Images, Source
 
 
@@ -145,7 +146,7 @@ def test_malformed_embedded_images(images: Images, ref: str) -> None:
         (["a.png"], "names no image"),
         ("http://", "malformed"),
         ("http://[::1/a.png", "malformed"),
-        ("http://127.0.0.1:notaport/a.png", "could not be fetched"),
+        ("http://127.0.0.1:notaport/a.png", "malformed"),
     ],
 )
 def test_addresses_that_cannot_be_used(studio: Server, images: Images, ref: Any, words: str) -> None:
@@ -173,3 +174,46 @@ def test_a_token_that_cannot_be_had(studio: Server, images: Images) -> None:
     with pytest.raises(ImageUnavailable, match=r"No token\. Make one\."):
         images.fetch(Source("/a.png", 1, studio.url, auth))
     assert studio.asked == []
+
+
+@pytest.mark.parametrize(
+    ("ref", "name"),
+    [
+        ("http://bob:hush@host/a.jpg", "host/a.jpg"),
+        ("https://hush@host:8/a.jpg?x=1&token=hush", "host:8/a.jpg"),
+        (" HTTP://bob:hu@sh@host/a.jpg", "host/a.jpg"),
+        ("//bob:hush@host/a.jpg?token=hush&x=1", "//host/a.jpg?x=1"),
+        ("bob:hush@host/a.jpg", "host/a.jpg"),
+        ("s3://key:hush@bucket/a b.jpg?X-Amz-Signature=hush&X-Amz-Credential=hush", "s3://bucket/a b.jpg?"),
+        ("azure-blob://box/a.jpg?sv=1&sp=r&sig=hush&x=1", "azure-blob://box/a.jpg?x=1"),
+        ("/data/local-files/?d=a/b.jpg&token=hush", "/data/local-files/?d=a/b.jpg"),
+        ("/data/upload/1/a.jpg?access_token=hush&Password=hush&api-key=hush&n=2", "/data/upload/1/a.jpg?n=2"),
+        ("/img?key=folder/a.jpg&key=hush-hush-hush-hush", "/img?key=folder/a.jpg"),
+        ("/img?id=1&anything=eyJhdXNo.hush.hush", "/img?id=1"),
+        ("s3://bucket/me@home.jpg", "s3://bucket/me@home.jpg"),
+        ("/data/upload/1/me@home.jpg", "/data/upload/1/me@home.jpg"),
+        ("data:image/png;base64,AAAA", "data:image/png;base64,AAAA"),
+    ],
+)
+def test_what_names_an_image_lets_nobody_in(ref: str, name: str) -> None:
+    assert identity(ref) == name
+    try:
+        shown = locate(ref, 7, "http://ls").name
+    except ImageUnavailable as error:
+        shown = str(error)
+    assert "hush" not in shown and "bob:hu" not in shown
+
+
+def test_a_password_with_a_slash_in_it_is_not_told() -> None:
+    ref = "http://bob:hu/sh@host/a.jpg"
+    assert "sh@" not in identity(ref) and identity(ref) != identity(ref.replace("a.jpg", "b.jpg"))
+    with pytest.raises(ImageUnavailable, match="malformed") as error:
+        locate(ref, 7, "")
+    assert "sh@" not in str(error.value)
+
+
+def test_the_cache_tells_tokens_apart_and_signatures_not() -> None:
+    one, other = (locate(f"https://h/a.jpg?token={token}", 7, "").key for token in ("hush", "shush"))
+    assert one != other and "hush" not in one + other
+    one, other = (locate(f"https://h/a.jpg?x=1&sig={signature}&se=1", 7, "").key for signature in ("hush", "shush"))
+    assert one == other

@@ -7,10 +7,11 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from support.sources import make, source
+from support.sources import SECRET, make, source
 from support.web import PNG, Server, answer, drip, redirect
 
 from backend.errors import ImageError, ImageUnavailable
+from backend.images.allowed_hosts import AllowedHosts
 from backend.images.loader import Images, Source
 
 
@@ -158,3 +159,66 @@ def test_a_full_disk(studio: Server, tmp_path: Path) -> None:
     with pytest.raises(ImageUnavailable, match="could not be stored") as error:
         make(tmp_path / "cache").fetch(source(studio, "/a.png"))
     assert str(tmp_path) not in str(error.value)
+
+
+class TestLabelStudioBelowAPath:
+    """At `/ls` of a host that has other things beside it: the token is for `/ls` alone."""
+
+    def get(self, studio: Server, images: Images, ref: str) -> bytes:
+        ls = Source(ref, 7, f"{studio.url}/ls", lambda: {"Authorization": SECRET})
+        return images.fetch(ls).read_bytes()
+
+    @pytest.mark.parametrize("ref", ["{ls}/ls/a.png", "/ls/a.png", "/a.png", "{ls}/ls/a.png?x=1"])
+    def test_its_own_images(self, studio: Server, images: Images, ref: str) -> None:
+        studio.routes["/ls/a.png"] = answer(PNG)
+        assert self.get(studio, images, ref.format(ls=studio.url)) == PNG
+        assert studio.credentials() == [SECRET]
+
+    @pytest.mark.parametrize(
+        "ref",
+        [
+            "{ls}/other/a.png",
+            "{ls}/lsx/a.png",
+            "{ls}/ls/../other/a.png",
+            "{ls}/ls/%2e%2e/other/a.png",
+            "{ls}/ls/..%2fother/a.png",
+            "/../other/a.png",
+            "//me:word@{place}/other/a.png",
+        ],
+    )
+    def test_images_beside_it(self, studio: Server, storage: Server, tmp_path: Path, ref: str) -> None:
+        """They come without the token, from a host that Label Studio's address allows."""
+        studio.otherwise = answer(PNG)
+        images = make(tmp_path, allowed=AllowedHosts())
+        place = studio.url.removeprefix("http://")
+        assert self.get(studio, images, ref.format(ls=studio.url, place=place)) == PNG
+        assert studio.credentials() == [None]
+        with pytest.raises(ImageUnavailable, match="reserved"):
+            self.get(studio, images, f"{storage.url}/a.png")
+        images.close()
+
+    def test_a_redirect_beside_it_and_back(self, studio: Server, storage: Server, images: Images) -> None:
+        studio.routes["/ls/a.png"] = redirect("/other/b.png")
+        studio.routes["/other/b.png"] = redirect(f"{storage.url}/c.png")
+        storage.routes["/c.png"] = redirect(f"{studio.url}/ls/d.png")
+        studio.routes["/ls/d.png"] = answer(PNG)
+        assert self.get(studio, images, "/ls/a.png") == PNG
+        assert studio.credentials() == [SECRET, None, SECRET]
+        assert storage.credentials() == [None]
+
+
+def test_only_images_from_elsewhere_come_through_a_proxy(
+    studio: Server, storage: Server, proxy: Server, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:hush@127.0.0.1:{proxy.port}")
+    studio.routes["/a.png"] = storage.routes["/b.png"] = answer(PNG)
+    images.fetch(source(studio, "/a.png"))
+    images.fetch(source(studio, f"{storage.url}/b.png"))
+    assert proxy.asked == []
+    with pytest.raises(ImageUnavailable, match=r"HTTP 503.*HTTP_PROXY names") as error:
+        images.fetch(source(studio, "http://pictures.example.com/a.png?sig=hush"))
+    assert proxy.paths == ["http://pictures.example.com/a.png?sig=hush"]
+    assert SECRET not in str(proxy.asked) and "hush" not in str(error.value)
+    proxy.close()
+    with pytest.raises(ImageUnavailable, match="HTTP_PROXY names"):
+        images.fetch(source(studio, "http://pictures.example.com/b.png"))

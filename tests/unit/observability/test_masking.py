@@ -29,6 +29,8 @@ SECRET = "hush-Hush_hush.~+/=HUSH"
         "headers={'X-Yoloop-Secret': 'hush-hush_hush'}",
         "http://me:hush@nas.lan/a.png",
         "https://:hush@nas.lan:8080",
+        "https://hush@nas.lan/a.png",
+        "/img?auth=hush&id-token=hush#x",
         "postgresql://me:hu:sh@db/mlflow",
         "/bucket/a.png?X-Amz-Credential=hush%2Fs3&X-Amz-Signature=hush&x=1",
         "/a.png?Expires=1&Signature=hu%2Bsh&AWSAccessKeyId=hush",

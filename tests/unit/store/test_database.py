@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.errors import BadRequest, NotFound
 from backend.store.database import MOST_STRANGERS, Hint, Store
 from backend.store.jobs import Jobs
 
@@ -36,6 +37,54 @@ class TestProjects:
     def test_tokens_are_not_shown(self, store: Store) -> None:
         store.save_project(UID, title="Shapes", api_key="hush", access_token="hush", url="http://me:hush@host")
         assert "hush" not in repr(store.projects())
+
+
+class TestNames:
+    """Which project somebody means."""
+
+    def test_two_label_studios_give_out_one_number(self, store: Store) -> None:
+        store.save_project("1.1700000000", title="Cars")
+        assert store.find("1").uid == store.find(1).uid == store.find(None).uid == store.find("").uid == "1.1700000000"
+        store.save_project("1.1800000000", title="Ships", synced_at=5.0)
+        for uid in ("1.1700000000", "1.1800000000"):
+            assert store.find(uid).uid == uid
+        for number in (1, "1"):
+            with pytest.raises(BadRequest, match="several projects with the number 1") as error:
+                store.find(number)
+            assert "1.1700000000 Cars" in str(error.value) and "1.1800000000 Ships" in str(error.value)
+        for nothing in (None, ""):
+            with pytest.raises(BadRequest, match="several projects"):
+                store.find(nothing)
+
+    @pytest.mark.parametrize(
+        "named", ["1.1700000001", "1.17", "1.", "01.1700000000", "01", "2", 2, "17", "1.1700000000 "]
+    )
+    def test_another_name_is_nobodys(self, store: Store, named: str | int) -> None:
+        store.save_project("1.1700000000")
+        with pytest.raises(NotFound, match="No such project is known"):
+            store.find(named)
+
+    def test_none_is_known(self, store: Store) -> None:
+        with pytest.raises(NotFound):
+            store.find(None)
+
+
+class TestExpecting:
+    """The address at which Label Studio is about to be told to find yoloop."""
+
+    def test_it_is_known_at_once_and_stays(self, store: Store) -> None:
+        with store.expecting("http://yoloop.internal:9090") as expect:
+            expect(UID)
+            assert store.backend_urls() == ["http://yoloop.internal:9090"]
+        assert store.backend_urls() == ["http://yoloop.internal:9090"]
+
+    @pytest.mark.parametrize("before", ["", "http://old:9090"])
+    def test_what_fails_leaves_the_one_of_before(self, store: Store, before: str) -> None:
+        store.save_project(UID, backend_url=before)
+        with pytest.raises(KeyError), store.expecting("http://new:9090") as expect:
+            expect(UID)
+            raise KeyError
+        assert store.backend_urls() == ([before] if before else [])
 
 
 class TestStrangers:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -482,3 +484,26 @@ class TestWhatChanged:
         assert not dataset.unreadable
         assert dataset.learned.keys() == set(range(12))
         assert written(services) == self.anew(project, examples, tmp_path / "other")
+
+
+def test_nothing_that_is_written_lets_somebody_in(
+    services: Services, project: Project, server: Server, tmp_path: Path
+) -> None:
+    """Task data may hold passwords and signatures; the manifest becomes an artifact that all of a registry's users
+    read."""
+    place = server.url.removeprefix("http://")
+    examples = []
+    for number in range(8):
+        server.routes[f"/{number}.jpg"] = answer(photo(number))
+        reference = f"http://bob:hunter2@{place}/{number}.jpg?token=hunter2&sig=hunter2"
+        examples.append(example(number, reference, [box()]))
+    examples.append(example(8, f"http://bob:hunter2@{place}/gone.jpg?token=hunter2", [box()]))
+    make(services, project, examples, tmp_path / "job")
+    manifest = (tmp_path / "job" / "manifest.json").read_text()
+    assert f"{place}/3.jpg" in manifest and f"{place}/gone.jpg" in manifest
+    with closing(sqlite3.connect(services.settings.root / "yoloop.db")) as db:
+        assert f"{place}/3.jpg" in {key for (key,) in db.execute("SELECT key FROM thumbnails")}
+    services.close()
+    files = [path for folder in (tmp_path / "job", services.settings.root) for path in folder.rglob("*")]
+    assert not [path for path in files if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert not [path for path in files if "hunter2" in path.name]

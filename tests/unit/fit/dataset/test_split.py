@@ -12,6 +12,7 @@ from backend.fit.dataset.split import is_held_out, split_key
     [
         ("https://bucket.host/a/b.jpg?X-Amz-Signature=1", "bucket.host/a/b.jpg"),
         ("http://host:8080/b.jpg", "host:8080/b.jpg"),
+        ("http://bob:hunter2@host:8080/b.jpg?token=hunter2", "host:8080/b.jpg"),
         ("/data/local-files/?d=dir/x.png", "/data/local-files/?d=dir/x.png"),
         ("/data/upload/1/x.png", "/data/upload/1/x.png"),
         ("s3://bucket/x.png", "s3://bucket/x.png"),

@@ -1,0 +1,1 @@
+"""Addresses compared and shown, and which requests go through a proxy."""
