@@ -5,19 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from backend.errors import LabelStudioError
 from backend.images.allowed_hosts import AllowedHosts
-from backend.images.cache import ImageCache
-from backend.images.loader import Images, Source
-from backend.labelstudio.client import LabelStudioClient
 from backend.settings import Settings
 from backend.store.database import Project, Store
-from backend.store.embeddings import Embeddings
 from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
-from backend.store.near_duplicates import Duplicates
 from model_registry import Registry
+
+if TYPE_CHECKING:
+    from backend.images.loader import Images, Source
+    from backend.labelstudio.client import LabelStudioClient
+    from backend.store.embeddings import Embeddings
+    from backend.store.near_duplicates import Duplicates
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +52,46 @@ def connection_of(project: Project | None, settings: Settings) -> Connection | N
 
 
 class Services:
-    """Made once per process, from the settings; nothing here is global."""
+    """Made once per process, from the settings; nothing here is global.
+
+    What takes long to import, such as all that opens images, is imported when it is first asked for: most commands
+    need none of it.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(settings.database_url)
         self.ledger = Ledger(self.store)
-        self.duplicates = Duplicates(self.store)
         self.jobs = Jobs(self.store)
-        self.embeddings = Embeddings(self.store)
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")
-        self.images = Images(
+        self._clients: dict[Connection, LabelStudioClient] = {}
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+
+    @cached_property
+    def duplicates(self) -> Duplicates:
+        from backend.store.near_duplicates import Duplicates
+
+        return Duplicates(self.store)
+
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        from backend.store.embeddings import Embeddings
+
+        return Embeddings(self.store)
+
+    @property
+    def images(self) -> Images:
+        with self._opening:  # one cache and one pool of threads, whoever asks first
+            return self._images
+
+    @cached_property
+    def _images(self) -> Images:
+        from backend.images.cache import ImageCache
+        from backend.images.loader import Images
+
+        settings = self.settings
+        return Images(
             ImageCache(settings.root / "cache", int(settings.cache_gb * 2**30)),
             timeout=settings.fetch_timeout,
             max_bytes=int(settings.max_image_mb * 2**20),
@@ -67,8 +99,6 @@ class Services:
             workers=settings.fetch_workers,
             allowed=AllowedHosts.read(settings.allowed_hosts),
         )
-        self._clients: dict[Connection, LabelStudioClient] = {}
-        self._lock = threading.Lock()
 
     def client(self, project: Project | None) -> LabelStudioClient:
         """Label Studio's API for a project. Raises LabelStudioError when no address or token is known."""
@@ -76,8 +106,10 @@ class Services:
         if found is None:
             raise LabelStudioError(
                 "No address and token of Label Studio are known for this project.",
-                "Run `yoloop connect --project N` with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set.",
+                "Run `yoloop connect N` with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set.",
             )
+        from backend.labelstudio.client import LabelStudioClient
+
         with self._lock:
             if found not in self._clients:
                 self._clients[found] = LabelStudioClient(found.url, found.api_key)
@@ -85,6 +117,8 @@ class Services:
 
     def source_of(self, project: Project | None) -> Callable[[str, int | None], Source]:
         """A function that makes an image's `Source` from its reference in a task and the task's id."""
+        from backend.images.loader import Source
+
         found = connection_of(project, self.settings)
         url = found.url if found else (project.hostname if project else "") or self.settings.label_studio_url
 
@@ -94,5 +128,6 @@ class Services:
         return lambda reference, task_id: Source(ref=reference, task_id=task_id, ls_url=url, auth=headers)
 
     def close(self) -> None:
-        self.images.close()
+        if (images := self.__dict__.get("_images")) is not None:
+            images.close()
         self.store.close()

@@ -85,13 +85,14 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     with open_services() as services:
         known = services.store.projects()
         if project is not None:
-            known = [each for each in known if each.uid == _uid(services, project)]
+            uid = _uid(services, project)
+            known = [each for each in known if each.uid == uid]
         rows = [_status(services, each) for each in known]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
     if not rows:
-        typer.echo("No project is known yet. Connect one: yoloop connect --project N")
+        typer.echo("No project is known yet. Connect one: yoloop connect N")
     for row in rows:
         typer.echo(f"Project {row['project']}  {row['title']}")
         for name in ("serves", "annotations", "suggestions", "last sync", "training", "trouble"):
@@ -182,7 +183,7 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
     from backend.store.refreshes import Refreshes
 
     progress = services.ledger.progress(project.uid)
-    champion = services.registry.champion(project.uid)
+    serves = services.registry.name_in_service(project.uid)
     jobs = services.jobs.of_project(project.uid, limit=1)
     waits = f"waits: {project.waiting_for}" if project.waiting_for else ""
     training = waits
@@ -195,13 +196,18 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
         "project": project.id,
         "uid": project.uid,
         "title": project.title,
-        "serves": champion.name if champion else "v0, nothing is trained yet",
+        "serves": serves or "v0, nothing is trained yet",
         "annotations": f"{progress.labelled} teach, {progress.new} of them new",
         "suggestions": str(Refreshes(services.store).get(project.uid) or ""),
         "last sync": ago,
         "training": training,
-        "trouble": project.sync_error,
+        "trouble": project.sync_error if project.disconnected_at is None else _disconnected(project),
     }
+
+
+def _disconnected(project: Any) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(project.disconnected_at))
+    return f"disconnected since {at}; `yoloop connect {project.id}` goes on"
 
 
 def _name_unknown_variables() -> None:

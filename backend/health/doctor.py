@@ -91,10 +91,10 @@ class _Examination:
 
     def _by_environment(self) -> Iterator[Check]:
         if (found := connection_of(None, self._settings)) is not None:
-            yield from self._visit(found, f"yoloop connect --project {self._number or 'N'}")
+            yield from self._visit(found, f"yoloop connect {self._number or 'N'}")
 
     def _projects(self, services: Services, around: Surroundings) -> Iterator[Check]:
-        known = services.store.projects()
+        known = [each for each in services.store.projects() if each.disconnected_at is None]
         self.secrets |= {secret for each in known for secret in (each.api_key, each.access_token)}
         hints, jobs = services.store.hints(), services.jobs.unfinished()
         failing = any(each.sync_error for each in known)
@@ -109,7 +109,7 @@ class _Examination:
             yield ill(
                 "projects",
                 f"{what} connected.",
-                f"`yoloop connect --project {option}`; or run this in the folder where yoloop runs.",
+                f"`yoloop connect {option}`; or run this in the folder where yoloop runs.",
             )
             yield from self._by_environment()
 

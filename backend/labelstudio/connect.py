@@ -20,6 +20,7 @@ from backend.labelstudio.refusals import public_url
 from backend.labelstudio.webhook import EVENTS, HEADER
 
 UNCERTAINTY = "Uncertainty sampling"
+SEQUENTIAL = "Sequential sampling"
 _SMART = re.compile(r"""\ssmart\s*=\s*["']true["']""", re.IGNORECASE)
 
 # Label Studio's words, what they mean, and the one thing to change.
@@ -87,6 +88,7 @@ def connect(
     basic_auth: tuple[str, str] | None,
     title: str = "yoloop",
     active_learning: bool = False,
+    was_active: bool = False,
 ) -> Report:
     """Make `url` the project's yoloop. Other people's backends and webhooks are not touched.
 
@@ -99,6 +101,7 @@ def connect(
         title: names a new backend, and tells ours from others'. A kept backend keeps its title.
         active_learning: let Label Studio open the least sure task next. Its backend is then titled with the version
             in service, see `backend.suggestions.backend_title`.
+        was_active: it did so until now; without `active_learning` tasks then come in their order again.
 
     Raises:
         LabelStudioError: Label Studio cannot be reached, or refuses.
@@ -135,6 +138,9 @@ def connect(
             raise
         if active_learning:
             _order_by_score(client, project, kept.id, steps)
+        elif was_active and project.sampling == UNCERTAINTY:
+            client.set_sampling(project.id, SEQUENTIAL)
+            steps.append(Step("Label Studio opens tasks in their order.", True))
     except LabelStudioError as error:
         raise _explained(error, url) from None
     return Report(project, kept.id, hook, tuple(steps))

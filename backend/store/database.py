@@ -49,6 +49,11 @@ class Project:
         return int(self.uid.partition(".")[0])
 
 
+SUBMIT_FOLLOWS = 5.0
+"""Seconds within which Label Studio tells of the submit at which it asked for a training by itself; it does so when
+our answer to that is in, a fraction of a second later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hint:
     """Events of one project that the worker has not looked into yet, and whether any was a deletion.
@@ -74,10 +79,14 @@ class Hint:
         return self.asked > self.submits and (changed == 0 or self.submits > 0)
 
     def due(self, now: float, debounce: float, debounce_max: float) -> bool:
-        """Quiet for `debounce` seconds, or waiting for `debounce_max`.
+        """Quiet for `debounce` seconds, or waiting for `debounce_max`; longer where an event is still to come that
+        says whether a person asked for a training.
 
         One from a time that is still to come was written before the clock was set back; it has waited long enough.
         """
+        if self.asked > self.submits:
+            debounce = max(debounce, SUBMIT_FOLLOWS)
+            debounce_max = max(debounce, debounce_max)
         return now - self.last_at >= debounce or abs(now - self.first_at) >= debounce_max
 
 
@@ -221,6 +230,12 @@ class Store:
         """Drop a hint that was looked into, unless another event came in the meantime."""
         with self.write() as db:
             db.execute(hints.delete().where(hints.c.uid == hint.uid, hints.c.events == hint.events))
+
+    def disconnect(self, uid: str, now: float) -> None:
+        """Note that Label Studio tells of a project no more; what is known of it stays."""
+        with self.write() as db:
+            db.execute(projects.update().where(projects.c.uid == uid).values(disconnected_at=now, sync_error=""))
+            db.execute(hints.delete().where(hints.c.uid == uid))
 
     def forget(self, uid: str) -> None:
         """Delete every row that is about a project, and the token of its Label Studio when no other project is there.

@@ -15,6 +15,9 @@ from backend.store.tables import jobs as table
 UNFINISHED = ("queued", "running")
 FINISHED = ("done", "failed", "cancelled")
 
+ASKED = "asked for in Label Studio"
+"""Why a training was made that a person started with Label Studio's button."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
