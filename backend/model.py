@@ -177,9 +177,7 @@ class YoloBackend:
             job, started = self._services.jobs.request(uid, ASKED, now)
             return {"job": job.id, "status": "queued" if started else "joined"}
         if known or uid == EVERY_PROJECT:  # of another one nobody could read what is new
-            self._services.store.hint(
-                uid, now, deletion=event in DELETIONS, asked=asked, submit=is_submit(event, data)
-            )
+            self._services.store.hint(uid, now, deletion=event in DELETIONS, asked=asked, submit=is_submit(event, data))
         return {"status": "noted"}
 
     def _remember(self, label_config: str, title: str) -> None:

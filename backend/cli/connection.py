@@ -13,7 +13,6 @@ from backend.cli.options import ProjectOption, YesOption, agreed, open_services
 from backend.errors import LabelStudioError, YoloopError
 
 if TYPE_CHECKING:
-    from backend.labelstudio.client import LabelStudioClient
     from backend.labelstudio.connect import Report, Step
     from backend.settings import Settings
     from backend.store.database import Store

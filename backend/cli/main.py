@@ -39,10 +39,10 @@ app = typer.Typer(
 )
 
 
-for _command in (serving.up, serving.serve, serving.worker):
-    app.command()(_command)
-for _command in (connection.connect, connection.disconnect):
-    app.command()(takes_project(_command))
+for _start in (serving.up, serving.serve, serving.worker):
+    app.command()(_start)
+app.command()(takes_project(connection.connect))
+app.command()(takes_project(connection.disconnect))
 
 
 @app.callback()
@@ -171,8 +171,10 @@ def doctor(project: ProjectOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-for _command in (labelling.predict, labelling.accept, labelling.advice, labelling.simulate):
-    app.command()(takes_project(_command))
+app.command()(takes_project(labelling.predict))
+app.command()(takes_project(labelling.accept))
+app.command()(takes_project(labelling.advice))
+app.command()(takes_project(labelling.simulate))
 
 
 def _uid(services: Any, number: int | None) -> str:

@@ -125,9 +125,7 @@ def _folder(*, make: bool = False) -> Path | None:
 def _read(text: str) -> Running | None:
     try:
         told = json.loads(text)
-        return Running(
-            str(told["home"]), str(told["host"]), int(told["port"]), int(told["pid"]), float(told["since"])
-        )
+        return Running(str(told["home"]), str(told["host"]), int(told["port"]), int(told["pid"]), float(told["since"]))
     except (ValueError, KeyError, TypeError):
         return None
 

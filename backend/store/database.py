@@ -191,9 +191,7 @@ class Store:
         # A reset Label Studio hands out a number again: the project synced last is the living one.
         return max(found, key=lambda each: each.synced_at or 0.0)
 
-    def hint(
-        self, uid: str, now: float, *, deletion: bool = False, asked: bool = False, submit: bool = False
-    ) -> None:
+    def hint(self, uid: str, now: float, *, deletion: bool = False, asked: bool = False, submit: bool = False) -> None:
         """Remember that something changed in a project: one row a project, however many events.
 
         Args:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from backend.store.dialect import unique_where
+
 metadata = sa.MetaData()
 
 projects = sa.Table(
@@ -90,13 +92,7 @@ jobs = sa.Table(
     sa.Column("version", sa.String, nullable=False, server_default=""),
     sa.Column("cancel", sa.Boolean, nullable=False, server_default=sa.false()),
     # One unfinished job per project: a second request joins the first.
-    sa.Index(
-        "one_unfinished_job",
-        "uid",
-        unique=True,
-        sqlite_where=sa.text("finished_at IS NULL"),
-        postgresql_where=sa.text("finished_at IS NULL"),
-    ),
+    unique_where("one_unfinished_job", "uid", "finished_at IS NULL"),
 )
 
 shown = sa.Table(
