@@ -15,7 +15,7 @@ from backend.errors import LabelStudioError, YoloopError
 if TYPE_CHECKING:
     from backend.labelstudio.connect import Report, Step
     from backend.settings import Settings
-    from backend.store.database import Store
+    from backend.store.database import Project, Store
 
 REFUSED = 401
 
@@ -24,11 +24,14 @@ def connect(
     project: ProjectOption = None,
     url: Annotated[str, typer.Option(help="yoloop's address as Label Studio reaches it.")] = "",
     active_learning: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--active-learning/--no-active-learning", help="Whether Label Studio opens the most useful task next."
+            "--active-learning/--no-active-learning",
+            help="Whether Label Studio opens the most useful task next. It does, unless the project was connected "
+            "without before.",
+            show_default=False,
         ),
-    ] = True,
+    ] = None,
 ) -> None:
     """Connect a project: add the ML backend and its webhook in Label Studio, or mend them.
 
@@ -42,9 +45,14 @@ def connect(
     address, keys = _label_studio(settings, store, project)
     if project is None:
         raise _unnamed(address, keys[0])
-    url = (url or _kept_url(store, address, project) or f"http://localhost:{settings.port}").strip().rstrip("/")
-    report, key = _connected(settings, store, address, keys, project, url, active_learning)
+    kept = _kept(store, address, project)
+    url = (url or _told_url(kept) or f"http://localhost:{settings.port}").strip().rstrip("/")
+    before = kept is None or not kept.backend_url or kept.active_learning
+    active = before if active_learning is None else active_learning
+    report, key = _connected(settings, address, keys, project, url, active, kept is not None and kept.active_learning)
     _tell(report.steps)
+    if not active and active_learning is None:
+        typer.echo("= Tasks come in their order, as before; --active-learning lets the most useful one come next.")
     info, now = report.project, time.time()
     same = [each for each in store.projects() if _same(each.url, address)]
     for each in same:
@@ -57,7 +65,7 @@ def connect(
         label_config=info.label_config,
         sync_error="",
         backend_url=url,
-        active_learning=active_learning,
+        active_learning=active,
         disconnected_at=None,
     )
     for uid in {info.uid, *(each.uid for each in same if each.disconnected_at is None)}:
@@ -142,13 +150,7 @@ def _label_studio(settings: Settings, store: Store, number: int | None) -> tuple
 
 
 def _connected(
-    settings: Settings,
-    store: Store,
-    address: str,
-    keys: list[str],
-    number: int,
-    url: str,
-    active_learning: bool,
+    settings: Settings, address: str, keys: list[str], number: int, url: str, active: bool, was_active: bool
 ) -> tuple[Report, str]:
     """Connect with the first token that is accepted, and say which it was."""
     from backend.labelstudio.client import LabelStudioClient
@@ -156,7 +158,6 @@ def _connected(
     from backend.labelstudio.webhook import webhook_secret
 
     password = settings.basic_auth_pass.get_secret_value()
-    was_active = any(each.active_learning for each in store.projects() if each.id == number and each.url == address)
     for last, key in ((key is keys[-1], key) for key in keys):
         try:
             report = connect_project(
@@ -165,7 +166,7 @@ def _connected(
                 url,
                 secret=webhook_secret(settings.root),
                 basic_auth=(settings.basic_auth_user, password) if settings.basic_auth_user or password else None,
-                active_learning=active_learning,
+                active_learning=active,
                 was_active=was_active,
             )
             return report, key
@@ -186,10 +187,16 @@ def _unnamed(address: str, key: str) -> YoloopError:
     )
 
 
-def _kept_url(store: Store, address: str, number: int) -> str:
-    """Where Label Studio reached yoloop when the project was connected last."""
+def _kept(store: Store, address: str, number: int) -> Project | None:
+    """The project as it was connected last."""
     found = [each for each in store.projects() if each.id == number and _same(each.url, address)]
-    return max(found, key=lambda each: each.synced_at or 0.0).backend_url if found else ""
+    return max(found, key=lambda each: each.synced_at or 0.0, default=None)
+
+
+def _told_url(kept: Project | None) -> str:
+    """yoloop's address as `--url` gave it last time; empty: it was the usual one, whose port may have changed."""
+    url = kept.backend_url if kept is not None else ""
+    return "" if url.startswith("http://localhost:") else url
 
 
 def _of(kept: dict[str, str], address: str) -> list[str]:

@@ -91,7 +91,7 @@ class _Examination:
 
     def _by_environment(self) -> Iterator[Check]:
         if (found := connection_of(None, self._settings)) is not None:
-            yield from self._visit(found, f"yoloop connect {self._number or 'N'}")
+            yield from self._visit(found, f"yoloop connect --project {self._number or 'N'}")
 
     def _projects(self, services: Services, around: Surroundings) -> Iterator[Check]:
         known = [each for each in services.store.projects() if each.disconnected_at is None]
@@ -109,7 +109,7 @@ class _Examination:
             yield ill(
                 "projects",
                 f"{what} connected.",
-                f"`yoloop connect {option}`; or run this in the folder where yoloop runs.",
+                f"`yoloop connect --project {option}`; or run this in the folder where yoloop runs.",
             )
             yield from self._by_environment()
 

@@ -24,11 +24,11 @@ SOON = 3 * 86400.0
 
 def connect_command(settings: Settings, number: int, project: Project | None = None) -> str:
     """The command that mends a project's connection, with the options that it was given last time."""
-    words = ["yoloop connect", str(number)]
+    words = ["yoloop connect --project", str(number)]
     if project is not None and project.backend_url not in ("", f"http://localhost:{settings.port}"):
         words += ["--url", project.backend_url]
-    if project is not None and project.url and not project.active_learning:
-        words.append("--no-active-learning")
+    if project is not None and project.active_learning:
+        words.append("--active-learning")
     return " ".join(words)
 
 
