@@ -18,7 +18,7 @@ def up(home: HomeOption = None, host: HostOption = None, port: PortOption = None
     """Start the serving process and the worker; Ctrl-C stops both."""
     from backend.observability.logs import configure
     from backend.processes.listening import PATIENCE, check_worker, wait_for_port
-    from backend.processes.running import alone
+    from backend.processes.running import Running, alone, listed
     from backend.processes.supervisor import Supervisor
 
     settings = settings_of(home, host, port)
@@ -31,7 +31,8 @@ def up(home: HomeOption = None, host: HostOption = None, port: PortOption = None
         wait_for_port(settings, patience)
         check_worker(settings, patience)
         typer.echo(_welcome(settings))
-        Supervisor().run()
+        with listed(Running.of(settings, time.time())):
+            Supervisor().run()
 
 
 def serve(home: HomeOption = None, host: HostOption = None, port: PortOption = None) -> None:

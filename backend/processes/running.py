@@ -48,7 +48,7 @@ class AlreadyRuns(YoloopError):
 
 @contextlib.contextmanager
 def alone(settings: Settings, now: float) -> Iterator[Running | None]:
-    """Be the one `yoloop up` of the home, and be found by commands.
+    """Be the one `yoloop up` of the home.
 
     Gives the one before it when that was killed: what it started may still be ending. Raises AlreadyRuns.
     """
@@ -67,15 +67,14 @@ def alone(settings: Settings, now: float) -> Iterator[Running | None]:
             ) from None
         _write(mark.fileno(), json.dumps(asdict(me)))
         try:
-            with listed(me):
-                yield before
+            yield before
         finally:
             _write(mark.fileno(), "")
 
 
 @contextlib.contextmanager
 def listed(me: Running) -> Iterator[None]:
-    """Be on the list of this machine meanwhile. Where it cannot be written, nothing is lost but that."""
+    """Be on the list of this machine meanwhile, so that commands find this yoloop. Where it cannot be written, nothing is lost but that."""
     folder = _folder(make=True)
     if folder is None:
         yield

@@ -18,9 +18,9 @@ from backend.processes.running import running
 RUNS = """
 import sys, time
 from pathlib import Path
-from backend.processes.running import alone
+from backend.processes.running import Running, listed
 from backend.settings import Settings
-with alone(Settings(home=Path(sys.argv[1]), port=int(sys.argv[2])), time.time()):
+with listed(Running.of(Settings(home=Path(sys.argv[1]), port=int(sys.argv[2])), time.time())):
     print("runs", flush=True)
     sys.stdin.read()
 """

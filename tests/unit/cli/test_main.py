@@ -86,7 +86,7 @@ def test_a_folder_without_a_home_stays_empty(words: list[str], tmp_path: Path, m
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     code, said, wrong = run(*words)
-    assert code == 1 and str(Path("here") / ".yoloop") in said + wrong or "There is no .yoloop here" in said
+    assert (code == 1 and str(Path("here") / ".yoloop") in said + wrong) or "There is no .yoloop here" in said
     assert list((tmp_path / "here").iterdir()) == []
     assert "Traceback" not in wrong
 
