@@ -82,8 +82,8 @@ def accept() -> dict[str, Any]:
         now=time.time(),
         min_score=_score("min_score", body.get("min_score", 0.8)),
         labels={str(label): _score(str(label), score) for label, score in labels.items()},
-        # Before 0.8 callers said whether they want complete tasks only.
-        partial=body.get("partial") is True or body.get("complete_only") is False,
+        # A caller of before said that incomplete tasks are welcome by this.
+        complete_only=body.get("partial") is not True and body.get("complete_only") is not False,
         dry_run=body.get("dry_run") is True,
     )
     return accepted.as_json()

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 import uuid
-from functools import partial as partial_of
+from functools import partial as with_these
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +48,7 @@ def accept(
     partial: Annotated[
         bool, typer.Option("--partial", help="Accept the sure suggestions of tasks that have doubtful ones, too.")
     ] = False,
-    complete_only: Annotated[bool, typer.Option("--complete-only", hidden=True, help="The default by now.")] = False,
+    complete_only: Annotated[bool, typer.Option("--complete-only", hidden=True, help="The default since 0.8.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be accepted.")] = False,
     yes: YesOption = False,
     undo: Annotated[str, typer.Option(help="Take back the run of that name.")] = "",
@@ -58,6 +58,8 @@ def accept(
 
     It says what it would do, and asks before it does it. A task that also has a doubtful suggestion is left alone.
     """
+    if partial and complete_only:
+        raise BadRequest("--partial and --complete-only say the opposite of each other.", "Leave one out.")
     from backend.suggestions import accept as accepting
 
     with open_services() as services:
@@ -66,8 +68,13 @@ def accept(
             undone = accepting.undo(services, found, undo)
             typer.echo(json.dumps(undone.as_json(), indent=1) if as_json else str(undone))
             return
-        accepts = partial_of(
-            accepting.accept, services, found, min_score=min_score, labels=_scores(label or []), partial=partial
+        accepts = with_these(
+            accepting.accept,
+            services,
+            found,
+            min_score=min_score,
+            labels=_scores(label or []),
+            complete_only=not partial,
         )
         if dry_run or not yes:
             with _Bar() as bar:

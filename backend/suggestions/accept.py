@@ -123,7 +123,7 @@ def accept(
     now: float,
     min_score: float = 0.8,
     labels: Mapping[str, float] | None = None,
-    partial: bool = False,
+    complete_only: bool = False,
     dry_run: bool = False,
     version: str | None = None,
     told: Told = lambda done, total: None,
@@ -137,8 +137,8 @@ def accept(
         now: epoch seconds.
         min_score: least score of a suggestion, in [0, 1].
         labels: label → another least score.
-        partial: accept tasks that have a suggestion below its least score as well, without that one. By default they
-            are left alone: Label Studio would call them completed, and what is not labelled teaches to see nothing.
+        complete_only: leave out tasks that have a suggestion below its least score, too. Else they are accepted
+            without it: Label Studio then calls them completed, and what is not labelled teaches to see nothing there.
         dry_run: write nothing to Label Studio.
         version: whose suggestions, as predictions carry it; None: the one of yoloop's that suggested last.
 
@@ -160,7 +160,7 @@ def accept(
             for task in page:
                 prediction = _prediction(task, chosen)
                 groups = groups_of(prediction.result, min_score, scores) if prediction else []
-                why = _reason(task, prediction, groups, partial)
+                why = _reason(task, prediction, groups, complete_only)
                 sure = [group for group in groups if group.sure]
                 doubtful = [label for group in groups if not group.sure for label in group.objects]
                 if not why and not dry_run and prediction is not None:
@@ -278,7 +278,7 @@ def _prediction(task: OpenTask, version: str) -> PredictionRecord | None:
     return max(of_version, key=lambda each: (each.created_at, each.id), default=None)
 
 
-def _reason(task: OpenTask, prediction: PredictionRecord | None, groups: list[Group], partial: bool) -> str:
+def _reason(task: OpenTask, prediction: PredictionRecord | None, groups: list[Group], complete_only: bool) -> str:
     """Why a task is left alone; empty: it is not."""
     if task.touched:
         return TOUCHED
@@ -286,7 +286,7 @@ def _reason(task: OpenTask, prediction: PredictionRecord | None, groups: list[Gr
         return NO_SUGGESTION
     if not any(group.sure for group in groups):
         return NOT_SURE
-    return "" if partial or all(group.sure for group in groups) else DOUBTFUL
+    return DOUBTFUL if complete_only and not all(group.sure for group in groups) else ""
 
 
 def _write(

@@ -117,7 +117,7 @@ def written(services: Services) -> set[tuple[str, int, int]]:
 def test_sure_regions_become_an_annotation(services: Services, studio: Studio) -> None:
     noted = box("b", 0.95, meta={"text": ["Look here"]})
     task = studio.suggest(box("a", 0.8), noted, box("c", 0.79), box("d", 0.85, "Plane"))
-    done = run_of(services, labels={"Plane": 0.9}, partial=True)
+    done = run_of(services, labels={"Plane": 0.9})
     assert (done.version, done.tasks, done.regions, done.labels, done.skipped) == ("v1", 1, 2, {"Car": 2}, {})
     assert (done.left_out, done.partial) == ({"Car": 1, "Plane": 1}, 1)
     made = studio.annotation_of(task)
@@ -139,10 +139,10 @@ def test_why_tasks_are_left_alone(services: Services, studio: Studio) -> None:
     studio.save(late, AnnotationRecord(7, [], False, False, NOON, NOON, 1, 2.0, None))
     studio.hidden.add(late)  # listed as open, annotated by the time of writing
     alone = {NOT_SURE: 1, NO_SUGGESTION: 1, TOUCHED: 1}
-    planned = run_of(services, dry_run=True)
+    planned = run_of(services, dry_run=True, complete_only=True)
     assert planned.skipped == alone | {DOUBTFUL: 1} and planned.tasks == 2
     assert written(services) == set() and not studio.tasks[mixed].annotations
-    done = run_of(services, partial=True)
+    done = run_of(services)
     assert (done.tasks, done.regions, done.skipped) == (2, 2, alone | {ANNOTATED: 1})
     assert studio.annotation_of(late).id == 7
 
@@ -150,13 +150,13 @@ def test_why_tasks_are_left_alone(services: Services, studio: Studio) -> None:
 def test_no_task_is_left_half_labelled_unless_that_is_wanted(services: Services, studio: Studio) -> None:
     whole = studio.suggest(box("a", 0.9), box("b", 0.8))
     half = studio.suggest(box("c", 0.9), box("d", 0.3), box("e", 0.2, "Plane"))
-    done = run_of(services, "one")
+    done = run_of(services, "one", complete_only=True)
     assert (done.tasks, done.regions, done.partial, done.skipped) == (1, 2, 0, {DOUBTFUL: 1})
     assert len(studio.annotation_of(whole).result) == 2 and not studio.tasks[half].annotations
     assert "Left alone: 1 tasks, doubtful suggestions beside the sure ones." in str(done)
     assert "Left out: 2 doubtful regions on tasks that have sure ones (Car 1, Plane 1)." in str(done)
     assert "With --partial" in str(done)
-    done = run_of(services, "two", partial=True)
+    done = run_of(services, "two")
     assert (done.tasks, done.regions, done.partial, done.skipped) == (1, 1, 1, {})
     assert [each["id"] for each in studio.annotation_of(half).result] == ["c"]
     assert "1 of the accepted tasks are labelled in part only" in str(done) and "With --partial" not in str(done)
