@@ -74,7 +74,10 @@ def alone(settings: Settings, now: float) -> Iterator[Running | None]:
 
 @contextlib.contextmanager
 def listed(me: Running) -> Iterator[None]:
-    """Be on the list of this machine meanwhile, so that commands find this yoloop. Where it cannot be written, nothing is lost but that."""
+    """Be on the list of this machine meanwhile, so that commands find this yoloop.
+
+    Where the list cannot be written, nothing is lost but that.
+    """
     folder = _folder(make=True)
     if folder is None:
         yield

@@ -448,7 +448,7 @@ class TestAtTheTerminal:
         first, second = new_project(title="the first"), new_project()
         told = run("connect", str(first), fails=True)
         assert "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY must be set" in told and ".env" in told
-        old, new = (str(label_studio.api("POST", "/api/token/", json={})["token"]) for _ in range(2))
+        old = label_studio.pat()
         told = run("connect", fails=True, LABEL_STUDIO_URL=label_studio.url, LABEL_STUDIO_API_KEY=old)
         assert f'{first} "the first"' in told and "`yoloop connect 1`" in told
 
@@ -464,7 +464,7 @@ class TestAtTheTerminal:
         assert client.project(second).sampling != UNCERTAINTY
         assert client.backends(second)[0].url == ml_backend.url
 
-        label_studio.api("POST", "/api/token/blacklist/", json={"refresh": old})
+        new = label_studio.new_pat()
         told = run("connect", str(second), fails=True)
         assert "expired, revoked" in told and "LABEL_STUDIO_API_KEY" in told
         run("connect", str(second), LABEL_STUDIO_API_KEY=new)
