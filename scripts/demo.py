@@ -44,7 +44,7 @@ and submit them.
   yoloop    {yoloop}
   Home      {home}
 
-Commands find it from any folder while it runs:
+Commands, in this folder; they find the demo while it runs:
   {program} status {project}     what it has learned, what the next training waits for
   {program} versions {project}   versions with their metrics
   {program} doctor {project}     whether all is as it should be
