@@ -229,7 +229,7 @@ def load_dotenv(path: Path = DOTENV) -> None:
         told = dotenv_values(path)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise YoloopError(f"The file {path} cannot be read: {why}.", "Mend it, or take it away.") from None
+        raise YoloopError(f"The file .env cannot be read: {why}.", "Mend it, or take it away.") from None
     for name, value in told.items():
         if value is not None and name.upper().startswith(_TOLD):
             os.environ.setdefault(name, value)

@@ -59,7 +59,7 @@ def accept(
     It says what it would do, and asks before it does it. A task that also has a doubtful suggestion is left alone.
     """
     if partial and complete_only:
-        raise BadRequest("--partial and --complete-only say the opposite of each other.", "Leave one out.")
+        raise BadRequest("The options --partial and --complete-only say the opposite of each other.", "Leave one out.")
     from backend.suggestions import accept as accepting
 
     with open_services() as services:
