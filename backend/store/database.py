@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from filelock import FileLock
 
 from backend.errors import NotFound
-from backend.store.dialect import begin_write, prepare, rowid, upsert
+from backend.store.dialect import begin_write, insert_new, prepare, rowid, upsert
 from backend.store.migrations import HEAD, revision_of, upgrade
 from backend.store.tables import hints, jobs, label_studios, metadata, projects
 
@@ -156,7 +156,8 @@ class Store:
     def save_project(self, uid: str, **columns: Unpack[ProjectColumns]) -> None:
         """Make or change a project; columns not named keep their value.
 
-        Its `api_key` becomes that of its Label Studio, for all projects there.
+        Its `api_key` becomes that of its Label Studio, for all projects there. Without one, a new `url` gets the token
+        of the old, if it has none yet: Label Studio has moved.
         """
         with self.write() as db:
             known = db.execute(sa.select(projects.c.url).where(projects.c.uid == uid)).one_or_none()
@@ -165,6 +166,9 @@ class Store:
             url = columns.get("url", known.url if known else "")
             if url and "api_key" in columns:
                 upsert(db, label_studios, {"url": url, "api_key": columns.pop("api_key")})
+            elif url and known and known.url and url != known.url:
+                key = db.scalar(sa.select(label_studios.c.api_key).where(label_studios.c.url == known.url))
+                insert_new(db, label_studios, [{"url": url, "api_key": key}] if key else [])
             upsert(db, projects, {"uid": uid, **columns})
 
     def project(self, uid: str) -> Project | None:
@@ -179,7 +183,9 @@ class Store:
     def label_studios(self) -> dict[str, str]:
         """Address of each Label Studio that a project was connected to → its token."""
         with self.engine.connect() as db:
-            return {row.url: row.api_key for row in db.execute(label_studios.select().order_by(label_studios.c.url))}
+            used = label_studios.c.url.in_(sa.select(projects.c.url))
+            found = db.execute(label_studios.select().where(used).order_by(label_studios.c.url))
+            return {row.url: row.api_key for row in found}
 
     def find(self, number: int | None) -> Project:
         """The project of that number in Label Studio; without a number, the only one there is. Raises NotFound."""

@@ -181,6 +181,16 @@ class TestTokens:
         assert store.find(1).api_key == "newer"
         store.close()
 
+    def test_it_moves_with_its_label_studio(self, tmp_path: Path) -> None:
+        store = Store(f"sqlite:///{tmp_path / 'yoloop.db'}")
+        store.save_project("1.1", url="http://studio", api_key="key")
+        store.save_project("2.1", url="http://other", api_key="theirs")
+        store.save_project("1.1", url="https://studio.lan")
+        assert store.label_studios() == {"http://other": "theirs", "https://studio.lan": "key"}
+        store.save_project("1.1", url="http://other")
+        assert store.find(1).api_key == "theirs"
+        store.close()
+
     def test_it_goes_with_the_last_project_there(self, tmp_path: Path) -> None:
         store = Store(f"sqlite:///{tmp_path / 'yoloop.db'}")
         for uid in ("1.1", "2.1"):
