@@ -15,7 +15,8 @@
     └── TrainingError                one training ended without a version
         └── TrainingCancelled        because a person asked for it
 
-`message` says what happened and `hint` what to do. Neither ever holds a token or a path of the host.
+`message` says what happened and `hint` what to do. Neither ever holds a token, nor a path of the host, but for the home
+that a command at the terminal looked for, which no HTTP answer tells of.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from backend.engine.pool import EnginePool
 from backend.errors import BadRequest, NotFound
 from backend.labels.networks import pixels_enough
 from backend.labels.schema import LabelSchema, parse_label_config
-from backend.labelstudio.webhook import DELETIONS, START_TRAINING
+from backend.labelstudio.webhook import DELETIONS, START_TRAINING, by_switch, is_submit
 from backend.observability.metrics import Metrics
 from backend.predict.answers import Answers, task_distances
 from backend.predict.batch import Look, looks_of, run
@@ -27,6 +27,7 @@ from backend.served_models.served import Served
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.services import Services
 from backend.store.database import EVERY_PROJECT, ProjectColumns
+from backend.store.jobs import ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class YoloBackend:
                 seen["access_token"] = access_token  # that of another host stays where it is known
         if self.label_config:
             seen["label_config"] = self.label_config
+        if project is not None and project.disconnected_at is not None:
+            seen["disconnected_at"] = None  # somebody added the ML backend in Label Studio again
         if project is None or any(value != getattr(project, key) for key, value in seen.items()):
             self._services.store.save_project(self.project_id, **seen)
         return self.model_version
@@ -156,24 +159,27 @@ class YoloBackend:
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Write down a webhook's event durably; nothing is trained here.
 
-        `START_TRAINING` asks for a training now and returns its job; one that is unfinished is joined. All
-        else is a hint that Label Studio has news, whatever the payload says or leaves out.
+        `START_TRAINING` asks for a training now and returns its job; one that is unfinished is joined. Where Label
+        Studio may have sent it by itself, at a submit, the worker finds out, and it is a hint at first. All else is a
+        hint that Label Studio has news, whatever the payload says or leaves out.
         """
         now = time.time()
         uid = self.project_id or EVERY_PROJECT
         project = data.get("project")
         if isinstance(project, Mapping) and self.project_id:
             self._remember(str(project.get("label_config") or ""), str(project.get("title") or ""))
-        known = self._services.store.project(uid) is not None
-        if event == START_TRAINING:
+        there = self._services.store.project(uid)
+        known = there is not None and there.disconnected_at is None
+        asked = by_switch(event, data)
+        if event == START_TRAINING and not (asked and known):
             if not self.project_id:
                 raise BadRequest("START_TRAINING names no project.", "Let the webhook send its payload.")
             if not known:
                 raise NotFound("No such project is known.", "Connect it first: yoloop connect --project N")
-            job, started = self._services.jobs.request(uid, "asked for in Label Studio", now)
+            job, started = self._services.jobs.request(uid, ASKED, now)
             return {"job": job.id, "status": "queued" if started else "joined"}
         if known or uid == EVERY_PROJECT:  # of another one nobody could read what is new
-            self._services.store.hint(uid, now, deletion=event in DELETIONS)
+            self._services.store.hint(uid, now, deletion=event in DELETIONS, asked=asked, submit=is_submit(event, data))
         return {"status": "noted"}
 
     def _remember(self, label_config: str, title: str) -> None:

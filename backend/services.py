@@ -5,23 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backend.errors import LabelStudioError
 from backend.images.allowed_hosts import AllowedHosts
-from backend.images.cache import ImageCache
-from backend.images.loader import Images, Source
-from backend.labelstudio.client import LabelStudioClient
 from backend.network.urls import plain_address
 from backend.processes.liveness import training_lives
 from backend.settings import Settings
 from backend.store.database import Project, Store
-from backend.store.embeddings import Embeddings
 from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
-from backend.store.near_duplicates import Duplicates
 from model_registry import Registry
+
+if TYPE_CHECKING:
+    from backend.images.loader import Images, Source
+    from backend.labelstudio.client import LabelStudioClient
+    from backend.store.embeddings import Embeddings
+    from backend.store.near_duplicates import Duplicates
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,9 @@ def open_images(settings: Settings, folder: Path, max_bytes: int) -> Images:
         folder: where fetched files stay.
         max_bytes: most that they may take together.
     """
+    from backend.images.cache import ImageCache
+    from backend.images.loader import Images
+
     return Images(
         ImageCache(folder, max_bytes),
         timeout=settings.fetch_timeout,
@@ -76,19 +81,43 @@ def open_images(settings: Settings, folder: Path, max_bytes: int) -> Images:
 
 
 class Services:
-    """Made once per process, from the settings; nothing here is global."""
+    """Made once per process, from the settings; nothing here is global.
+
+    What takes long to import, such as all that opens images, is imported when it is first asked for: most commands
+    need none of it.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(settings.database_url)
         self.ledger = Ledger(self.store)
-        self.duplicates = Duplicates(self.store)
         self.jobs = Jobs(self.store, partial(training_lives, settings.root))
-        self.embeddings = Embeddings(self.store)
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")
-        self.images = open_images(settings, settings.root / "cache", int(settings.cache_gb * 2**30))
         self._clients: dict[Connection, LabelStudioClient] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
+
+    @cached_property
+    def duplicates(self) -> Duplicates:
+        from backend.store.near_duplicates import Duplicates
+
+        return Duplicates(self.store)
+
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        from backend.store.embeddings import Embeddings
+
+        return Embeddings(self.store)
+
+    @property
+    def images(self) -> Images:
+        with self._opening:  # one cache and one pool of threads, whoever asks first
+            return self._images
+
+    @cached_property
+    def _images(self) -> Images:
+        settings = self.settings
+        return open_images(settings, settings.root / "cache", int(settings.cache_gb * 2**30))
 
     def client(self, project: Project | None) -> LabelStudioClient:
         """Label Studio's API for a project. Raises LabelStudioError when no address or token is known."""
@@ -99,8 +128,10 @@ class Services:
                 "LABEL_STUDIO_API_KEY is set without LABEL_STUDIO_URL, and its token goes to no other address."
                 if alone
                 else "No address and token of Label Studio are known for this project.",
-                "Run `yoloop connect --project N` with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set.",
+                "Run `yoloop connect N` with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set.",
             )
+        from backend.labelstudio.client import LabelStudioClient
+
         with self._lock:
             if found not in self._clients:
                 self._clients[found] = LabelStudioClient(found.url, found.api_key)
@@ -108,6 +139,8 @@ class Services:
 
     def source_of(self, project: Project | None) -> Callable[[str, int | None], Source]:
         """A function that makes an image's `Source` from its reference in a task and the task's id."""
+        from backend.images.loader import Source
+
         found = connection_of(project, self.settings)
         url = found.url if found else plain_address(self.settings.label_studio_url) or _told(project, self.settings)
 
@@ -117,5 +150,6 @@ class Services:
         return lambda reference, task_id: Source(ref=reference, task_id=task_id, ls_url=url, auth=headers)
 
     def close(self) -> None:
-        self.images.close()
+        if (images := self.__dict__.get("_images")) is not None:
+            images.close()
         self.store.close()

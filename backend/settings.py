@@ -1,9 +1,11 @@
-"""Every knob: one frozen object, read from the environment with the prefix YOLOOP_."""
+"""Every knob: one frozen object, read from the environment, and from a file .env, with the prefix YOLOOP_."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
 from ipaddress import ip_address
@@ -18,13 +20,24 @@ from backend.images.allowed_hosts import AllowedHosts
 from backend.network.urls import plain_address
 from backend.observability.logs import LogFormat
 
+DOTENV = Path(".env")
+"""A file of settings, `NAME=value` a line, in the folder that a command runs in; the environment goes before it."""
+
+_TOLD = ("YOLOOP_", "LABEL_STUDIO_", "BASIC_AUTH_", "MLFLOW_")
+"""What the names begin with that are taken from that file."""
+
+_INNER = ("YOLOOP_SUPERVISED", "YOLOOP_LOG_IDS")
+"""Variables that processes of ours set for one another."""
+
 Sampling = Literal["least-confidence", "margin", "entropy", "mean", "diverse"]
 
 
 class Settings(BaseSettings):
     """One process' settings. Each field's description is its line in the README's table."""
 
-    model_config = SettingsConfigDict(env_prefix="YOLOOP_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="YOLOOP_", env_file=DOTENV, frozen=True, extra="ignore", populate_by_name=True
+    )
 
     home: Path = Field(Path(".yoloop"), description="Folder of the database, the registry, images and logs.")
     host: str = Field("127.0.0.1", description="Address that the serving process listens on.")
@@ -149,6 +162,15 @@ class Settings(BaseSettings):
         alias = cls.model_fields[name].validation_alias
         return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"YOLOOP_{name.upper()}"
 
+    @classmethod
+    def variables(cls) -> frozenset[str]:
+        """Every environment variable that is read, other names of the same setting too."""
+        found = {cls.variable(name) for name in cls.model_fields}
+        for field in cls.model_fields.values():
+            if isinstance(field.validation_alias, AliasChoices):
+                found |= {str(each) for each in field.validation_alias.choices}
+        return frozenset(found)
+
     @field_validator("device")
     @classmethod
     def _device_is_known(cls, value: str) -> str:
@@ -179,10 +201,15 @@ class Settings(BaseSettings):
         """Whether others than this machine's users may ask without any credentials."""
         return not (self.basic_auth_user or self.basic_auth_pass.get_secret_value() or _is_loopback(self.host))
 
+    @property
+    def place(self) -> Path:
+        """The home folder, absolute; it need not be there."""
+        return self.home.expanduser().absolute()
+
     @cached_property
     def root(self) -> Path:
         """The home folder, absolute, made when it is missing (only its owner may enter)."""
-        path = self.home.expanduser().absolute()
+        path = self.place
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
@@ -210,3 +237,38 @@ def _is_loopback(host: str) -> bool:
     with suppress(ValueError):
         return ip_address(host.strip("[]")).is_loopback
     return host.lower() == "localhost"
+
+
+def load_dotenv(path: Path = DOTENV) -> None:
+    """Put what the file says into the environment, where processes that are started and libraries find it too.
+
+    What the environment says itself stays. Raises YoloopError for a file that cannot be read.
+    """
+    from dotenv import dotenv_values
+
+    if not path.is_file():
+        return
+    try:
+        told = dotenv_values(path)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise YoloopError(f"The file .env cannot be read: {why}.", "Mend it, or take it away.") from None
+    for name, value in told.items():
+        if value is not None and name.upper().startswith(_TOLD):
+            os.environ.setdefault(name, value)
+
+
+def unknown_variables(names: Iterable[str]) -> dict[str, str]:
+    """Variables that begin with YOLOOP_ and that nobody reads → the known one that is most like it; empty: none is.
+
+    The case of letters does not matter, as it does not to pydantic.
+    """
+    known = Settings.variables()
+    wrong = (
+        name
+        for name in sorted(names)
+        if name.upper().startswith("YOLOOP_")
+        and name.upper() not in (*known, *_INNER)
+        and not name.upper().startswith("YOLOOP_TEST_")
+    )
+    return {name: next(iter(difflib.get_close_matches(name.upper(), known, n=1)), "") for name in wrong}

@@ -33,6 +33,7 @@ from backend.services import Services
 from backend.settings import Settings
 from backend.store.database import EVERY_PROJECT, Hint
 from backend.store.heartbeats import Heartbeat
+from backend.store.jobs import ASKED
 from backend.suggestions.refresh_scheduler import Keeper
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,8 @@ class Worker:
         hints = {hint.uid: hint for hint in self._services.store.hints()}
         due = {uid: hint for uid, hint in hints.items() if hint.due(now, settings.debounce, settings.debounce_max)}
         for project in self._services.store.projects():
+            if project.disconnected_at is not None:
+                continue
             hint = due.get(project.uid) or due.get(EVERY_PROJECT)
             # While events still come in, the clock waits with them: they will be learned together.
             waiting = project.uid in hints and project.uid not in due
@@ -132,7 +135,7 @@ class Worker:
         certain = hint is not None and hint.uid == uid and not hint.deletions
         whole = not certain or uid in self._failures or now >= self._next_sync.get(uid, 0.0)
         try:
-            sync(self._services, uid, now, deletions=hint is not None and hint.deletions, whole=whole)
+            synced = sync(self._services, uid, now, deletions=hint is not None and hint.deletions, whole=whole)
         except Exception as error:  # whatever it is, the other projects go on
             if unwritable(error):
                 raise  # they do not
@@ -152,6 +155,8 @@ class Worker:
         if whole:
             self._next_sync[uid] = now + settings.sync_interval
         if hint is not None and hint.uid == uid:
+            if hint.asked_by_a_person(synced.changed):
+                self._services.jobs.request(uid, ASKED, now)
             store.answered(hint)
         self._decide(uid, now)
 

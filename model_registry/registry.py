@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from model_registry.sqlite_file import SQLITE, alias_in_file
 from model_registry.version import HASHES, SINCE, Version
 
 if TYPE_CHECKING:
@@ -177,6 +178,18 @@ class Registry:
         found = self._in_service(model)
         return None if found is None else int(found.version)
 
+    def name_in_service(self, model: str) -> str | None:
+        """Name of the version in service, such as `v3`; None: there is none.
+
+        Read from MLflow's SQLite file without MLflow where there is one, as its import takes a second, and without
+        making anything that is not there.
+        """
+        if self._uri.startswith(SQLITE):
+            number = alias_in_file(Path(self._uri.removeprefix(SQLITE)), model, CHAMPION)
+        else:
+            number = self.champion_number(model)
+        return None if number is None else f"v{number}"
+
     def champion(self, model: str) -> Version | None:
         found = self._in_service(model)
         return None if found is None else self._read(found, True)
@@ -280,6 +293,46 @@ class Registry:
                 ) from None
             if (expected := version.hashes.get(name, "")) and _sha256(got) != expected:
                 raise RegistryError(f"The stored {name} of {version.name} is not the one that was registered.")
+
+    def forget(self, model: str) -> int:
+        """Delete a model with all its versions, runs, artifacts and local copies. Returns how many versions it had.
+
+        Safe to repeat. An MLflow server keeps what it deletes until its own garbage collection.
+        """
+        client = self._client  # before any import of MLflow, which reads its settings then
+        from mlflow.exceptions import MlflowException
+
+        count = len(self.versions(model))
+        runs = self._runs(model)
+        try:
+            client.delete_registered_model(model)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+        for run in runs:
+            client.delete_run(run)
+            if self._uri.startswith(SQLITE):
+                shutil.rmtree(self._folder / "artifacts" / run, ignore_errors=True)
+                # MLflow's own garbage collection, which is a command, does no more.
+                client._tracking_client.store._hard_delete_run(run)
+        shutil.rmtree(self._folder / "local" / model, ignore_errors=True)
+        return count
+
+    def _runs(self, model: str) -> list[str]:
+        """Ids of all trainings of a model, those without a version too."""
+        found = self._client.get_experiment_by_name("yoloop")
+        if found is None:
+            return []
+        runs: list[str] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [found.experiment_id], f"tags.`yoloop.model` = '{model}'", max_results=1000, page_token=token
+            )
+            runs += [run.info.run_id for run in page]
+            token = page.token
+            if not token:
+                return runs
 
     def _experiment(self) -> str:
         client = self._client

@@ -27,6 +27,7 @@ from support.waiting import wait_for  # noqa: E402
 from support.yoloop import Yoloop  # noqa: E402
 
 DEMO = ROOT / ".yoloop" / "demo"
+PROGRAM = ".venv/bin/yoloop"
 IMAGES, ANNOTATED = 80, 40
 TRAINING = 900.0
 """Seconds that the first version may take on a slow machine."""
@@ -37,7 +38,18 @@ WELCOME = """
   Password  {password}
 
 {annotated} of {images} images are annotated, and yoloop trains on them now; that takes a minute or two.
-Then "Label All Tasks" shows each image with its suggestions, ranked by score: correct and submit them.
+Then "Label All Tasks" opens the image that the model is least sure of, with its suggestions, ranked by score: correct
+and submit them.
+
+  yoloop    {yoloop}
+  Home      {home}
+
+Commands, in this folder; they find the demo while it runs:
+  {program} status {project}     what it has learned, what the next training waits for
+  {program} versions {project}   versions with their metrics
+  {program} doctor {project}     whether all is as it should be
+  {program} accept {project}     turn sure suggestions into annotations, once you were asked
+Beside another yoloop of yours, say which one is meant: export YOLOOP_HOME={home}
 """
 
 
@@ -85,12 +97,13 @@ def demonstrate(check: bool, picture: Path | None) -> None:
         yoloop = Yoloop(DEMO / "home", server, **settings)
         yoloop.port = port
         with yoloop:
-            print(yoloop.run("connect", "--project", str(project), "--url", yoloop.url))
+            print(yoloop.run("connect", str(project), "--url", yoloop.url))
             annotated = list(tasks)[:ANNOTATED]
             for task in annotated:
                 _annotate(server, project, task, tasks[task])
             show = {"url": server.url, "email": server.email, "password": server.password, "project": project}
-            print(WELCOME.format(annotated=ANNOTATED, images=IMAGES, **show), flush=True)
+            mine = {"yoloop": yoloop.url, "home": DEMO / "home", "program": PROGRAM}
+            print(WELCOME.format(annotated=ANNOTATED, images=IMAGES, **show, **mine), flush=True)
             serves, told = "", set[str]()
             while not serves:
                 serves = tell_next_version(yoloop, told, TRAINING)
@@ -163,7 +176,8 @@ def see_suggestions(server: LabelStudioServer, project: int, version: str) -> No
 
 
 def _annotate(server: LabelStudioServer, project: int, task: int, picture: Picture) -> None:
-    body = {"result": picture.result(), "lead_time": 2.0}
+    # No lead time: nobody labelled this in so many seconds.
+    body = {"result": picture.result()}
     server.api("POST", f"/api/tasks/{task}/annotations/?project={project}", json=body)
 
 

@@ -59,7 +59,7 @@ def advice() -> dict[str, Any]:
 def accept() -> dict[str, Any]:
     """Accept sure suggestions, or take a run back: see `yoloop accept`.
 
-    Takes `{"project", "min_score", "labels": {label: score}, "complete_only", "dry_run"}` or `{"project", "undo"}`.
+    Takes `{"project", "min_score", "labels": {label: score}, "partial", "dry_run"}` or `{"project", "undo"}`.
     """
     from backend.suggestions import accept as accepting
 
@@ -79,7 +79,8 @@ def accept() -> dict[str, Any]:
         now=time.time(),
         min_score=_score("min_score", body.get("min_score", 0.8)),
         labels={str(label): _score(str(label), score) for label, score in labels.items()},
-        complete_only=body.get("complete_only") is True,
+        # A caller of before said that incomplete tasks are welcome by this.
+        complete_only=body.get("partial") is not True and body.get("complete_only") is not False,
         dry_run=body.get("dry_run") is True,
     )
     return accepted.as_json()

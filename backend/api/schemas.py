@@ -278,7 +278,7 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
                     "project": NUMBERED,
                     "min_score": SCORE,
                     "labels": {"type": "object", "additionalProperties": SCORE},
-                    "complete_only": FLAG,
+                    "partial": FLAG,
                     "dry_run": FLAG,
                     "undo": {**TEXT, "description": "A run to take back."},
                 },

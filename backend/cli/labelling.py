@@ -6,14 +6,14 @@ import json
 import sys
 import time
 import uuid
+from functools import partial as with_these
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from backend.cli.options import JsonOption, ProjectOption, open_services
-from backend.errors import BadRequest
-from backend.settings import Settings
+from backend.cli.options import JsonOption, ProjectOption, YesOption, agreed, open_services
+from backend.errors import BadRequest, YoloopError
 
 
 def predict(
@@ -25,9 +25,8 @@ def predict(
     from backend.server.process import make_serving
     from backend.suggestions.refresh import Refresher
 
-    settings = Settings()
     with open_services() as services:
-        uid = services.store.find(project).uid
+        settings, uid = services.settings, services.store.find(project).uid
     serving = make_serving(settings, only=uid)
     try:
         with _Bar() as bar:
@@ -46,14 +45,21 @@ def accept(
     label: Annotated[
         list[str] | None, typer.Option(help="Another least score for one label, such as Car=0.9; several times.")
     ] = None,
-    complete_only: Annotated[
-        bool, typer.Option("--complete-only", help="Leave out tasks that have a doubtful suggestion, too.")
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Accept the sure suggestions of tasks that have doubtful ones, too.")
     ] = False,
+    complete_only: Annotated[bool, typer.Option("--complete-only", hidden=True, help="The default since 0.8.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be accepted.")] = False,
+    yes: YesOption = False,
     undo: Annotated[str, typer.Option(help="Take back the run of that name.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Turn suggestions above a score into annotations, or take them back."""
+    """Turn suggestions above a score into annotations, or take them back.
+
+    It says what it would do, and asks before it does it. A task that also has a doubtful suggestion is left alone.
+    """
+    if partial and complete_only:
+        raise BadRequest("The options --partial and --complete-only say the opposite of each other.", "Leave one out.")
     from backend.suggestions import accept as accepting
 
     with open_services() as services:
@@ -62,18 +68,25 @@ def accept(
             undone = accepting.undo(services, found, undo)
             typer.echo(json.dumps(undone.as_json(), indent=1) if as_json else str(undone))
             return
+        accepts = with_these(
+            accepting.accept,
+            services,
+            found,
+            min_score=min_score,
+            labels=_scores(label or []),
+            complete_only=not partial,
+        )
+        if dry_run or not yes:
+            with _Bar() as bar:
+                planned = accepts(dry_run=True, run="", now=time.time(), told=bar.looked)
+            if dry_run or not planned.tasks:
+                typer.echo(json.dumps(planned.as_json(), indent=1) if as_json else str(planned))
+                return
+            typer.echo(str(planned), err=as_json)
+            if not agreed(f"Write {_count(planned.tasks, 'annotation')} to Label Studio?", yes):
+                raise YoloopError("Nothing was written.", "Say --yes where nobody can be asked.")
         with _Bar() as bar:
-            accepted = accepting.accept(
-                services,
-                found,
-                min_score=min_score,
-                labels=_scores(label or []),
-                complete_only=complete_only,
-                dry_run=dry_run,
-                run=uuid.uuid4().hex[:8],
-                now=time.time(),
-                told=lambda done, total: bar.told(done, 0, total),
-            )
+            accepted = accepts(dry_run=False, run=uuid.uuid4().hex[:8], now=time.time(), told=bar.looked)
     typer.echo(json.dumps(accepted.as_json(), indent=1) if as_json else str(accepted))
 
 
@@ -102,7 +115,6 @@ def simulate(
     """Replay a project's annotations under other settings, and draw learning curves."""
     from backend.simulation import simulate as simulating
 
-    settings = Settings()
     with open_services() as services:
         found = services.store.find(project)
         gaps, orders = every or simulating.EVERY, order or simulating.DEFAULT_ORDERS
@@ -111,7 +123,7 @@ def simulate(
         typer.echo(f"Replaying {_count(count, 'annotation')}; the trainings take {most:.0f} minutes at most.")
         from backend.engine.environment import prepare
 
-        prepare(settings.root)
+        prepare(services.settings.root)
         done = simulating.simulate(
             services, found, minutes=minutes, every=gaps, orders=orders, seed=seed, told=typer.echo
         )
@@ -135,7 +147,12 @@ class _Bar:
         if self._bar is not None:
             self._bar.__exit__(None, None, None)
 
+    def looked(self, done: int, total: int) -> None:
+        self.told(done, 0, total)
+
     def told(self, done: int, failed: int, total: int) -> None:
+        if not sys.stderr.isatty():
+            return
         if self._bar is None:
             self._bar = typer.progressbar(length=total, label="Tasks", show_pos=True, file=sys.stderr).__enter__()
         self._bar.update(done + failed - self._bar.pos)

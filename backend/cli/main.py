@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -14,121 +13,51 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from backend.cli import labelling
-from backend.cli.options import JsonOption, ProjectOption, open_services
+from backend import __version__
+from backend.cli import connection, labelling, serving
+from backend.cli.home import locate
+from backend.cli.options import JsonOption, ProjectOption, open_services, takes_project
 from backend.errors import YoloopError, unwritable
 from backend.observability.masking import masked
-from backend.settings import Settings
+from backend.processes.child import SUPERVISED
+from backend.settings import Settings, load_dotenv, unknown_variables
 from model_registry import RegistryError
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"yoloop {__version__}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     help="A Label Studio ML backend that suggests ranked YOLO boxes and learns from every submitted annotation.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
 
-@app.command()
-def up() -> None:
-    """Start the serving process and the worker; Ctrl-C stops both."""
-    from backend.observability.logs import configure
-    from backend.processes.supervisor import Supervisor
-
-    settings = Settings()
-    configure(settings.log_level, "up", settings.log_format)
-    settings.root  # noqa: B018  made here, so that a home that cannot be written fails at once
-    typer.echo(_welcome(settings))
-    Supervisor().run()
+for _start in (serving.up, serving.serve, serving.worker):
+    app.command()(_start)
+app.command()(takes_project(connection.connect))
+app.command()(takes_project(connection.disconnect))
 
 
-@app.command()
-def serve() -> None:
-    """Start the serving process alone."""
-    from backend.observability.logs import configure
-    from backend.processes.child import end_with_supervisor
-    from backend.wsgi import Server
-
-    settings = Settings()
-    configure(settings.log_level, "serve", settings.log_format)
-    if settings.exposed:
-        logging.getLogger("backend").warning(
-            "Anybody who reaches %s:%s may use yoloop, as no credentials are asked for: "
-            "set YOLOOP_BASIC_AUTH_USER and YOLOOP_BASIC_AUTH_PASS",
-            settings.host,
-            settings.port,
-        )
-    end_with_supervisor()
-    Server(settings).run()
-
-
-@app.command()
-def worker() -> None:
-    """Start the worker alone: it reads Label Studio and trains."""
-    from backend.observability.logs import configure
-    from backend.processes.child import end_with_supervisor
-    from backend.worker import run_worker
-
-    settings = Settings()
-    configure(settings.log_level, "worker", settings.log_format)
-    end_with_supervisor()
-    run_worker(settings)
-
-
-@app.command()
-def connect(
-    project: Annotated[int, typer.Option("--project", help="Label Studio's project number.")],
-    url: Annotated[str, typer.Option(help="yoloop's address as Label Studio reaches it.")] = "",
-    active_learning: Annotated[
-        bool, typer.Option("--active-learning", help="Let Label Studio open the most useful task next.")
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the version and end.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Connect a project: add the ML backend and its webhook in Label Studio, or mend them."""
-    from backend.labelstudio.client import LabelStudioClient
-    from backend.labelstudio.connect import connect as connect_project
-    from backend.labelstudio.webhook import webhook_secret
-    from backend.store.database import Store
-
-    settings = Settings()
-    key = settings.label_studio_api_key.get_secret_value()
-    if not settings.label_studio_url or not key:
-        raise YoloopError(
-            "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY must be set.",
-            "The key is in Label Studio under Account & Settings, Personal Access Token.",
-        )
-    address = settings.label_studio_url
-    url = (url or f"http://localhost:{settings.port}").strip().rstrip("/")
-    store = Store(settings.database_url)
-    password = settings.basic_auth_pass.get_secret_value()
-    with store.expecting(url) as expect:
-        report = connect_project(
-            LabelStudioClient(address, key),
-            project,
-            url,
-            secret=webhook_secret(settings.root),
-            basic_auth=(settings.basic_auth_user, password) if settings.basic_auth_user or password else None,
-            active_learning=active_learning,
-            before=lambda info: expect(info.uid),
-        )
-    for step in report.steps:
-        typer.echo(f"{'+' if step.changed else '='} {step.done}")
-    info = report.project
-    store.save_project(
-        info.uid,
-        url=address,
-        api_key=key,
-        title=info.title,
-        label_config=info.label_config,
-        sync_error="",
-        backend_url=url,
-    )
-    if active_learning:
-        store.save_project(info.uid, active_learning=True)
-    store.hint(info.uid, time.time())
-    typer.echo("Connected. Every submitted annotation teaches from now on.")
+    """Before every command: read `.env`, and name settings that there are none of."""
+    load_dotenv()
+    _name_unknown_variables()
 
 
 @app.command()
+@takes_project
 def train(project: ProjectOption = None) -> None:
     """Train a project now, whatever is new; the worker does it."""
     from backend.processes.liveness import worker_lives
@@ -148,6 +77,7 @@ def train(project: ProjectOption = None) -> None:
 
 
 @app.command()
+@takes_project
 def cancel(project: ProjectOption = None) -> None:
     """Stop the training that waits or runs."""
     from backend.fit.ending import end
@@ -165,18 +95,20 @@ def cancel(project: ProjectOption = None) -> None:
 
 
 @app.command()
+@takes_project
 def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Show what every project has learned, and what the next training waits for."""
     with open_services() as services:
         known = services.store.projects()
         if project is not None:
-            known = [each for each in known if each.uid == _uid(services, project)]
+            uid = _uid(services, project)
+            known = [each for each in known if each.uid == uid]
         rows = [_status(services, each) for each in known]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
     if not rows:
-        typer.echo("No project is known yet. Connect one: yoloop connect --project N")
+        typer.echo("No project is known yet. Connect one: yoloop connect N")
     for row in rows:
         typer.echo(f"Project {row['project']}  {row['title']}")
         for name in ("serves", "annotations", "suggestions", "last sync", "training", "trouble"):
@@ -185,6 +117,7 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+@takes_project
 def versions(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """List a project's versions, newest first."""
     with open_services() as services:
@@ -216,6 +149,7 @@ def versions(project: ProjectOption = None, as_json: JsonOption = False) -> None
 
 
 @app.command()
+@takes_project
 def promote(version: Annotated[str, typer.Argument(help="Such as v3.")], project: ProjectOption = None) -> None:
     """Put a version in service."""
     number = version.removeprefix("v")
@@ -227,6 +161,7 @@ def promote(version: Annotated[str, typer.Argument(help="Such as v3.")], project
 
 
 @app.command()
+@takes_project
 def rollback(project: ProjectOption = None) -> None:
     """Put the version in service that served before."""
     with open_services() as services:
@@ -235,19 +170,15 @@ def rollback(project: ProjectOption = None) -> None:
 
 
 @app.command()
-def doctor(
-    project: Annotated[
-        str | None, typer.Option("--project", help="Only this project of Label Studio, by its number or its uid.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes_project
+def doctor(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Check Label Studio, the connection, the machine and what yoloop keeps; say what mends what is not well."""
     from backend.health.check import counted
     from backend.health.doctor import examine
 
     logging.disable()  # what goes wrong is a line of its own
     found = []
-    for check in examine(Settings(), project):
+    for check in examine(locate(demand=False), project):
         found.append(check)
         if not as_json:
             typer.echo(str(check))
@@ -256,8 +187,10 @@ def doctor(
         raise typer.Exit(1)
 
 
-for _command in (labelling.predict, labelling.accept, labelling.advice, labelling.simulate):
-    app.command()(_command)
+app.command()(takes_project(labelling.predict))
+app.command()(takes_project(labelling.accept))
+app.command()(takes_project(labelling.advice))
+app.command()(takes_project(labelling.simulate))
 
 
 def _uid(services: Any, named: str | None) -> str:
@@ -268,7 +201,7 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
     from backend.store.refreshes import Refreshes
 
     progress = services.ledger.progress(project.uid)
-    champion = services.registry.champion(project.uid)
+    serves = services.registry.name_in_service(project.uid)
     jobs = services.jobs.of_project(project.uid, limit=1)
     waits = f"waits: {project.waiting_for}" if project.waiting_for else ""
     training = waits
@@ -281,24 +214,27 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
         "project": project.id,
         "uid": project.uid,
         "title": project.title,
-        "serves": champion.name if champion else "v0, nothing is trained yet",
+        "serves": serves or "v0, nothing is trained yet",
         "annotations": f"{progress.labelled} teach, {progress.new} of them new",
         "suggestions": str(Refreshes(services.store).get(project.uid) or ""),
         "last sync": ago,
         "training": training,
-        "trouble": project.sync_error,
+        "trouble": project.sync_error if project.disconnected_at is None else _disconnected(project),
     }
 
 
-def _welcome(settings: Settings) -> str:
-    below = os.path.relpath(sys.argv[0])
-    program = "yoloop" if shutil.which("yoloop") else sys.argv[0] if below.startswith("..") else below
-    return (
-        f"yoloop listens on http://{settings.host}:{settings.port} and keeps its data in {settings.home}.\n"
-        "Connect a project from another terminal, in this folder:\n"
-        f"  LABEL_STUDIO_URL=http://localhost:8080 LABEL_STUDIO_API_KEY=<token> {program} connect --project 1\n"
-        "Ctrl-C stops."
-    )
+def _disconnected(project: Any) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(project.disconnected_at))
+    return f"disconnected since {at}; `yoloop connect {project.id}` goes on"
+
+
+def _name_unknown_variables() -> None:
+    """A setting with a mistyped name does nothing, which nobody would notice."""
+    if SUPERVISED in os.environ:  # `yoloop up` has said it
+        return
+    for name, meant in unknown_variables(os.environ).items():
+        did_you = f"did you mean {meant}?" if meant else "the settings are in the README."
+        typer.echo(f"{name} is no setting of yoloop and changes nothing: {did_you}", err=True)
 
 
 def main() -> None:

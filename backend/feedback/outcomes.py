@@ -14,8 +14,9 @@ from typing import Any, Literal
 from backend.labels.convert import from_regions
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.overlap import mask_iou, rotated_iou
+from backend.labels.paths import PATH_SEPARATOR
 from backend.labels.region import number
-from backend.labels.schema import PATH_SEPARATOR, Control, Kind
+from backend.labels.schema import Control, Kind
 
 Fate = Literal["accepted", "moved", "relabelled", "deleted", "missed"]
 

@@ -95,7 +95,7 @@ class _Examination:
             yield from self._visit(found, f"yoloop connect --project {self._number or 'N'}")
 
     def _projects(self, services: Services, around: Surroundings) -> Iterator[Check]:
-        known = services.store.projects()
+        known = [each for each in services.store.projects() if each.disconnected_at is None]
         self.secrets |= {secret for each in known for secret in (each.api_key, each.access_token)}
         hints, jobs = services.store.hints(), services.jobs.unfinished()
         failing = any(each.sync_error for each in known)

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 from backend.errors import LabelConfigError
 from backend.labels import attributes as given
 from backend.labels.document import EXAMPLE, parse
+from backend.labels.paths import PATH_SEPARATOR
 
 Kind = Literal["rectangle", "ellipse", "polygon", "brush", "bitmask", "keypoint", "choices", "taxonomy"]
 
@@ -36,7 +37,6 @@ _SHAPES: dict[str, tuple[str, Kind]] = {
 }
 _TASK_FIELD = re.compile(r"\$([^\s$./\\\[\]{}]+)")
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
-PATH_SEPARATOR = " / "
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any
 
 from backend.labels.choices import best_label, whole_image
 from backend.labels.geometry import Detection, ImageSize
+from backend.labels.paths import PATH_SEPARATOR
 from backend.labels.region import NewId, Region, draw, drawn
-from backend.labels.schema import PATH_SEPARATOR, Control
+from backend.labels.schema import Control
 
 
 def to_regions(

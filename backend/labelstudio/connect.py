@@ -20,6 +20,7 @@ from backend.labelstudio.refusals import public_url
 from backend.labelstudio.webhook import EVENTS, HEADER
 
 UNCERTAINTY = "Uncertainty sampling"
+SEQUENTIAL = "Sequential sampling"
 _SMART = re.compile(r"""\ssmart\s*=\s*["']true["']""", re.IGNORECASE)
 
 # Label Studio's words, what they mean, and the one thing to change.
@@ -88,6 +89,7 @@ def connect(
     title: str = "yoloop",
     active_learning: bool = False,
     before: Callable[[ProjectInfo], None] = lambda project: None,
+    was_active: bool = False,
 ) -> Report:
     """Make `url` the project's yoloop. Other people's backends and webhooks are not touched.
 
@@ -101,6 +103,7 @@ def connect(
         active_learning: let Label Studio open the least sure task next. Its backend is then titled with the version
             in service, see `backend.suggestions.backend_title`.
         before: called with the project before Label Studio is told of yoloop, whom it asks at once.
+        was_active: it did so until now; without `active_learning` tasks then come in their order again.
 
     Raises:
         LabelStudioError: Label Studio cannot be reached, or refuses.
@@ -138,6 +141,9 @@ def connect(
             raise
         if active_learning:
             _order_by_score(client, project, kept.id, steps)
+        elif was_active and project.sampling == UNCERTAINTY:
+            client.set_sampling(project.id, SEQUENTIAL)
+            steps.append(Step("Label Studio opens tasks in their order.", True))
     except LabelStudioError as error:
         raise _explained(error, url) from None
     return Report(project, kept.id, hook, tuple(steps))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -25,9 +27,33 @@ EVENTS = frozenset(
 """What the webhook is asked to tell of."""
 
 START_TRAINING = "START_TRAINING"
-"""The event of the button that asks for a training."""
+"""The event of the button that asks for a training; Label Studio's switch sends the same at a submit."""
+
+SWITCH = "Start model training on annotation submission"
+"""Label Studio's name of that switch, under Settings → Model."""
 
 DELETIONS = ("ANNOTATIONS_DELETED", "TASKS_DELETED")
+
+_SUBMITS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED")
+
+
+def by_switch(event: str, data: Mapping[str, Any]) -> bool:
+    """Whether an event that asks for a training may come from the switch.
+
+    The button's event is the same to the last field. But the project in it tells whether the switch is on; while it
+    is off, only a person can have asked.
+    """
+    project = data.get("project")
+    if event != START_TRAINING or not isinstance(project, Mapping):
+        return False
+    # Label Studio keeps the switch as a number of annotations: 1 is on.
+    return bool(project.get("min_annotations_to_start_training") or project.get("start_training_on_annotation_update"))
+
+
+def is_submit(event: str, data: Mapping[str, Any]) -> bool:
+    """Whether the event tells of an annotation at whose submit the switch, if it is on, asks for a training."""
+    annotation = data.get("annotation")
+    return event in _SUBMITS and not (isinstance(annotation, Mapping) and annotation.get("ground_truth") is True)
 
 
 def webhook_secret(home: Path) -> str:

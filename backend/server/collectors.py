@@ -175,6 +175,8 @@ def learned(services: Services, now: float) -> Iterator[Metric]:
     age = _gauge("sync_age_seconds", "Time since Label Studio was last read", "project")
     failing = _gauge("sync_failing", "1: Label Studio could not be read the last time", "project")
     for project in services.store.projects():
+        if project.disconnected_at is not None:
+            continue
         if project.synced_at is not None:
             age.add_metric([project.uid], now - project.synced_at)
         if project.synced_at is not None or project.sync_error:

@@ -45,6 +45,7 @@ def make_serving(settings: Settings, only: str | None = None) -> Serving:
     """
     prepare(settings.root)
     services = Services(settings)
+    services.images  # noqa: B018  imported and opened now rather than in the first request
     services.registry.open()
     models = Models(
         settings,

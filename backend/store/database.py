@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from filelock import FileLock
 
 from backend.errors import BadRequest, NotFound
-from backend.store.dialect import begin_write, prepare, rowid, upsert
+from backend.store.dialect import begin_write, insert_new, prepare, rowid, upsert
 from backend.store.migrations import HEAD, revision_of, upgrade
-from backend.store.tables import hints, jobs, projects
+from backend.store.tables import hints, jobs, label_studios, metadata, projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Project:
     waiting_for: str
     active_learning: bool
     backend_url: str
+    disconnected_at: float | None
 
     def __repr__(self) -> str:
         return f"Project({self.uid!r}, {self.title!r})"
@@ -48,21 +49,44 @@ class Project:
         return int(self.uid.partition(".")[0])
 
 
+SUBMIT_FOLLOWS = 5.0
+"""Seconds within which Label Studio tells of the submit at which it asked for a training by itself; it does so when
+our answer to that is in, a fraction of a second later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Events of one project that the worker has not looked into yet, and whether any was a deletion."""
+    """Events of one project that the worker has not looked into yet, and whether any was a deletion.
+
+    `asked` of them ask for a training while Label Studio's own switch sends such events, too; `submits` tell of a
+    submitted or changed annotation.
+    """
 
     uid: str
     first_at: float
     last_at: float
     events: int
     deletions: bool
+    asked: int = 0
+    submits: int = 0
+
+    def asked_by_a_person(self, changed: int) -> bool:
+        """Whether one of the events that ask for a training is a person's, who pressed *Start Training*.
+
+        The switch sends one with each submit at most, and Label Studio tells of the submit as well. Where it tells of
+        none, its events do not arrive, or they got lost; then tasks that `changed` since the last look say the same.
+        """
+        return self.asked > self.submits and (changed == 0 or self.submits > 0)
 
     def due(self, now: float, debounce: float, debounce_max: float) -> bool:
-        """Quiet for `debounce` seconds, or waiting for `debounce_max`.
+        """Quiet for `debounce` seconds, or waiting for `debounce_max`; longer where an event is still to come that
+        says whether a person asked for a training.
 
         One from a time that is still to come was written before the clock was set back; it has waited long enough.
         """
+        if self.asked > self.submits:
+            debounce = max(debounce, SUBMIT_FOLLOWS)
+            debounce_max = max(debounce, debounce_max)
         return now - self.last_at >= debounce or abs(now - self.first_at) >= debounce_max
 
 
@@ -86,6 +110,7 @@ class ProjectColumns(TypedDict, total=False):
     waiting_for: str
     active_learning: bool
     backend_url: str
+    disconnected_at: float | None
 
 
 EVERY_PROJECT = "*"
@@ -93,7 +118,12 @@ EVERY_PROJECT = "*"
 MOST_NAMED = 500
 """Rows that a query names one by one; of more, all of a project are read."""
 
-_ONE_PROJECT = projects.select().where(projects.c.uid == sa.bindparam("one"))
+_PROJECTS = sa.select(
+    *(column for column in projects.c if column.name != "api_key"),
+    sa.func.coalesce(label_studios.c.api_key, projects.c.api_key).label("api_key"),
+).select_from(projects.outerjoin(label_studios, label_studios.c.url == projects.c.url))
+
+_ONE_PROJECT = _PROJECTS.where(projects.c.uid == sa.bindparam("one"))
 """Made once: it is asked for twice in every prediction, and SQLAlchemy takes longer to make it than to run it."""
 
 MOST_STRANGERS = 200
@@ -124,11 +154,21 @@ class Store:
             connection.commit()
 
     def save_project(self, uid: str, **columns: Unpack[ProjectColumns]) -> None:
-        """Make or change a project; columns not named keep their value."""
+        """Make or change a project; columns not named keep their value.
+
+        Its `api_key` becomes that of its Label Studio, for all projects there. Without one, a new `url` gets the token
+        of the old, if it has none yet: Label Studio has moved.
+        """
         with self.write() as db:
-            known = db.scalar(sa.select(sa.func.count()).where(projects.c.uid == uid))
-            if not known:
+            known = db.execute(sa.select(projects.c.url).where(projects.c.uid == uid)).one_or_none()
+            if known is None:
                 _forget_strangers(db)
+            url = columns.get("url", known.url if known else "")
+            if url and "api_key" in columns:
+                upsert(db, label_studios, {"url": url, "api_key": columns.pop("api_key")})
+            elif url and known and known.url and url != known.url:
+                key = db.scalar(sa.select(label_studios.c.api_key).where(label_studios.c.url == known.url))
+                insert_new(db, label_studios, [{"url": url, "api_key": key}] if key else [])
             upsert(db, projects, {"uid": uid, **columns})
 
     def project(self, uid: str) -> Project | None:
@@ -138,7 +178,14 @@ class Store:
 
     def projects(self) -> list[Project]:
         with self.engine.connect() as db:
-            return [Project(**row._mapping) for row in db.execute(projects.select().order_by(projects.c.uid))]
+            return [Project(**row._mapping) for row in db.execute(_PROJECTS.order_by(projects.c.uid))]
+
+    def label_studios(self) -> dict[str, str]:
+        """Address of each Label Studio that a project was connected to → its token."""
+        with self.engine.connect() as db:
+            used = label_studios.c.url.in_(sa.select(projects.c.url))
+            found = db.execute(label_studios.select().where(used).order_by(label_studios.c.url))
+            return {row.url: row.api_key for row in found}
 
     def find(self, named: str | int | None) -> Project:
         """The one project that somebody names.
@@ -190,17 +237,32 @@ class Store:
                 self.save_project(uid, backend_url=address)
             raise
 
-    def hint(self, uid: str, now: float, *, deletion: bool = False) -> None:
-        """Remember that something changed in a project: one row a project, however many events."""
+    def hint(self, uid: str, now: float, *, deletion: bool = False, asked: bool = False, submit: bool = False) -> None:
+        """Remember that something changed in a project: one row a project, however many events.
+
+        Args:
+            asked: the event asks for a training, and may be none of a person's, see `Hint.asked_by_a_person`.
+            submit: it tells of a submitted or changed annotation.
+        """
         with self.write() as db:
             upsert(
                 db,
                 hints,
-                {"uid": uid, "first_at": now, "last_at": now, "events": 1, "deletions": deletion},
+                {
+                    "uid": uid,
+                    "first_at": now,
+                    "last_at": now,
+                    "events": 1,
+                    "deletions": deletion,
+                    "asked": int(asked),
+                    "submits": int(submit),
+                },
                 changed={
                     "last_at": now,
                     "events": hints.c.events + 1,
                     "deletions": sa.or_(hints.c.deletions, sa.literal(deletion)),
+                    "asked": hints.c.asked + int(asked),
+                    "submits": hints.c.submits + int(submit),
                 },
             )
 
@@ -212,6 +274,23 @@ class Store:
         """Drop a hint that was looked into, unless another event came in the meantime."""
         with self.write() as db:
             db.execute(hints.delete().where(hints.c.uid == hint.uid, hints.c.events == hint.events))
+
+    def disconnect(self, uid: str, now: float) -> None:
+        """Note that Label Studio tells of a project no more; what is known of it stays."""
+        with self.write() as db:
+            db.execute(projects.update().where(projects.c.uid == uid).values(disconnected_at=now, sync_error=""))
+            db.execute(hints.delete().where(hints.c.uid == uid))
+
+    def forget(self, uid: str) -> None:
+        """Delete every row that is about a project, and the token of its Label Studio when no other project is there.
+
+        A token was given for a Label Studio, and nobody would look for it here once its projects are gone.
+        """
+        with self.write() as db:
+            for table in metadata.tables.values():
+                if "uid" in table.c:
+                    db.execute(table.delete().where(table.c.uid == uid))
+            db.execute(label_studios.delete().where(label_studios.c.url.not_in(sa.select(projects.c.url))))
 
     def close(self) -> None:
         self.engine.dispose()
@@ -231,7 +310,12 @@ def whole(text: str) -> str:
 
 def _forget_strangers(db: sa.Connection) -> None:
     """Drop the oldest of the projects that were named in requests and of which Label Studio was never read."""
-    never_read = (projects.c.synced_at.is_(None), projects.c.cursor.is_(None), projects.c.api_key == "")
+    never_read = (
+        projects.c.synced_at.is_(None),
+        projects.c.cursor.is_(None),
+        projects.c.url == "",
+        projects.c.api_key == "",
+    )
     found = db.scalars(sa.select(projects.c.uid).where(*never_read).order_by(rowid)).all()
     gone = found[: max(0, len(found) - MOST_STRANGERS + 1)]
     db.execute(hints.delete().where(hints.c.uid.in_(gone)))

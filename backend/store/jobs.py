@@ -18,6 +18,9 @@ FINISHED = ("done", "failed", "cancelled")
 INTERRUPTED = "interrupted; it goes on by itself"
 """What is told of a training that the database calls running, while nobody takes its steps."""
 
+ASKED = "asked for in Label Studio"
+"""Why a training was made that a person started with Label Studio's button."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backend.labels.schema import PATH_SEPARATOR
+from backend.labels.paths import PATH_SEPARATOR
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store.acceptances import unchanged
 from backend.store.contents import content_hash

@@ -1,11 +1,13 @@
 """The tables of the database: what must survive.
 
-Each belongs to one module, which alone reads and writes it; `store` owns the first two.
+Each belongs to one module, which alone reads and writes it; `database` owns the first three.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
+
+from backend.store.dialect import unique_where
 
 metadata = sa.MetaData()
 
@@ -15,8 +17,9 @@ projects = sa.Table(
     sa.Column("uid", sa.String, primary_key=True),
     sa.Column("label_config", sa.Text, nullable=False, server_default=""),
     sa.Column("title", sa.String, nullable=False, server_default=""),
-    # As `yoloop connect` was told; the secret is what the webhook's header must carry.
+    # Label Studio's address, as `yoloop connect` was told; its token is in `label_studios`.
     sa.Column("url", sa.String, nullable=False, server_default=""),
+    # The token of a project whose Label Studio has none there: as releases until 0.7 kept it.
     sa.Column("api_key", sa.String, nullable=False, server_default=""),
     # As Label Studio says itself in /setup; its token is a legacy one, which new installs refuse.
     sa.Column("hostname", sa.String, nullable=False, server_default=""),
@@ -26,10 +29,20 @@ projects = sa.Table(
     sa.Column("synced_at", sa.Float),
     sa.Column("sync_error", sa.Text, nullable=False, server_default=""),
     sa.Column("waiting_for", sa.Text, nullable=False, server_default=""),
-    # As `yoloop connect --active-learning` was told: Label Studio's backend is titled with the served version.
+    # As `yoloop connect` was told: Label Studio's backend is titled with the served version.
     sa.Column("active_learning", sa.Boolean, nullable=False, server_default=sa.false()),
     # yoloop's address as Label Studio reaches it, as `yoloop connect` was told.
     sa.Column("backend_url", sa.String, nullable=False, server_default=""),
+    # When `yoloop disconnect` took it out of Label Studio, in epoch seconds; null: it is connected.
+    sa.Column("disconnected_at", sa.Float),
+)
+
+label_studios = sa.Table(
+    # One token for each Label Studio: all projects of that address use it.
+    "label_studios",
+    metadata,
+    sa.Column("url", sa.String, primary_key=True),
+    sa.Column("api_key", sa.String, nullable=False),
 )
 
 hints = sa.Table(
@@ -40,6 +53,10 @@ hints = sa.Table(
     sa.Column("last_at", sa.Float, nullable=False),
     sa.Column("events", sa.Integer, nullable=False),
     sa.Column("deletions", sa.Boolean, nullable=False),
+    # Events that ask for a training, where Label Studio sends one by itself at a submit, and submits: see
+    # `Hint.asked_by_a_person`.
+    sa.Column("asked", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("submits", sa.Integer, nullable=False, server_default="0"),
 )
 
 ledger = sa.Table(
@@ -75,13 +92,7 @@ jobs = sa.Table(
     sa.Column("version", sa.String, nullable=False, server_default=""),
     sa.Column("cancel", sa.Boolean, nullable=False, server_default=sa.false()),
     # One unfinished job per project: a second request joins the first.
-    sa.Index(
-        "one_unfinished_job",
-        "uid",
-        unique=True,
-        sqlite_where=sa.text("finished_at IS NULL"),
-        postgresql_where=sa.text("finished_at IS NULL"),
-    ),
+    unique_where("one_unfinished_job", "uid", "finished_at IS NULL"),
 )
 
 shown = sa.Table(

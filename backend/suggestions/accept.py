@@ -37,7 +37,7 @@ TOUCHED = "somebody began or skipped it"
 ANNOTATED = "somebody annotated it meanwhile"
 NO_SUGGESTION = "no suggestion of this version"
 NOT_SURE = "no suggestion is sure enough"
-DOUBTFUL = "a doubtful suggestion beside the sure ones"
+DOUBTFUL = "doubtful suggestions beside the sure ones"
 GONE = "the task or its suggestion was removed meanwhile"
 
 Told = Callable[[int, int], None]
@@ -53,6 +53,8 @@ class Acceptance:
         version: whose suggestions; empty: there are none.
         skipped: reason → tasks that were left alone for it.
         labels: label → accepted regions.
+        left_out: label → regions that were not accepted, as they are doubtful, on tasks that have sure ones.
+        partial: accepted tasks that lack such regions now.
         expected: of earlier suggestions with these labels, at or above their scores, how many were right.
         expected_of: the version whose suggestions those are; empty: all versions together.
     """
@@ -64,6 +66,8 @@ class Acceptance:
     regions: int
     skipped: Mapping[str, int]
     labels: Mapping[str, int]
+    left_out: Mapping[str, int]
+    partial: int
     expected: Precision
     expected_of: str
 
@@ -74,6 +78,14 @@ class Acceptance:
         ]
         lines += [f"  {label}: {count}" for label, count in self.labels.items()]
         lines += [f"Left alone: {count} tasks, {reason}." for reason, count in self.skipped.items()]
+        if left_out := sum(self.left_out.values()):
+            told = ", ".join(f"{label} {count}" for label, count in self.left_out.items())
+            lines.append(f"Left out: {left_out} doubtful regions on tasks that have sure ones ({told}).")
+        if self.partial:
+            become = "would be" if self.dry_run else "are"
+            lines.append(f"{self.partial} of the accepted tasks {become} labelled in part only: those regions lack.")
+        elif DOUBTFUL in self.skipped:
+            lines.append("With --partial such tasks are accepted, too, labelled in part.")
         if self.tasks and self.expected.shown:
             of = self.expected_of or "all versions together"
             lines.append(f"Of such suggestions so far, by {of}: {self.expected}.")
@@ -125,7 +137,8 @@ def accept(
         now: epoch seconds.
         min_score: least score of a suggestion, in [0, 1].
         labels: label → another least score.
-        complete_only: leave out tasks that have a suggestion below its least score, too.
+        complete_only: leave out tasks that have a suggestion below its least score, too. Else they are accepted
+            without it: Label Studio then calls them completed, and what is not labelled teaches to see nothing there.
         dry_run: write nothing to Label Studio.
         version: whose suggestions, as predictions carry it; None: the one of yoloop's that suggested last.
 
@@ -140,15 +153,16 @@ def accept(
         sync(services, project.uid, now)
         total, newest = _survey(client, project.id)
         chosen = newest if version is None else version
-        skipped, counted = Counter[str](), Counter[str]()
+        skipped, counted, left_out = Counter[str](), Counter[str](), Counter[str]()
         least: dict[str, float] = {}
-        tasks = done = 0
+        tasks = done = in_part = 0
         for page in client.open_tasks(project.id, page_size=PAGE):
             for task in page:
                 prediction = _prediction(task, chosen)
                 groups = groups_of(prediction.result, min_score, scores) if prediction else []
                 why = _reason(task, prediction, groups, complete_only)
                 sure = [group for group in groups if group.sure]
+                doubtful = [label for group in groups if not group.sure for label in group.objects]
                 if not why and not dry_run and prediction is not None:
                     try:
                         why = _write(services, client, project, task, prediction, sure, run, now)
@@ -158,13 +172,26 @@ def accept(
                     skipped[why] += 1
                 else:
                     tasks += 1
+                    in_part += bool(doubtful)
                     counted.update(label for group in sure for label in group.objects)
                     least |= {label: scores.get(label, min_score) for group in sure for label in group.labels}
+                if why in ("", DOUBTFUL):
+                    left_out.update(doubtful)
                 done += 1
                 told(done, max(done, total))
     known, of = expected(services.store, project.uid, least, chosen)
     return Acceptance(
-        run, chosen, dry_run, tasks, counted.total(), dict(skipped), dict(sorted(counted.items())), known, of
+        run,
+        chosen,
+        dry_run,
+        tasks,
+        counted.total(),
+        dict(skipped),
+        dict(sorted(counted.items())),
+        dict(sorted(left_out.items())),
+        in_part,
+        known,
+        of,
     )
 
 

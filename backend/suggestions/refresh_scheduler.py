@@ -52,6 +52,10 @@ class Keeper:
             return
         self._looked = now
         for project in self._services.store.projects():
+            if project.disconnected_at is not None:
+                if self._process is not None and project.uid == self._uid:
+                    self.stop()
+                continue
             champion = self._services.registry.champion_number(project.uid)
             key = key_of(project, champion, self._services.settings)
             if self._process is not None:

@@ -5,6 +5,7 @@ The suggestions are made up, so that it is known which are right: nearly all wit
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,7 +16,9 @@ from typing import Any
 
 import pytest
 from support.labelstudio import LabelStudioServer
+from typer.testing import CliRunner
 
+from backend.cli.main import app
 from backend.errors import BadRequest, Busy, NotFound
 from backend.feedback.advice import advice
 from backend.feedback.report import report
@@ -267,6 +270,36 @@ def test_scores_for_labels_doubtful_ones_and_versions(labelled: Labelled) -> Non
         with pytest.raises(BadRequest):
             tasks(**wrong)
     assert labelled.annotations() == {}
+
+
+def test_the_command_asks_first_and_leaves_no_task_half_labelled(labelled: Labelled) -> None:
+    sure, doubtful = labelled.region(0.9, True), labelled.region(0.3, True)
+    whole, half, _ = labelled.suggest([[sure], [sure | {"id": "other"}, doubtful], [doubtful | {"id": "alone"}]])
+    settings = labelled.services.settings
+    env = {
+        "YOLOOP_HOME": str(settings.home),
+        "LABEL_STUDIO_URL": settings.label_studio_url,
+        "LABEL_STUDIO_API_KEY": settings.label_studio_api_key.get_secret_value(),
+    }
+
+    def run(*words: str, answer: str = "", code: int = 0) -> str:
+        done = CliRunner().invoke(app, ["accept", str(labelled.number), *words], input=answer, env=env)
+        assert done.exit_code == code, done.output + str(done.exception)
+        return str(done.output)
+
+    told = run("--dry-run")
+    assert "Would accept 1 regions on 1 tasks" in told and "Left out: 1 doubtful regions" in told
+    for answer in ("n\n", ""):  # nobody is there to answer
+        assert "Write 1 annotation to Label Studio?" in run(answer=answer, code=1)
+    assert labelled.annotations() == {}
+    assert "Accepted 1 regions on 1 tasks" in run(answer="y\n")
+    assert set(labelled.annotations()) == {whole}
+    told = run("--yes")
+    assert "Accepted 0 regions on 0 tasks" in told and "doubtful suggestions beside the sure ones" in told
+    accepted = json.loads(run("--partial", "--yes", "--json"))
+    assert (accepted["tasks"], accepted["partial"], accepted["left_out"]) == (1, 1, {"Car": 1})
+    assert set(labelled.annotations()) == {whole, half}
+    run("--partial", "--complete-only", "--yes", code=1)
 
 
 def test_label_studios_own_copies_judge_nothing(labelled: Labelled) -> None:

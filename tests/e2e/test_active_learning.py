@@ -163,10 +163,12 @@ def test_bulk_acceptance_keeps_its_promise(project: Project) -> None:
     advice = project.yoloop.run("advice", "--project", number)
     assert all(label in advice for label in ("Disc", "Square", "Triangle")), advice
     announced = requests.post(
-        f"{project.yoloop.url}/accept", json={"project": project.uid, "min_score": 0.8, "dry_run": True}, timeout=60
+        f"{project.yoloop.url}/accept",
+        json={"project": project.uid, "min_score": 0.8, "dry_run": True, "partial": True},
+        timeout=60,
     ).json()
     before = set(project.tasks())
-    said = project.yoloop.run("accept", "--project", number, "--min-score", "0.8")
+    said = project.yoloop.run("accept", number, "--min-score", "0.8", "--partial", "--yes")
     accepted = before - set(project.tasks())
     assert len(accepted) == announced["tasks"] > 30
     right = total = 0

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,11 +16,14 @@ import httpx
 import pytest
 from support.labelstudio import LabelStudioServer
 from support.ports import free_port
+from support.waiting import wait_for
 
 from backend.errors import BadRequest, LabelConfigError, LabelStudioError
 from backend.labelstudio.client import LabelStudioClient
-from backend.labelstudio.connect import Report, connect
-from backend.labelstudio.webhook import EVENTS, HEADER
+from backend.labelstudio.connect import UNCERTAINTY, Report, connect
+from backend.labelstudio.disconnect import disconnect
+from backend.labelstudio.webhook import EVENTS, HEADER, START_TRAINING, SWITCH, by_switch, is_submit
+from backend.store.database import Store
 
 pytestmark = pytest.mark.group("label-studio", minutes=5)
 
@@ -333,6 +340,171 @@ def test_personal_access_token_that_is_not_accepted(label_studio, new_project, m
     with pytest.raises(LabelStudioError, match="expired, revoked") as caught:
         link(LabelStudioClient(label_studio.url, damaged), new_project(), ml_backend.url)
     assert caught.value.code == 401 and damaged not in f"{caught.value}{caught.value.reason}"
+
+
+def events(backend: Any) -> list[dict[str, Any]]:
+    return [body for path, _, body in backend.calls if path == "/webhook"]
+
+
+def test_what_the_switch_sends_can_be_told_from_the_button(label_studio, client, new_project, ml_backend):
+    """Label Studio's "Start model training on annotation submission", as its page sets it."""
+    project = new_project()
+    report = link(client, project, ml_backend.url)
+    label_studio.api("POST", f"/api/projects/{project}/import", json=[{"data": {"image": "http://a/b.jpg"}}])
+    (task,) = client.task_ids(project)
+
+    def sent_by(method: str, path: str, expected: int, **options: Any) -> list[dict[str, Any]]:
+        ml_backend.calls.clear()
+        label_studio.api(method, path, **options)
+        wait_for(lambda: len(events(ml_backend)) >= expected, 10)
+        return events(ml_backend)
+
+    train = f"/api/ml/{report.backend_id}/train"
+    (pressed,) = sent_by("POST", train, 1, json={})
+    assert pressed["action"] == START_TRAINING and not by_switch(pressed["action"], pressed)
+
+    sent_by("PATCH", f"/api/projects/{project}", 1, json={"start_training_on_annotation_update": True})
+    made = sent_by("POST", f"/api/tasks/{task}/annotations/", 2, json={"result": []})
+    assert [each["action"] for each in made] == [START_TRAINING, "ANNOTATION_CREATED"]
+    assert by_switch(made[0]["action"], made[0]) and is_submit(made[1]["action"], made[1])
+    number = made[1]["annotation"]["id"]
+    changed = sent_by("PATCH", f"/api/annotations/{number}/", 2, json={"result": [], "was_cancelled": True})
+    assert [each["action"] for each in changed] == [START_TRAINING, "ANNOTATION_UPDATED"]
+    assert is_submit(changed[1]["action"], changed[1])
+    (pressed,) = sent_by("POST", train, 1, json={})
+    assert by_switch(pressed["action"], pressed)  # alone, without a submit
+
+
+class TestDisconnect:
+    def test_it_takes_out_what_connect_made_and_nothing_else(
+        self, label_studio, client, new_project, ml_backends, writes
+    ):
+        project = new_project()
+        ours, theirs = ml_backends(), ml_backends()
+        row(label_studio, project, theirs.url, title="theirs")
+        hook(label_studio, project, "http://127.0.0.1:9/their/hook", headers={"X-Theirs": "1"})
+        rows, hooks = client.backends(project), client.webhooks(project)
+        uid = link(client, project, ours.url, active_learning=True).project.uid
+        assert client.project(project).sampling == UNCERTAINTY
+
+        steps = disconnect(client, uid, ours.url, active_learning=True)
+
+        assert len(steps) == 3 and all(step.changed for step in steps)
+        assert (client.backends(project), client.webhooks(project)) == (rows, hooks)
+        assert client.project(project).sampling == "Sequential sampling"
+        writes.clear()
+        (step,) = disconnect(client, uid, ours.url, active_learning=True)
+        assert not step.changed and writes == []
+
+    def test_one_at_an_old_address_with_another_title(self, client, new_project, ml_backends):
+        project = new_project()
+        old = ml_backends()
+        report = link(client, project, old.url)
+        client.update_backend(report.backend_id, project, old.url, "v3")
+        disconnect(client, report.project.uid, "http://localhost:9090")
+        assert (client.backends(project), client.webhooks(project)) == ([], [])
+
+    def test_a_project_that_is_gone_or_another_by_now(self, label_studio, client, new_project, ml_backend):
+        project = new_project()
+        uid = link(client, project, ml_backend.url).project.uid
+        (step,) = disconnect(client, f"{project}.1", ml_backend.url)
+        assert "another one by now" in step.done and len(client.backends(project)) == 1
+        label_studio.api("DELETE", f"/api/projects/{project}/")
+        (step,) = disconnect(client, uid, ml_backend.url)
+        assert f"no project {project} any more" in step.done
+
+
+class TestAtTheTerminal:
+    """The commands, as a person types them."""
+
+    @pytest.fixture
+    def home(self, tmp_path: Path, empty_registry: Path) -> Path:
+        (tmp_path / "home").mkdir()
+        shutil.copyfile(empty_registry, tmp_path / "home" / "mlflow.db")
+        return tmp_path / "home"
+
+    @pytest.fixture
+    def run(self, home: Path) -> Callable[..., str]:
+        def run(*words: str, fails: bool = False, **env: str) -> str:
+            ours = ("YOLOOP", "LABEL_STUDIO", "BASIC_AUTH", "MLFLOW")
+            done = subprocess.run(
+                [sys.executable, "-m", "backend.cli.main", *words],
+                env={name: value for name, value in os.environ.items() if not name.startswith(ours)}
+                | {"YOLOOP_HOME": str(home)}
+                | env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+            assert (done.returncode != 0) is fails and "Traceback" not in done.stderr, done.stdout + done.stderr
+            return done.stdout + done.stderr
+
+        return run
+
+    def test_one_token_for_all_projects_of_a_label_studio(
+        self, label_studio, client, new_project, ml_backend, home, run
+    ):
+        first, second = new_project(title="the first"), new_project()
+        told = run("connect", str(first), fails=True)
+        assert "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY must be set" in told and ".env" in told
+        old = label_studio.pat()
+        told = run("connect", fails=True, LABEL_STUDIO_URL=label_studio.url, LABEL_STUDIO_API_KEY=old)
+        assert f'{first} "the first"' in told and "`yoloop connect 1`" in told
+
+        told = run(
+            "connect", str(first), "--url", ml_backend.url, LABEL_STUDIO_URL=label_studio.url, LABEL_STUDIO_API_KEY=old
+        )
+        assert SWITCH in told and "is not needed" in told
+        assert client.project(first).sampling == UNCERTAINTY
+        # Neither is asked for again, nor is yoloop's address, and another order stays as it was chosen.
+        run("connect", str(second), "--url", ml_backend.url, "--no-active-learning")
+        assert client.project(second).sampling != UNCERTAINTY
+        assert "\n+ " not in run("connect", "--project", str(second))
+        assert client.project(second).sampling != UNCERTAINTY
+        assert client.backends(second)[0].url == ml_backend.url
+
+        new = label_studio.new_pat()
+        told = run("connect", str(second), fails=True)
+        assert "expired, revoked" in told and "LABEL_STUDIO_API_KEY" in told
+        run("connect", str(second), LABEL_STUDIO_API_KEY=new)
+        store = Store(f"sqlite:///{home / 'yoloop.db'}")
+        assert {each.api_key for each in store.projects()} == {new}
+        assert {hint.uid for hint in store.hints()} == {each.uid for each in store.projects()}
+        store.close()
+        # An old one that is still set somewhere is told of, and does no harm.
+        assert "the token that is kept is used" in run("connect", str(first), LABEL_STUDIO_API_KEY=old)
+        run("connect", str(first), "--no-active-learning")
+        assert client.project(first).sampling == "Sequential sampling"
+
+    def test_disconnect_and_forget(self, label_studio, client, new_project, ml_backend, home, run):
+        project = new_project(title="to forget")
+        env = {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": label_studio.token}
+        run("connect", str(project), "--url", ml_backend.url, **env)
+        told = run("disconnect", str(project))
+        assert "The webhook" in told and "The ML backend" in told and f"`yoloop connect {project}` goes on" in told
+        assert (client.backends(project), client.webhooks(project)) == ([], [])
+        assert "disconnected since 20" in run("status", str(project))
+
+        run("connect", str(project), "--url", ml_backend.url)
+        assert "disconnected" not in run("status", str(project))
+        told = run("disconnect", str(project), "--forget", fails=True)  # nobody to ask
+        assert "Nothing was changed" in told and len(client.backends(project)) == 1
+        told = run("disconnect", str(project), "--forget", "--yes")
+        assert "Forgotten: project" in told
+        assert (client.backends(project), client.webhooks(project)) == ([], [])
+        assert "No project is known yet" in run("status")
+        store = Store(f"sqlite:///{home / 'yoloop.db'}")
+        assert (store.projects(), store.label_studios(), store.hints()) == ([], {}, [])
+        store.close()
+
+    def test_a_label_studio_that_is_gone_can_be_forgotten(self, home, run):
+        store = Store(f"sqlite:///{home / 'yoloop.db'}")
+        store.save_project("3.1795453273", title="gone", url=f"http://127.0.0.1:{free_port()}", api_key="0" * 40)
+        store.close()
+        assert "cannot be reached" in run("disconnect", "3", fails=True)
+        told = run("disconnect", "3", "--forget", "--yes")
+        assert "cannot be reached" in told and "by hand" in told and "Forgotten" in told
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from flask.testing import FlaskClient
 from support.bodies import UID, config, event, setup
@@ -109,3 +110,45 @@ def test_threads_start_one_training(serving: Serving) -> None:
         )
     assert len({each["job"] for each in answers}) == 1
     assert sorted(each["status"] for each in answers) == ["joined"] * 15 + ["queued"]
+
+
+def switched_on() -> dict[str, Any]:
+    """START_TRAINING, as Label Studio sends it with its switch on: at each submit, and for the button just so."""
+    body = event("START_TRAINING")
+    body["project"]["min_annotations_to_start_training"] = 1
+    return body
+
+
+def test_label_studios_own_switch_starts_no_training(client: FlaskClient, serving: Serving) -> None:
+    client.post("/setup", json=setup())
+    for _ in range(3):
+        answer = client.post("/webhook", json=switched_on())
+        assert (answer.status_code, answer.get_json()) == (201, {"status": "noted"})
+        client.post("/webhook", json=event("ANNOTATION_CREATED", annotation={"ground_truth": False}))
+    assert serving.services.jobs.unfinished() == []
+    (hint,) = serving.services.store.hints()
+    assert (hint.events, hint.asked, hint.submits) == (6, 3, 3)
+    assert not hint.asked_by_a_person(3)
+    client.post("/webhook", json=switched_on())  # the button
+    (hint,) = serving.services.store.hints()
+    assert hint.asked_by_a_person(3)
+
+
+def test_the_switch_of_an_unknown_project_leaves_nothing(client: FlaskClient, serving: Serving) -> None:
+    body = switched_on()
+    body["project"] = {"id": 99, "created_at": body["project"]["created_at"], "min_annotations_to_start_training": 1}
+    answer = client.post("/webhook", json=body)
+    assert answer.status_code in (201, 404) and serving.services.jobs.unfinished() == []
+
+
+def test_a_disconnected_project_is_told_nothing_until_label_studio_asks_again(
+    client: FlaskClient, serving: Serving
+) -> None:
+    client.post("/setup", json=setup())
+    serving.services.store.disconnect(UID, time.time())
+    assert client.post("/webhook", json=event("ANNOTATION_CREATED")).status_code == 201
+    assert client.post("/webhook", json=event("START_TRAINING")).status_code == 404
+    assert (serving.services.store.hints(), serving.services.jobs.unfinished()) == ([], [])
+    client.post("/setup", json=setup())
+    client.post("/webhook", json=event("ANNOTATION_CREATED"))
+    assert len(serving.services.store.hints()) == 1

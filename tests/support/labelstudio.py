@@ -182,6 +182,12 @@ class LabelStudioServer:
             self._pat = str(self.api("POST", "/api/token/", json={})["token"])
         return self._pat
 
+    def new_pat(self) -> str:
+        """Revoke the personal access token, and make another; LS lets nobody have two."""
+        self.api("POST", "/api/token/blacklist/", json={"refresh": self.pat()})
+        self._pat = None
+        return self.pat()
+
     def allow_legacy_tokens(self, allowed: bool) -> None:
         """The switch of Organization → Access Token Settings; personal access tokens stay on."""
         tokens = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": allowed}

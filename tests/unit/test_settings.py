@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from backend.errors import YoloopError
-from backend.settings import Settings
+from backend.settings import Settings, load_dotenv, unknown_variables
 
 FOREIGN = {"label_studio_url": "LABEL_STUDIO_URL", "label_studio_api_key": "LABEL_STUDIO_API_KEY"}
 
@@ -157,3 +157,65 @@ def test_nothing_is_read_from_the_environment_at_import() -> None:
 )
 def test_whether_anybody_may_ask(host: str, user: str, password: str, exposed: bool) -> None:
     assert Settings(host=host, basic_auth_user=user, basic_auth_pass=password).exposed is exposed
+
+
+class TestDotenv:
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(os, "environ", dict(os.environ))
+        return tmp_path
+
+    def test_it_is_read_and_the_environment_goes_before_it(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (folder / ".env").write_text(
+            "YOLOOP_PORT=9191\nexport LABEL_STUDIO_URL='http://studio:8080'\nYOLOOP_TRAIN_MINUTES=3\n# a remark\n"
+        )
+        monkeypatch.setenv("YOLOOP_TRAIN_MINUTES", "7")
+        settings = Settings()
+        assert (settings.port, settings.label_studio_url, settings.train_minutes) == (9191, "http://studio:8080", 7)
+
+    def test_what_libraries_and_other_processes_read_is_put_into_the_environment(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("YOLOOP_PORT", "9292")
+        (folder / ".env").write_text("MLFLOW_TRACKING_URI=http://mlflow:5000\nYOLOOP_PORT=9191\nPATH=/nowhere\n")
+        path = os.environ["PATH"]
+        load_dotenv()
+        assert Settings().tracking_uri == "http://mlflow:5000"
+        assert (os.environ["YOLOOP_PORT"], os.environ["PATH"]) == ("9292", path)
+
+    def test_a_bad_value_is_named(self, folder: Path) -> None:
+        (folder / ".env").write_text("YOLOOP_PORT=http")
+        with pytest.raises(ValidationError) as error:
+            Settings()
+        assert error.value.errors()[0]["loc"] == ("port",)
+
+    def test_one_that_cannot_be_read_is_an_error_in_words(self, folder: Path) -> None:
+        (folder / ".env").write_bytes(b"YOLOOP_PORT=\xff\xfe9191")
+        with pytest.raises(YoloopError, match=r"\.env cannot be read: it is not UTF-8"):
+            load_dotenv()
+
+    def test_none_is_no_error(self) -> None:
+        load_dotenv()
+        assert Settings().port == 9090
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("YOLOOP_TRAIN_MINUTE", "YOLOOP_TRAIN_MINUTES"),
+        ("YOLOOP_MIN_NEW_ANOTATIONS", "YOLOOP_MIN_NEW_ANNOTATIONS"),
+        ("yoloop_prot", "YOLOOP_PORT"),
+        ("YOLOOP_LABELSTUDIO_URL", "YOLOOP_LABEL_STUDIO_URL"),
+        ("YOLOOP_QQQQQQQQQQQQQQQQQQQQ", ""),
+    ],
+)
+def test_a_mistyped_variable_is_found_with_the_nearest_right_one(name: str, meant: str) -> None:
+    assert unknown_variables(["PATH", "YOLOOP_PORT", "yoloop_home", "BASIC_AUTH_USER", name]) == {name: meant}
+
+
+def test_what_our_own_processes_tell_one_another_is_known() -> None:
+    from backend.observability.logs import INHERITED
+    from backend.processes.child import SUPERVISED
+
+    assert unknown_variables([INHERITED, SUPERVISED]) == {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.children import trainers
 
+from backend.fit.sync import Synced
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.services import Services
 from backend.settings import Settings
@@ -92,3 +93,45 @@ def looks(services: Services) -> list[float]:
 
 def test_it_looks_again_at_once_when_the_clock_was_set_back(services: Services) -> None:
     assert looks(services) == [90_000.0, 90_061.0, 1000.0, 1061.0]
+
+
+@pytest.mark.parametrize(
+    ("events", "changed", "asked"),
+    [
+        ("switch submit", 1, False),
+        ("switch submit switch submit switch submit", 3, False),
+        ("switch", 1, False),  # its submit was not told, but is there
+        ("button", 0, True),
+        ("switch submit button", 1, True),
+        ("button switch submit", 1, True),
+        ("submit submit", 2, False),
+    ],
+)
+def test_where_label_studio_asks_at_each_submit_only_a_persons_button_trains(
+    services: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch, events: str, changed: int, asked: bool
+) -> None:
+    monkeypatch.setattr("backend.worker.sync", lambda *_, **__: Synced(changed, 0))
+    monkeypatch.setattr(worker, "_start", lambda job_id: None)  # no queue runs here
+    worker._next_sync[UID] = NOW + 1000
+    for each in events.split():
+        services.store.hint(UID, NOW, asked=each != "submit", submit=each == "submit")
+    (hint,) = services.store.hints()
+    if hint.asked > hint.submits:
+        worker.tick(NOW + 2.5)  # what says that somebody submitted may still come
+        assert services.store.hints() == [hint]
+    worker.tick(NOW + 6)
+    assert services.store.hints() == []
+    assert [job.reason for job in services.jobs.unfinished()] == (["asked for in Label Studio"] if asked else [])
+
+
+def test_a_disconnected_project_is_left_alone(
+    services: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(worker, "_look", lambda uid, hint, now: looked.append(uid))
+    services.store.disconnect(UID, NOW)
+    worker.tick(NOW + 1)
+    assert looked == []
+    services.store.save_project(UID, disconnected_at=None)
+    worker.tick(NOW + 2)
+    assert looked == [UID]

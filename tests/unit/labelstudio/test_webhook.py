@@ -1,12 +1,53 @@
 from __future__ import annotations
 
+import json
 import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from backend.labelstudio.webhook import webhook_secret
+import pytest
+
+from backend.labelstudio.webhook import by_switch, is_submit, webhook_secret
+
+BODIES = Path(__file__).parents[2] / "label_studio_1.23.2"
+
+
+def sent(name: str) -> dict[str, Any]:
+    """A body that a real Label Studio sent."""
+    (first, *_) = json.loads((BODIES / f"{name}.json").read_text())
+    return dict(first["body"])
+
+
+def test_where_the_switch_is_off_a_person_asked_for_the_training() -> None:
+    body = sent("start_training_webhook")
+    assert body["project"]["min_annotations_to_start_training"] == 0
+    assert not by_switch(body["action"], body)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"min_annotations_to_start_training": 1}, {"min_annotations_to_start_training": 25}]
+)
+def test_where_the_switch_is_on_nobody_need_have_asked(fields: dict[str, Any]) -> None:
+    body = sent("start_training_webhook")
+    body["project"] |= fields
+    assert by_switch(body["action"], body)
+    assert not by_switch("ANNOTATION_CREATED", body)
+
+
+@pytest.mark.parametrize("body", [{}, {"project": None}, {"project": "7.1795453273"}, {"project": {"id": 7}}])
+def test_a_body_without_the_switch_is_a_persons(body: dict[str, Any]) -> None:
+    assert not by_switch("START_TRAINING", body)
+
+
+def test_what_a_submit_is() -> None:
+    for name in ("webhook_ANNOTATION_CREATED", "webhook_ANNOTATION_UPDATED", "webhook_SKIP", "webhook_UNSKIP"):
+        assert is_submit(sent(name)["action"], sent(name)), name
+    # Of these the switch sends nothing.
+    for name in ("webhook_ANNOTATION_UPDATED_ground_truth", "webhook_ANNOTATIONS_CREATED", "webhook_TASKS_CREATED_api"):
+        assert not is_submit(sent(name)["action"], sent(name)), name
 
 
 def test_the_secret_is_made_once(tmp_path: Path) -> None:

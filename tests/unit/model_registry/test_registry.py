@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -380,3 +381,56 @@ class Failing:
             return found(*args, **kwargs)
 
         return write
+
+
+def test_the_name_in_service_is_told_without_mlflow(
+    registry: Registry, register: Callable[..., Version], tmp_path: Path
+) -> None:
+    assert registry.name_in_service(MODEL) is None
+    register("one")
+    register("two")
+    for number in (2, 1):
+        registry.promote(MODEL, number, "better")
+        assert reopened(tmp_path).name_in_service(MODEL) == f"v{number}" == f"v{registry.champion_number(MODEL)}"
+    assert reopened(tmp_path).name_in_service("8.1") is None
+
+
+def test_asking_for_the_name_in_service_makes_no_file(tmp_path: Path) -> None:
+    assert reopened(tmp_path).name_in_service(MODEL) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_forgotten_leaves_nothing_and_others_stay(
+    registry: Registry, register: Callable[..., Version], tmp_path: Path
+) -> None:
+    versions = [register("one"), register("two"), register("three", "8.1")]
+    registry.promote(MODEL, 2, "better")
+    registry.promote("8.1", 1, "better")
+    for each in versions:
+        registry.fetch(each)
+    assert registry.forget(MODEL) == 2
+    assert registry.forget(MODEL) == 0  # safe to repeat
+    assert registry.versions(MODEL) == [] and registry.champion_number(MODEL) is None
+    (other,) = registry.versions("8.1")
+    assert other.champion and registry.fetch(other).read_bytes() == b"weights of three"
+    registry.verify(other, "weights.pt")
+    left = [path for path in (tmp_path / "registry").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert left and all("8.1" in str(path) or other.run_id in str(path) for path in left)
+    assert _rows_with(tmp_path / "mlflow.db", MODEL) == []
+
+
+def _rows_with(path: Path, word: str) -> list[str]:
+    """Tables of which a row holds the word; a file keeps the bytes of deleted rows until they are written over."""
+    with sqlite3.connect(path) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return [name for name in tables if any(word in str(row) for row in _all(db, name))]
+
+
+def _all(db: sqlite3.Connection, table: str) -> sqlite3.Cursor:
+    return db.execute(f'SELECT * FROM "{table}"')  # noqa: S608 - the file's own tables
+
+
+def test_a_version_after_forgetting_begins_anew(registry: Registry, register: Callable[..., Version]) -> None:
+    register("one")
+    registry.forget(MODEL)
+    assert register("again").name == "v1"

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,55 @@ def test_a_database_of_an_earlier_release_gets_the_new_columns(tmp_path: Path) -
         store.save_project(UID, active_learning=True)
         store.save_project(UID, active_learning=False)
         store.close()
+
+
+class TestTokens:
+    """One for each Label Studio."""
+
+    def test_a_new_one_is_that_of_all_projects_there(self, tmp_path: Path) -> None:
+        store = Store(f"sqlite:///{tmp_path / 'yoloop.db'}")
+        for uid in ("1.1", "2.1"):
+            store.save_project(uid, url="http://studio", api_key="old")
+        store.save_project("3.1", url="http://other", api_key="theirs")
+        store.save_project("1.1", url="http://studio", api_key="new")
+        assert [each.api_key for each in store.projects()] == ["new", "new", "theirs"]
+        assert store.label_studios() == {"http://other": "theirs", "http://studio": "new"}
+        store.save_project("2.1", api_key="newer")
+        assert [each.api_key for each in store.projects()] == ["newer", "newer", "theirs"]
+        assert store.find(1).api_key == "newer"
+        store.close()
+
+    def test_it_moves_with_its_label_studio(self, tmp_path: Path) -> None:
+        store = Store(f"sqlite:///{tmp_path / 'yoloop.db'}")
+        store.save_project("1.1", url="http://studio", api_key="key")
+        store.save_project("2.1", url="http://other", api_key="theirs")
+        store.save_project("1.1", url="https://studio.lan")
+        assert store.label_studios() == {"http://other": "theirs", "https://studio.lan": "key"}
+        store.save_project("1.1", url="http://other")
+        assert store.find(1).api_key == "theirs"
+        store.close()
+
+    def test_it_goes_with_the_last_project_there(self, tmp_path: Path) -> None:
+        store = Store(f"sqlite:///{tmp_path / 'yoloop.db'}")
+        for uid in ("1.1", "2.1"):
+            store.save_project(uid, url="http://studio", api_key="key")
+        store.forget("1.1")
+        assert store.label_studios() == {"http://studio": "key"}
+        store.forget("2.1")
+        assert (store.label_studios(), store.projects()) == ({}, [])
+        store.close()
+
+    def test_a_connected_project_is_no_stranger(self, tmp_path: Path) -> None:
+        store = Store(f"sqlite:///{tmp_path / 'yoloop.db'}")
+        store.save_project("1.1", url="http://studio", api_key="key")
+        for number in range(2, MOST_STRANGERS + 5):
+            store.save_project(f"{number}.1", title="named")
+        assert store.project("1.1") is not None
+        store.close()
+
+
+def test_a_hint_waits_for_what_says_who_asked() -> None:
+    asked = Hint("1.1", 100.0, 100.0, 1, False, asked=1)
+    assert not asked.due(104.0, 2.0, 30.0) and asked.due(105.0, 2.0, 30.0)
+    assert not asked.due(104.0, 0.0, 0.0)
+    assert replace(asked, submits=1).due(102.0, 2.0, 30.0)

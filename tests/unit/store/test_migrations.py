@@ -168,3 +168,24 @@ def test_postgres_could_take_the_steps() -> None:
     for table in metadata.tables:
         assert f"CREATE TABLE {table} " in made
     assert "WHERE finished_at IS NULL" in made
+
+
+def test_of_the_tokens_of_one_label_studio_the_one_that_worked_last_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "yoloop.db"
+    url = left_by(RELEASES[-1], path)
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM projects")
+        db.executemany(
+            "INSERT INTO projects (uid, url, api_key, synced_at, sync_error) VALUES (?, ?, ?, ?, ?)",
+            [
+                ("1.1", "http://studio", "old", 10.0, ""),
+                ("2.1", "http://studio", "good", 20.0, ""),
+                ("3.1", "http://studio", "revoked", 30.0, "Label Studio does not accept it."),
+                ("4.1", "http://other", "theirs", None, ""),
+                ("5.1", "", "nowhere", None, ""),
+            ],
+        )
+    store = Store(url)
+    assert store.label_studios() == {"http://other": "theirs", "http://studio": "good"}
+    assert [each.api_key for each in store.projects()] == ["good", "good", "good", "theirs", "nowhere"]
+    store.close()

@@ -119,6 +119,7 @@ def test_sure_regions_become_an_annotation(services: Services, studio: Studio) -
     task = studio.suggest(box("a", 0.8), noted, box("c", 0.79), box("d", 0.85, "Plane"))
     done = run_of(services, labels={"Plane": 0.9})
     assert (done.version, done.tasks, done.regions, done.labels, done.skipped) == ("v1", 1, 2, {"Car": 2}, {})
+    assert (done.left_out, done.partial) == ({"Car": 1, "Plane": 1}, 1)
     made = studio.annotation_of(task)
     note = "Accepted by yoloop at 0.8 or above, run one"
     assert made.parent_prediction == task and made.result == [
@@ -144,6 +145,21 @@ def test_why_tasks_are_left_alone(services: Services, studio: Studio) -> None:
     done = run_of(services)
     assert (done.tasks, done.regions, done.skipped) == (2, 2, alone | {ANNOTATED: 1})
     assert studio.annotation_of(late).id == 7
+
+
+def test_no_task_is_left_half_labelled_unless_that_is_wanted(services: Services, studio: Studio) -> None:
+    whole = studio.suggest(box("a", 0.9), box("b", 0.8))
+    half = studio.suggest(box("c", 0.9), box("d", 0.3), box("e", 0.2, "Plane"))
+    done = run_of(services, "one", complete_only=True)
+    assert (done.tasks, done.regions, done.partial, done.skipped) == (1, 2, 0, {DOUBTFUL: 1})
+    assert len(studio.annotation_of(whole).result) == 2 and not studio.tasks[half].annotations
+    assert "Left alone: 1 tasks, doubtful suggestions beside the sure ones." in str(done)
+    assert "Left out: 2 doubtful regions on tasks that have sure ones (Car 1, Plane 1)." in str(done)
+    assert "With --partial" in str(done)
+    done = run_of(services, "two")
+    assert (done.tasks, done.regions, done.partial, done.skipped) == (1, 1, 1, {})
+    assert [each["id"] for each in studio.annotation_of(half).result] == ["c"]
+    assert "1 of the accepted tasks are labelled in part only" in str(done) and "With --partial" not in str(done)
 
 
 def test_the_newest_version_or_the_one_that_is_named(services: Services, studio: Studio) -> None:

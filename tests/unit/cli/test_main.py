@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from backend import __version__
+from backend.cli.main import app
+from backend.store.database import Store
+
+FIRST, SECOND = "7.1795453273", "8.1795453299"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with two projects."""
+    monkeypatch.setenv("YOLOOP_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    store = Store(f"sqlite:///{tmp_path / 'home' / 'yoloop.db'}")
+    store.save_project(FIRST, title="Discs")
+    store.save_project(SECOND, title="Squares")
+    store.close()
+    return tmp_path / "home"
+
+
+def run(*words: str) -> tuple[int, str, str]:
+    """Exit status and both outputs of a real command."""
+    done = subprocess.run([sys.executable, "-m", "backend.cli.main", *words], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_version() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"yoloop {__version__}\n")
+
+
+@pytest.mark.parametrize("words", [[], ["up"], ["connect"], ["status"]])
+def test_help_by_one_letter(words: list[str]) -> None:
+    done = CliRunner().invoke(app, [*words, "-h"])
+    assert done.exit_code == 0 and "Usage:" in done.output
+
+
+@pytest.mark.parametrize("command", ["up", "serve", "worker"])
+def test_where_to_listen_and_the_home_are_options(command: str) -> None:
+    options = {each for one in get_command(app).commands[command].params for each in one.opts}  # type: ignore[attr-defined]
+    assert {"--home", "--host", "--port"} <= options
+
+
+def test_every_command_that_has_a_project_takes_it_last_and_as_an_option() -> None:
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        if name in ("up", "serve", "worker"):
+            continue
+        arguments = [each for each in command.params if each.param_type_name == "argument"]
+        assert arguments[-1].metavar == "PROJECT", name
+        assert ["--project"] in [each.opts for each in command.params], name
+
+
+@pytest.mark.parametrize("words", [["8"], ["--project", "8"], ["8", "--project", "8"]])
+def test_the_project_either_way(home: Path, words: list[str]) -> None:
+    done = CliRunner().invoke(app, ["status", *words])
+    assert done.exit_code == 0, done.output
+    assert "Project 8  Squares" in done.output and "Discs" not in done.output
+
+
+def test_two_projects_are_refused(home: Path) -> None:
+    code, _, said = run("status", "7", "--project", "8")
+    assert code == 1 and "Two projects are named: 7 and 8" in said
+
+
+@pytest.mark.parametrize("words", [["status", "0"], ["versions", "one"]])
+def test_what_is_no_number_is_refused(home: Path, words: list[str]) -> None:
+    assert CliRunner().invoke(app, words).exit_code == 2
+
+
+@pytest.mark.parametrize("words", [["status"], ["versions"], ["advice"], ["train"], ["doctor"], ["accept", "--yes"]])
+def test_a_folder_without_a_home_stays_empty(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("YOLOOP_HOME", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "machine"))
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    code, said, wrong = run(*words)
+    assert (code == 1 and str(Path("here") / ".yoloop") in said + wrong) or "There is no .yoloop here" in said
+    assert list((tmp_path / "here").iterdir()) == []
+    assert "Traceback" not in wrong
+
+
+def test_an_unknown_setting_is_named_and_the_command_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YOLOOP_TRAIN_MINUTE", "3")
+    code, said, wrong = run("status")
+    assert code == 0 and "Project 7  Discs" in said
+    assert "YOLOOP_TRAIN_MINUTE is no setting" in wrong and "did you mean YOLOOP_TRAIN_MINUTES?" in wrong
+
+
+SLOW = ("torch", "mlflow", "label_studio_sdk", "ultralytics", "cv2", "numpy", "requests", "alembic", "dbos", "flask")
+
+
+def test_status_imports_nothing_that_takes_long(home: Path, empty_registry: Path) -> None:
+    (home / "mlflow.db").write_bytes(empty_registry.read_bytes())
+    program = (
+        "import sys\n"
+        "sys.argv = ['yoloop', 'status', '7']\n"
+        "from backend.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
+        "print('imported', *sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=dict(os.environ))
+    said, _, imported = done.stdout.partition("imported ")
+    assert "Project 7  Discs" in said and "v0, nothing is trained yet" in said, done.stderr
+    assert {name for name in imported.split() if name.partition(".")[0] in SLOW} == set()
+    assert not [name for name in imported.split() if name.startswith("sqlalchemy.dialects.postgresql")]
