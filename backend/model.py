@@ -14,14 +14,17 @@ from typing import Any
 from backend.engine.pool import EnginePool
 from backend.errors import BadRequest, NotFound
 from backend.labels.networks import pixels_enough
+from backend.labels.references import task_id_of
 from backend.labels.schema import LabelSchema, parse_label_config
 from backend.labelstudio.webhook import DELETIONS, START_TRAINING, by_switch, is_submit
 from backend.observability.metrics import Metrics
-from backend.predict.answers import Answers, task_distances
+from backend.predict.answers import Answers, Pointing, task_distances
 from backend.predict.batch import Look, looks_of, run
-from backend.predict.interactive import prompts_of
+from backend.predict.interactive import MOST
+from backend.predict.marks import Marks, marks_of
 from backend.predict.ranking import ranked
 from backend.predict.sampling import STRATEGIES
+from backend.predict.shown import shown
 from backend.served_models.cache import Models
 from backend.served_models.served import Served
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
@@ -104,7 +107,8 @@ class YoloBackend:
         is the strategy's (`predict/sampling.py`): lowest where a person's look is worth most.
 
         Args:
-            context: of interactive mode, what a person has just drawn under `result`; then only the objects there.
+            context: of interactive mode, what a person has just drawn under `result`; then only the objects there that
+                the task's page does not show yet.
         """
         deadline = time.monotonic() + self._services.settings.predict_budget
         schema = parse_label_config(self.label_config)
@@ -114,13 +118,14 @@ class YoloBackend:
             self._engine.metrics.tasks.labels("no_model").inc(len(tasks))
             why = served.why if schema.controls else next(iter(schema.notes), "No control is about an image.")
             return [_failed(version, why or "No model knows the labels.") for _ in tasks]
-        prompts = prompts_of(context)
+        marks = marks_of(context)
         strategy = STRATEGIES[strategy_of(schema, self._services.settings.sampling)]
-        compares = strategy.compares and prompts is None
+        compares = strategy.compares and marks is None
         metrics = self._engine.metrics
         answering = Answers(
             served,
             self._services.settings.score_threshold,
+            self._services.settings.max_regions,
             lambda kind, count: metrics.skipped.labels(kind).inc(count),
         )
         looks, errors = looks_of(tasks, [each.control for each in served.suggests if each.loaded.detector])
@@ -135,7 +140,8 @@ class YoloBackend:
             deadline=deadline,
             cover=self._pixels_enough(served),
             embed=compares,
-            urgent=len(tasks) == 1 or prompts is not None,
+            urgent=len(tasks) == 1 or marks is not None,
+            most=None if marks is None else max(MOST, self._services.settings.max_regions),
         )
         of_task: dict[int, list[Look]] = {index: [] for index in range(len(tasks))}
         for look in looks:
@@ -149,11 +155,14 @@ class YoloBackend:
                 metrics.failed(errors[index])
                 answers.append(_failed(version, str(errors[index])))
                 continue
-            regions = ranked(answering.regions(mine, prompts))
+            pointing = None if marks is None else self._pointing(tasks[index], marks, version)
+            regions = ranked(answering.regions(mine, pointing))
             metrics.tasks.labels("answered").inc()
             metrics.regions.inc(len(regions))
             score = strategy.score(places[index], far.get(index, 1.0))
             answers.append({"model_version": version, "score": min(1.0, max(0.0, score)), "result": regions})
+            if marks is not None and marks.why:
+                answers[-1]["error"] = marks.why
         return answers
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -201,6 +210,9 @@ class YoloBackend:
             if project is not None and not baseline:
                 self._services.store.save_project(self.project_id, baseline=now)
         return version_string(served.name, now, baseline)
+
+    def _pointing(self, task: Mapping[str, Any], marks: Marks, version: str) -> Pointing:
+        return Pointing(marks, shown(task, marks, version), (self.project_id, task_id_of(task)))
 
     def _pixels_enough(self, served: Served) -> int:
         sizes = [each.loaded.image_size for each in served.suggests]

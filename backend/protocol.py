@@ -16,7 +16,8 @@ from backend.labelstudio.uid import project_uid
 from backend.labelstudio.webhook import EVENTS, START_TRAINING
 from backend.model import YoloBackend
 from backend.observability import logs
-from backend.predict.interactive import prompts_of, silenced
+from backend.predict.interactive import silenced
+from backend.predict.marks import marks_of
 from backend.store.jobs import Job
 
 blueprint = Blueprint("protocol", __name__)
@@ -60,7 +61,7 @@ def predict() -> dict[str, Any]:
     try:
         return {"results": _predicted(body, tasks, context)}
     except YoloopError as error:
-        if prompts_of(context) is None:
+        if marks_of(context) is None:
             raise
         # A person is drawing just now: an error would only stand in the way, an empty answer changes nothing.
         return {"results": silenced([{"model_version": "", "error": str(error)} for _ in tasks])}
@@ -79,7 +80,7 @@ def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, 
             entries = made.predict(tasks, context=context)
     finally:
         permits.release()
-    return entries if prompts_of(context) is None else silenced(entries)
+    return entries if marks_of(context) is None else silenced(entries)
 
 
 @blueprint.post("/webhook")

@@ -26,7 +26,7 @@ class Detector(Protocol):
     task: Task
     batch: int
 
-    def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
+    def detect(self, images: Sequence[Image], conf: float, most: int | None = None) -> list[list[Detection]]:
         """Objects of each image, in the order of `images`, those of one by descending score.
 
         A classify model gives one Detection for each class, whose box is the image.
@@ -34,6 +34,7 @@ class Detector(Protocol):
         Args:
             images: any number, of any sizes.
             conf: least score, in [0, 1].
+            most: most objects of one image; None: as many as it was made for.
         """
         ...
 

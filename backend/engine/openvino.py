@@ -81,9 +81,9 @@ class OpenVinoDetector:
         self._image_size, self._most = image_size, max_regions
         self._size = math.ceil(image_size / self._stride) * self._stride
 
-    def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
+    def detect(self, images: Sequence[Image], conf: float, most: int | None = None) -> list[list[Detection]]:
         """See `Detector.detect`. One image after the other: on a CPU a batch is no faster and needs more memory."""
-        return [self._objects(outputs, placed, conf) for outputs, placed in self._run(images)]
+        return [self._objects(outputs, placed, conf, most or self._most) for outputs, placed in self._run(images)]
 
     def embed(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """See `Detector.embed`."""
@@ -116,7 +116,7 @@ class OpenVinoDetector:
         seen = squeezed(image, self._image_size) if self._whole else image
         return middle(seen, self._size), Placed(width, height, (self._size, self._size))
 
-    def _objects(self, outputs: Outputs, placed: Placed, conf: float) -> list[Detection]:
+    def _objects(self, outputs: Outputs, placed: Placed, conf: float, most: int) -> list[Detection]:
         """The objects of one image, by descending score."""
         found = outputs[0][0]
         if self.task == "classify":
@@ -125,7 +125,7 @@ class OpenVinoDetector:
         is_turned = self.task == "obb"
         rows = best(found, conf) if self._end_to_end else suppress(found, conf, self._classes, turned=is_turned)
         # In ultralytics' order and in its 32 bits, so that what is rounded later is rounded alike.
-        rows, more = rows[: self._most, :6], rows[: self._most, 6:]
+        rows, more = rows[:most, :6], rows[:most, 6:]
         if is_turned:
             rows[:, 0] = (rows[:, 0] - placed.left) / placed.across
             rows[:, 1] = (rows[:, 1] - placed.top) / placed.down

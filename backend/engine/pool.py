@@ -37,6 +37,7 @@ class _Item:
     detector: Detector
     image: Image
     conf: float
+    most: int | None = None
     answer: Future[list[Detection]] = field(default_factory=Future)
     vector: Future[NDArray[np.float32]] | None = None
     # The log line of one that fails belongs to its request.
@@ -70,9 +71,15 @@ class EnginePool:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, detector: Detector, image: Image, conf: float, *, urgent: bool = False) -> Future[list[Detection]]:
-        """Hand in one image; the future gets its objects with a score of at least `conf`, best first."""
-        item = _Item(detector, image, conf)
+    def submit(
+        self, detector: Detector, image: Image, conf: float, *, urgent: bool = False, most: int | None = None
+    ) -> Future[list[Detection]]:
+        """Hand in one image; the future gets its objects with a score of at least `conf`, best first.
+
+        Args:
+            most: most objects; None: the detector's own bound.
+        """
+        item = _Item(detector, image, conf, most)
         self._put(item, urgent)
         return item.answer
 
@@ -122,13 +129,13 @@ class EnginePool:
 
     def _run(self) -> None:
         while batch := self._gather():
-            by_detector: dict[int, list[_Item]] = {}
+            by_detector: dict[tuple[int, int | None], list[_Item]] = {}
             for each in batch:
                 if each.vector is not None:
                     self._embed(each, each.vector)
                 # A request that gave up (its time budget ran out) has cancelled what still waits.
                 elif each.answer.set_running_or_notify_cancel():
-                    by_detector.setdefault(id(each.detector), []).append(each)
+                    by_detector.setdefault((id(each.detector), each.most), []).append(each)
             for items in by_detector.values():
                 self._detect(items)
 
@@ -168,7 +175,9 @@ class EnginePool:
         # One pass at the lowest threshold; greedy suppression keeps the same boxes above a higher one.
         conf = min(item.conf for item in items)
         try:
-            found = items[0].detector.detect([item.image for item in items], conf)
+            detector, most = items[0].detector, items[0].most
+            images = [item.image for item in items]
+            found = detector.detect(images, conf) if most is None else detector.detect(images, conf, most)
             if len(found) != len(items):
                 raise RuntimeError(f"{len(found)} answers for {len(items)} images")
         except Exception as error:

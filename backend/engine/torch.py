@@ -73,7 +73,7 @@ class TorchDetector:
         given = self._model.names if names is None else dict(enumerate(names))
         self.names: Mapping[int, str] = {int(index): str(name) for index, name in given.items()}
 
-    def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
+    def detect(self, images: Sequence[Image], conf: float, most: int | None = None) -> list[list[Detection]]:
         """See `Detector.detect`. Images that fill the same input of the network share a pass.
 
         Raises Busy when a GPU that others use, too, has no memory left even for one image.
@@ -83,10 +83,11 @@ class TorchDetector:
         for index, image in enumerate(inputs):
             alike[self._shape(image)].append(index)
         found: list[list[Detection]] = [[] for _ in images]
+        bound = {} if most is None else {"max_det": most}
         for indexes in alike.values():
             for start in range(0, len(indexes), self.batch):
                 batch = indexes[start : start + self.batch]
-                results = self._run(self._finder, [inputs[index] for index in batch], conf=conf)
+                results = self._run(self._finder, [inputs[index] for index in batch], conf=conf, **bound)
                 for index, result in zip(batch, results, strict=True):
                     result.orig_shape = images[index].shape[:2]
                     found[index] = read(self.task, result)

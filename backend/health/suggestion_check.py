@@ -54,8 +54,14 @@ def labels(name: str, label_config: str) -> tuple[Check, LabelSchema | None]:
 def known(name: str, schema: LabelSchema, version: Version, image_size: int) -> Iterator[Check]:
     """Which class of the version in service goes to which label, one check for each control."""
     parts = parts_of(version, image_size)
+    pointing = {control.name for control in schema.controls if control.pointing}
     for each in mappings(schema, Served(version.name, trained(schema, [unloaded(part) for part in parts]))):
-        yield _mapped(f"{name} {each.control}", each)
+        if not each.model and each.control in pointing:
+            yield well(
+                f"{name} {each.control}", f"{each.control} ({each.kind}) is for pointing; nothing learned from it."
+            )
+        else:
+            yield _mapped(f"{name} {each.control}", each)
 
 
 def pretrained(name: str, settings: Settings, uid: str) -> Iterator[Check]:

@@ -78,7 +78,7 @@ def from_regions(
     for each in drawn(result, control, page):
         shape = _shape(each.value, size)
         if shape is not None:
-            found += on_image(shape, _outline(shape), _bounds(shape), classes_of(each.labels, classes), size)
+            found += on_image(shape, outline(shape), _bounds(shape), classes_of(each.labels, classes), size)
     return found
 
 
@@ -99,7 +99,7 @@ def _upright(box: Box, size: ImageSize) -> dict[str, float] | None:
 
 
 def _turned(shape: RotatedBox, size: ImageSize) -> dict[str, float] | None:
-    seen = intersection(_outline(shape), frame(size))
+    seen = intersection(outline(shape), frame(size))
     if area(seen) <= 0:
         return None
     for each in descriptions(shape):
@@ -110,7 +110,7 @@ def _turned(shape: RotatedBox, size: ImageSize) -> dict[str, float] | None:
     upright = RotatedBox(
         (around.x1 + around.x2) / 2, (around.y1 + around.y2) / 2, around.x2 - around.x1, around.y2 - around.y1, 0.0
     )
-    best = max([*cuts, upright], key=lambda each: likeness(_outline(each), seen, size))
+    best = max([*cuts, upright], key=lambda each: likeness(outline(each), seen, size))
     return _upright(around, size) if best is upright else _turned_value(best, size)
 
 
@@ -143,12 +143,12 @@ def _cut(box: RotatedBox, seen: Polygon, size: ImageSize) -> RotatedBox:
     return RotatedBox(cx, cy, width, height, box.angle)
 
 
-def _outline(box: RotatedBox) -> Polygon:
+def outline(box: RotatedBox) -> Polygon:
     """The ellipse as a polygon; the ends of its axes are corners of it."""
     angles = np.arange(CORNERS) * (2 * math.pi / CORNERS)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    outline: Polygon = circle * (box.width / 2, box.height / 2) @ axes(box.angle) + (box.cx, box.cy)
-    return outline
+    points: Polygon = circle * (box.width / 2, box.height / 2) @ axes(box.angle) + (box.cx, box.cy)
+    return points
 
 
 def _bounds(box: RotatedBox) -> Box:

@@ -77,6 +77,8 @@ class Control:
             `point_size` is in pixels.
         multiple: several choices may be made at once.
         paths: taxonomy label -> its path from the root.
+        pointing: it has a smart tool for clicks, or nothing but a smart tool: what is drawn with it may be meant for
+            interactive mode alone.
     """
 
     from_name: str
@@ -100,6 +102,7 @@ class Control:
     point_threshold: float = 0.0
     multiple: bool = False
     paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    pointing: bool = False
 
     @property
     def name(self) -> str:
@@ -258,6 +261,7 @@ def _control(
         per_item=pages and tag.get("perItem", "").lower() == "true",
         sampling=given.choice(given.SAMPLING, attributes, name, given.STRATEGIES),
         model_path=(given.text(given.PATH, attributes) or "").strip(),
+        pointing=_is_true(attributes, "smartonly") or (kind == "keypoint" and _is_true(attributes, "smart")),
     )
     if kind in ("rectangle", "ellipse"):
         return replace(control, obb=given.flag(given.OBB, attributes))
@@ -270,6 +274,11 @@ def _control(
     if kind == "keypoint":
         return _keypoints(control, [(label, entry) for label, entry, _ in entries], attributes)
     return control
+
+
+def _is_true(attributes: Mapping[str, str], name: str) -> bool:
+    """Label Studio's editor does not mind the case of attributes."""
+    return any(key.lower() == name and value.strip().lower() == "true" for key, value in attributes.items())
 
 
 def _entries(tag: ET.Element, kind: Kind) -> Iterator[tuple[str, ET.Element, tuple[str, ...]]]:

@@ -82,6 +82,7 @@ def run(
     cover: int = 0,
     embed: bool = False,
     urgent: bool = False,
+    most: int | None = None,
 ) -> None:
     """Fetch, decode and run all images; what fails is noted in `errors` by task.
 
@@ -90,6 +91,7 @@ def run(
         cover: pixels of the longer side that are enough for every model (see `Images.load_many`).
         embed: fill the vectors, too.
         urgent: a person waits, so these images pass those of other requests.
+        most: most objects of one image, where that is not the models' own bound.
     """
     sources = [source(look.reference, look.task_id) for look in looks]
     with pool.expecting() if urgent else nullcontext():
@@ -101,7 +103,7 @@ def run(
             look.size = image.size
             look.scale = image.scale if image.shrunk else None
             for detector, conf in _wanted(served, look.data_key, threshold):
-                look.found[id(detector)] = pool.submit(detector, image.pixels, conf, urgent=urgent)
+                look.found[id(detector)] = pool.submit(detector, image.pixels, conf, urgent=urgent, most=most)
                 if embed and look.vector is None:
                     look.vector = pool.embed(detector, image.pixels, urgent=urgent)
     for look in looks:

@@ -39,6 +39,15 @@ class Drawing:
             "is_positive": True,
             **fields,
         }
+        return self.ask(mark)
+
+    def rectangle(self, x1: float, y1: float, x2: float, y2: float) -> dict[str, Any]:
+        """What yoloop answers to a drawn rectangle, through Label Studio."""
+        value = {"x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1, "rotation": 0, "rectanglelabels": ["Disc"]}
+        mark = {"id": "m", "type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": value}
+        return self.ask({**mark, "origin": "manual"})
+
+    def ask(self, mark: dict[str, Any]) -> dict[str, Any]:
         body = {"task": self.task, "context": {"result": [mark]}}
         answer = self.label_studio.api("POST", f"/api/ml/{self.backend}/interactive-annotating", json=body)
         assert not answer.get("errors"), answer
@@ -77,26 +86,37 @@ def test_a_strange_mark_is_no_error(drawing: Drawing, mark: dict[str, Any]) -> N
     assert drawing.point(50, 50, **mark)["result"] == []
 
 
-def test_a_drawn_rectangle_brings_its_object_to_the_page(drawing: Drawing) -> None:
+def test_a_drawn_rectangle_is_accepted_once(drawing: Drawing) -> None:
+    """What it finds appears beside the mark; accepted, it takes the mark's place, and is not answered a second time."""
     server = drawing.label_studio
     with signed_in(server) as page:
         page.goto(f"{server.url}/projects/{drawing.project}/data?task={drawing.task}")
         page.get_by_text("Auto-Annotation").click()
         page.wait_for_function(f"() => ({SHAPES})() === 0")
-        page.locator(".lsf-toolbar__group .lsf-tool_smart:visible").last.click()
-        page.get_by_text("Disc", exact=True).first.click()
         image = page.locator("canvas").first.bounding_box()
         assert image is not None
 
         def at(share: float) -> tuple[float, float]:
             return image["x"] + image["width"] * share, image["y"] + image["height"] * share
 
-        page.mouse.move(*at(0.05))
-        page.mouse.down()
-        page.mouse.move(*at(0.4), steps=5)
-        page.mouse.move(*at(0.7), steps=5)
-        with page.expect_response(lambda answer: "interactive-annotating" in answer.url) as answered:
-            page.mouse.up()
-        (region,) = answered.value.json()["data"]["result"]
+        def draw() -> list[dict[str, Any]]:
+            page.locator(".lsf-toolbar__group .lsf-tool_smart:visible").last.click()
+            page.get_by_text("Disc", exact=True).first.click()
+            page.mouse.move(*at(0.05))
+            page.mouse.down()
+            page.mouse.move(*at(0.4), steps=5)
+            page.mouse.move(*at(0.7), steps=5)
+            with page.expect_response(lambda answer: "interactive-annotating" in answer.url) as answered:
+                page.mouse.up()
+            found: list[dict[str, Any]] = answered.value.json()["data"]["result"]
+            return found
+
+        (region,) = draw()
         assert region["score"] == pytest.approx(0.9, abs=0.01)
         page.wait_for_function(f"() => ({SHAPES})() === 2")  # the drawn rectangle, and what yoloop says of it
+        with page.expect_response(lambda answer: "/drafts" in answer.url and answer.request.method != "GET"):
+            page.get_by_test_id("bottombar-accept-suggestions-button").click()
+            page.wait_for_function(f"() => ({SHAPES})() === 1")
+        assert drawing.rectangle(5, 5, 65, 65)["result"] == []
+        (draft,) = server.api("GET", f"/api/tasks/{drawing.task}")["drafts"]
+        assert [each["id"] for each in draft["result"]] == [region["id"]]

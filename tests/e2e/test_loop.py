@@ -247,7 +247,7 @@ class _Stored:
     def __init__(self, results: Sequence[tuple[Picture, list[dict[str, Any]]]]) -> None:
         self._results = iter(results)
 
-    def detect(self, images: Sequence[Any], conf: float) -> list[list[Detection]]:
+    def detect(self, images: Sequence[Any], conf: float, most: int | None = None) -> list[list[Detection]]:
         picture, regions = next(self._results)
         return [[_detection(region, picture) for region in regions]]
 

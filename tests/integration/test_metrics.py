@@ -97,7 +97,7 @@ class Stuck:
     def __init__(self) -> None:
         self.going = threading.Event()
 
-    def detect(self, images: Any, conf: float) -> list[list[Any]]:
+    def detect(self, images: Any, conf: float, most: int | None = None) -> list[list[Any]]:
         self.going.wait(20)
         return [[] for _ in images]
 

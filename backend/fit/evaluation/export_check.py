@@ -56,8 +56,8 @@ class Keeping:
         self.batch = detector.batch
         self.found: list[list[Detection]] = []
 
-    def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
-        found = self._detector.detect(images, conf)
+    def detect(self, images: Sequence[Image], conf: float, most: int | None = None) -> list[list[Detection]]:
+        found = self._detector.detect(images, conf, most)
         least = 0.0 if self.task == "classify" else SUGGESTED - SLACK
         for each in found[: COMPARED - len(self.found)]:
             self.found.append([one for one in each if one.score >= least])

@@ -38,7 +38,7 @@ class Counting:
         self.gate.set()
         self.entered = threading.Event()
 
-    def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
+    def detect(self, images: Sequence[Image], conf: float, most: int | None = None) -> list[list[Detection]]:
         assert self._busy.acquire(blocking=False), "two threads at once"
         try:
             self.entered.set()
@@ -148,7 +148,7 @@ def test_a_broken_image_costs_no_other(pool: EnginePool, hold: Callable[[EngineP
 
 def test_a_detector_that_breaks_its_word_does_not_stop_the_owner(pool: EnginePool) -> None:
     class Forgetful(Counting):
-        def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
+        def detect(self, images: Sequence[Image], conf: float, most: int | None = None) -> list[list[Detection]]:
             return []
 
     with pytest.raises(RuntimeError, match="0 answers for 1 images"):

@@ -54,7 +54,7 @@ class Stub:
         self.names: Mapping[int, str] = {0: "Car"}
         self.task: Task = "detect"
 
-    def detect(self, images: object, conf: float) -> list[list[Detection]]:
+    def detect(self, images: object, conf: float, most: int | None = None) -> list[list[Detection]]:
         return []
 
     def warm(self) -> None:

@@ -34,7 +34,7 @@ class Prepared:
     def __init__(self, found: Sequence[Sequence[Detection]]) -> None:
         self._found = found
 
-    def detect(self, images: Sequence[Image], conf: float) -> list[list[Detection]]:
+    def detect(self, images: Sequence[Image], conf: float, most: int | None = None) -> list[list[Detection]]:
         return [[each for each in self._found[int(image[0, 0, 0])] if each.score >= conf] for image in images]
 
     def warm(self) -> None:
