@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, request
 
 from backend.api.requests import body_of, serving, text_of
-from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopError
+from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, TooLarge, YoloopError
 from backend.labels.references import task_id_of
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.uid import project_uid
@@ -17,6 +17,7 @@ from backend.labelstudio.webhook import EVENTS, START_TRAINING
 from backend.model import YoloBackend
 from backend.observability import logs
 from backend.predict.interactive import prompts_of, silenced
+from backend.store.database import EVERY_PROJECT
 from backend.store.jobs import Job
 
 blueprint = Blueprint("protocol", __name__)
@@ -72,9 +73,9 @@ def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, 
     permits = serving().predicting
     if not permits.acquire(blocking=False):
         raise Busy("Too many predictions are under way.", "Ask again in a few seconds.")
-    ids = (task_id_of(task) for task in tasks)
-    serving().activity.mark(uid, [each for each in ids if each is not None], time.time())
     try:
+        ids = (task_id_of(task) for task in tasks)
+        serving().activity.mark(uid, [each for each in ids if each is not None], time.time())
         with serving().engine.metrics.predicting.track_inprogress():
             entries = made.predict(tasks, context=context)
     finally:
@@ -84,7 +85,11 @@ def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, 
 
 @blueprint.post("/webhook")
 def webhook() -> tuple[dict[str, Any], int]:
-    body = body_of()
+    try:
+        body = body_of()
+    except TooLarge:  # what it tells of is read from Label Studio all the same
+        serving().services.store.hint(EVERY_PROJECT, time.time())
+        raise
     action = body.get("action")
     if not isinstance(action, str) or not action:
         raise BadRequest("The field 'action' is missing.", "It names the event, such as ANNOTATION_CREATED.")
