@@ -6,9 +6,33 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from backend.errors import Busy
+
+SMALL = 32 * 2**20
+"""Bytes of what does not queue behind what is large."""
+
+
+class DecodingMemory:
+    """What all images that are decoded at one time may take together, the large ones and the usual ones apart.
+
+    Args:
+        max_pixels: of the largest image. Some kinds take so much for one that even alone it would be too much.
+
+    Attributes:
+        most: bytes that one image may need.
+    """
+
+    def __init__(self, max_pixels: int) -> None:
+        pixels = max(max_pixels, 50_000_000)
+        self.most = 7 * pixels
+        self._large = MemoryBudget(int(6.6 * pixels))
+        self._small = MemoryBudget(3 * SMALL)
+
+    def hold(self, amount: int, deadline: float = float("inf")) -> AbstractContextManager[None]:
+        """As `MemoryBudget.hold`."""
+        return (self._small if amount <= SMALL else self._large).hold(amount, deadline)
 
 
 class MemoryBudget:
