@@ -13,6 +13,7 @@ from typing import Any
 
 from backend.engine.pool import EnginePool
 from backend.errors import BadRequest, NotFound
+from backend.labels.document import LARGEST
 from backend.labels.networks import pixels_enough
 from backend.labels.schema import LabelSchema, parse_label_config
 from backend.labelstudio.webhook import DELETIONS, START_TRAINING
@@ -27,6 +28,12 @@ from backend.served_models.served import Served
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.services import Services
 from backend.store.database import EVERY_PROJECT, ProjectColumns
+
+LONGEST_TITLE = 300
+"""Characters of a project's title that are kept; Label Studio has 50."""
+
+LONGEST_OF_A_STRANGER = 64 * 1024
+"""Characters of a labelling config that an event may bring along of a project that nobody connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,7 @@ class YoloBackend:
         uid = self.project_id or EVERY_PROJECT
         project = data.get("project")
         if isinstance(project, Mapping) and self.project_id:
-            self._remember(str(project.get("label_config") or ""), str(project.get("title") or ""))
+            self._remember(project)
         known = self._services.store.project(uid) is not None
         if event == START_TRAINING:
             if not self.project_id:
@@ -174,10 +181,26 @@ class YoloBackend:
             self._services.store.hint(uid, now, deletion=event in DELETIONS)
         return {"status": "noted"}
 
-    def _remember(self, label_config: str, title: str) -> None:
+    def _remember(self, payload: Mapping[str, Any]) -> None:
+        """Save the config and title that an event carries; what is not there, or is past all measure, changes nothing.
+
+        A project that Label Studio's /setup never named is a stranger: of it, too long a config is no config to keep.
+        """
+        seen: ProjectColumns = {}
+        label_config, title = payload.get("label_config"), payload.get("title")
+        if isinstance(label_config, str) and label_config and len(label_config) <= LARGEST:
+            seen["label_config"] = label_config
+        if isinstance(title, str) and title:
+            seen["title"] = title[:LONGEST_TITLE]
         project = self._services.store.project(self.project_id)
-        if project is None or (label_config, title) != (project.label_config, project.title):
-            self._services.store.save_project(self.project_id, label_config=label_config, title=title)
+        if project is None:
+            if len(seen.get("label_config", "")) > LONGEST_OF_A_STRANGER:
+                del seen["label_config"]
+            if not seen.get("label_config"):
+                return  # nothing that could serve it, and the worker cannot read it
+        elif all(value == getattr(project, key) for key, value in seen.items()):
+            return
+        self._services.store.save_project(self.project_id, **seen)
 
     def _version(self, served: Served) -> str:
         suggested = list(served.fingerprinted())

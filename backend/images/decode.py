@@ -122,7 +122,7 @@ def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decode
 def memory_needed(file: BinaryIO, max_pixels: int, cover: int = 0) -> int:
     """Bytes that `decode` takes at most for a file, told from its header; for what it refuses, those of the file.
 
-    Measured on images of 81 megapixels of each kind; `bench/decoding.py` measures again.
+    Measured on images of 81 megapixels of each kind;
     """
     size = file.seek(0, SEEK_END)
     file.seek(0)
