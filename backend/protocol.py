@@ -122,7 +122,7 @@ def versions() -> dict[str, Any]:
     body = body_of(empty=True) if request.method == "POST" else dict(request.args)
     uid = project_uid(body.get("project"))
     services = serving().services
-    uids = [uid] if uid else [project.uid for project in services.store.projects()]
+    uids = [uid] if uid else services.store.uids()
     found = [version for each in uids for version in services.registry.versions(each)]
     details = [
         {

@@ -54,7 +54,7 @@ def make_serving(settings: Settings, only: str | None = None) -> Serving:
     models = Models(
         settings,
         services.registry,
-        lambda: [project.uid for project in services.store.projects() if only in (None, project.uid)],
+        lambda: [uid for uid in services.store.uids() if only in (None, uid)],
     )
     models.start()
     engine = Engine(models, EnginePool(settings.batch_size), Metrics())

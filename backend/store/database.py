@@ -96,6 +96,8 @@ MOST_NAMED = 500
 _ONE_PROJECT = projects.select().where(projects.c.uid == sa.bindparam("one"))
 """Made once: it is asked for twice in every prediction, and SQLAlchemy takes longer to make it than to run it."""
 
+_UIDS = sa.select(projects.c.uid).order_by(projects.c.uid)
+
 MOST_STRANGERS = 200
 """Projects that are known by name only: whoever may ask can name as many as there are numbers."""
 
@@ -139,6 +141,11 @@ class Store:
     def projects(self) -> list[Project]:
         with self.engine.connect() as db:
             return [Project(**row._mapping) for row in db.execute(projects.select().order_by(projects.c.uid))]
+
+    def uids(self) -> list[str]:
+        """Of all projects, without their configs: cheap enough to be asked for all the time."""
+        with self.engine.connect() as db:
+            return list(db.scalars(_UIDS))
 
     def find(self, number: int | None) -> Project:
         """The project of that number in Label Studio; without a number, the only one there is. Raises NotFound."""
