@@ -10,13 +10,14 @@ from werkzeug.exceptions import HTTPException
 
 from backend import protocol
 from backend.api import auth, routes
-from backend.api.requests import RETRY_AFTER, as_response
+from backend.api.requests import RETRY_AFTER, as_response, release
 from backend.errors import (
     BadRequest,
     Busy,
     LabelStudioError,
     NoRoom,
     NotFound,
+    TooLarge,
     Unauthorized,
     YoloopError,
     unwritable,
@@ -34,9 +35,6 @@ ID = "X-Request-ID"
 UNLOGGED = frozenset({"/health", "/ready", "/metrics"})
 """What machines ask all the time."""
 
-LARGEST_BODY = 256 * 2**20
-"""Bytes; a thousand tasks with all their annotations are a few MiB."""
-
 
 def create_app(settings: Settings | None = None, serving: Serving | None = None) -> Flask:
     """The application.
@@ -47,7 +45,6 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
     """
     made = serving or make_serving(settings or Settings())
     app = Flask("yoloop", static_folder=None)  # it would serve a folder of that name where yoloop is started
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.extensions["yoloop"] = made
     app.register_blueprint(protocol.blueprint)
     app.register_blueprint(routes.blueprint)
@@ -73,6 +70,7 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
 
     @app.teardown_request
     def end(error: BaseException | None) -> None:
+        release()
         if (named := g.pop("named", None)) is not None:
             logs.leave(named)
 
@@ -91,6 +89,8 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
+        if error.code == 413:
+            return known(TooLarge("The body is too large.", "Send less at a time."))
         made.engine.metrics.failed(NotFound(error.name) if error.code == 404 else BadRequest(error.name))
         return as_response(error.code or 500, error.name, "See the README for the addresses that yoloop answers.")
 

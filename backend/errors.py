@@ -2,7 +2,8 @@
 
     YoloopError                 500
     ├── BadRequest              400  a body, header or parameter that cannot be used
-    │   └── LabelConfigError    400  the labelling config has nothing yoloop can work with
+    │   ├── LabelConfigError    400  the labelling config has nothing yoloop can work with
+    │   └── TooLarge            413  a body of more bytes, or values, than its address takes
     ├── Unauthorized            401  wrong or missing credentials
     ├── NotFound                404  no such project, version or job
     ├── Busy                    503  nothing is lost, ask again
@@ -51,6 +52,10 @@ class BadRequest(YoloopError):
 
 class LabelConfigError(BadRequest):
     pass
+
+
+class TooLarge(BadRequest):
+    status = 413
 
 
 class Unauthorized(YoloopError):

@@ -13,6 +13,7 @@ from typing import Any
 
 from backend.engine.pool import EnginePool
 from backend.errors import BadRequest, NotFound
+from backend.labels.document import LARGEST
 from backend.labels.networks import pixels_enough
 from backend.labels.references import task_id_of
 from backend.labels.schema import LabelSchema, parse_label_config
@@ -31,6 +32,9 @@ from backend.served_models.version_string import fingerprint, strategy_of, versi
 from backend.services import Services
 from backend.store.database import EVERY_PROJECT, ProjectColumns
 from backend.store.jobs import ASKED
+
+LONGEST_TITLE = 300
+"""Characters of a project's title that are kept; Label Studio has 50."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class YoloBackend:
         uid = self.project_id or EVERY_PROJECT
         project = data.get("project")
         if isinstance(project, Mapping) and self.project_id:
-            self._remember(str(project.get("label_config") or ""), str(project.get("title") or ""))
+            self._remember(project)
         there = self._services.store.project(uid)
         known = there is not None and there.disconnected_at is None
         asked = by_switch(event, data)
@@ -191,10 +195,22 @@ class YoloBackend:
             self._services.store.hint(uid, now, deletion=event in DELETIONS, asked=asked, submit=is_submit(event, data))
         return {"status": "noted"}
 
-    def _remember(self, label_config: str, title: str) -> None:
+    def _remember(self, payload: Mapping[str, Any]) -> None:
+        """Save the config and title that an event carries; what is not there, or is past all measure, changes nothing.
+
+        A project that Label Studio's /setup never named is a stranger, of whom nothing is kept.
+        """
         project = self._services.store.project(self.project_id)
-        if project is None or (label_config, title) != (project.label_config, project.title):
-            self._services.store.save_project(self.project_id, label_config=label_config, title=title)
+        if project is None:
+            return
+        seen: ProjectColumns = {}
+        label_config, title = payload.get("label_config"), payload.get("title")
+        if isinstance(label_config, str) and label_config and len(label_config) <= LARGEST:
+            seen["label_config"] = label_config
+        if isinstance(title, str) and title:
+            seen["title"] = title[:LONGEST_TITLE]
+        if any(value != getattr(project, key) for key, value in seen.items()):
+            self._services.store.save_project(self.project_id, **seen)
 
     def _version(self, served: Served) -> str:
         suggested = list(served.fingerprinted())

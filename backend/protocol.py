@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, request
 
 from backend.api.requests import body_of, serving, text_of
-from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, YoloopError
+from backend.errors import BadRequest, Busy, LabelConfigError, NotFound, TooLarge, YoloopError
 from backend.labels.references import task_id_of
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.uid import project_uid
@@ -18,6 +18,7 @@ from backend.model import YoloBackend
 from backend.observability import logs
 from backend.predict.interactive import silenced
 from backend.predict.marks import marks_of
+from backend.store.database import EVERY_PROJECT
 from backend.store.jobs import Job
 
 blueprint = Blueprint("protocol", __name__)
@@ -73,9 +74,9 @@ def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, 
     permits = serving().predicting
     if not permits.acquire(blocking=False):
         raise Busy("Too many predictions are under way.", "Ask again in a few seconds.")
-    ids = (task_id_of(task) for task in tasks)
-    serving().activity.mark(uid, [each for each in ids if each is not None], time.time())
     try:
+        ids = (task_id_of(task) for task in tasks)
+        serving().activity.mark(uid, [each for each in ids if each is not None], time.time())
         with serving().engine.metrics.predicting.track_inprogress():
             entries = made.predict(tasks, context=context)
     finally:
@@ -85,7 +86,11 @@ def _predicted(body: Mapping[str, Any], tasks: list[Any], context: Mapping[str, 
 
 @blueprint.post("/webhook")
 def webhook() -> tuple[dict[str, Any], int]:
-    body = body_of()
+    try:
+        body = body_of()
+    except TooLarge:  # what it tells of is read from Label Studio all the same
+        serving().services.store.hint(EVERY_PROJECT, time.time())
+        raise
     action = body.get("action")
     if not isinstance(action, str) or not action:
         raise BadRequest("The field 'action' is missing.", "It names the event, such as ANNOTATION_CREATED.")
@@ -118,7 +123,7 @@ def versions() -> dict[str, Any]:
     body = body_of(empty=True) if request.method == "POST" else dict(request.args)
     uid = _uid_of(body.get("project"))
     services = serving().services
-    uids = [uid] if uid else [project.uid for project in services.store.projects()]
+    uids = [uid] if uid else services.store.uids()
     found = [version for each in uids for version in services.registry.versions(each)]
     details = [
         {

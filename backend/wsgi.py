@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-import logging
-import socket
-import struct
-from collections.abc import Iterable
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger as GunicornLogger
 
+from backend.api import auth
+from backend.api.requests import largest_body
 from backend.app import create_app
+from backend.errors import Unauthorized
 from backend.observability.logs import adopt, configure
+from backend.server.gunicorn_worker import BufferingWorker
 from backend.settings import Settings
 
 
 def application() -> Flask:
-    """For other servers: `gunicorn --worker-class gthread --threads 16 'backend.wsgi:application()'`.
+    """For gunicorn's own command: `gunicorn -k backend.wsgi.Worker --threads 32 'backend.wsgi:application()'`.
 
     One worker process only: each would load the models again.
     """
     return create_app(Settings())
+
+
+class Worker(BufferingWorker):
+    """The worker that knows who may send yoloop how much."""
+
+    def admits(self, environ: dict[str, Any]) -> bool:
+        made = self.wsgi.extensions["yoloop"]
+        try:
+            auth.check(Request(environ), made.settings, made.secret)
+        except Unauthorized:
+            return False
+        return True
+
+    def limit(self, path: str) -> int:
+        return largest_body(path)
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -39,7 +54,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             if ":" in settings.host
             else f"{settings.host}:{settings.port}",
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "threads": settings.threads,
             "keepalive": 75,
             "timeout": 120,
@@ -47,10 +62,9 @@ class Server(BaseApplication):  # type: ignore[misc]
             "proc_name": "yoloop",
             "loglevel": "warning",
             "control_socket_disable": True,
-            "when_ready": lambda arbiter: _lose_patience(listener.sock for listener in arbiter.LISTENERS),
             "worker_exit": lambda _server, worker: _close(getattr(worker, "wsgi", None)),
             "logger_class": Logs,
-            "post_fork": lambda _server, _worker: _configure_logs(settings),
+            "post_fork": lambda _server, _worker: configure(settings.log_level, "serve", settings.log_format),
         }
         for name, value in options.items():
             if name in self.cfg.settings:
@@ -60,21 +74,6 @@ class Server(BaseApplication):  # type: ignore[misc]
         return create_app(self._settings)
 
 
-SILENCE = 10
-"""Seconds for which a client may fall silent within a request, or take nothing of its answer."""
-
-
-def _lose_patience(listeners: Iterable[socket.socket]) -> None:
-    """Give up on clients that stop half-way: each holds a thread, and a few dozen of them would hold all.
-
-    Connections inherit this from the socket that accepts them; gunicorn itself has no such limit.
-    """
-    limit = struct.pack("@ll", SILENCE, 0)
-    for listener in listeners:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-
 class Logs(GunicornLogger):  # type: ignore[misc]
     """gunicorn's own lines, written as all others are."""
 
@@ -82,14 +81,6 @@ class Logs(GunicornLogger):  # type: ignore[misc]
         super().setup(cfg)
         for name in ("gunicorn.error", "gunicorn.access"):
             adopt(name)
-
-
-def _configure_logs(settings: Settings) -> None:
-    configure(settings.log_level, "serve", settings.log_format)
-    # A client that fell silent is its own fault, and nothing to write a traceback for.
-    logging.getLogger("gunicorn.error").addFilter(
-        lambda record: not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
-    )
 
 
 def _close(app: Flask | None) -> None:

@@ -177,7 +177,7 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
         "post": _post(
             "Tells of a project; answers the version that predictions carry.",
             _object({"project": EITHER, "schema": TEXT}, {"hostname": TEXT, "access_token": TEXT}),
-            _answers(_object({"model_version": TEXT}), 400, 401, 413),
+            _answers(_object({"model_version": TEXT}), 400, 401, 413, 503),
         )
     },
     "/predict": {
@@ -208,6 +208,7 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
                     401,
                     404,
                     413,
+                    503,
                     status=201,
                 ),
             ),
@@ -216,19 +217,21 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "/train": {
         "post": _post(
-            "Asks for a training now.", _object({"project": EITHER}), _answers(ASKED, 400, 401, 404, 413, status=201)
+            "Asks for a training now.",
+            _object({"project": EITHER}),
+            _answers(ASKED, 400, 401, 404, 413, 503, status=201),
         )
     },
     "/job_status": {
         "get": _get("How far a training is.", _answers(JOB, 400, 401, 404), [("job", TEXT, True)]),
-        "post": _post("How far a training is.", _object({"job": TEXT}), _answers(JOB, 400, 401, 404, 413)),
+        "post": _post("How far a training is.", _object({"job": TEXT}), _answers(JOB, 400, 401, 404, 413, 503)),
     },
     "/versions": {
         "get": _get("The trained versions, newest first.", _answers(VERSIONS, 400, 401), [("project", UID, False)]),
         "post": _post(
             "The trained versions, newest first.",
             _object({}, {"project": EITHER}),
-            _answers(VERSIONS, 400, 401, 413),
+            _answers(VERSIONS, 400, 401, 413, 503),
             required=False,
         ),
     },
@@ -236,14 +239,14 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
         "post": _post(
             "Whether a labelling config can be worked with.",
             _object({"config": TEXT}),
-            _answers(_object({"valid": FLAG, "labels": _list(TEXT), "notes": _list(TEXT)}), 400, 401, 413),
+            _answers(_object({"valid": FLAG, "labels": _list(TEXT), "notes": _list(TEXT)}), 400, 401, 413, 503),
         )
     },
     "/delete": {
         "post": _post(
             "Declined: versions are kept.",
             ANYTHING,
-            _answers(_object({"deleted": FLAG, "message": TEXT}), 400, 401, 413),
+            _answers(_object({"deleted": FLAG, "message": TEXT}), 400, 401, 413, 503),
             required=False,
         )
     },
@@ -251,7 +254,7 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
         "post": _post(
             "Declined: a copy learns for itself.",
             ANYTHING,
-            _answers(_object({"duplicated": FLAG, "message": TEXT}), 400, 401, 413),
+            _answers(_object({"duplicated": FLAG, "message": TEXT}), 400, 401, 413, 503),
             required=False,
         )
     },

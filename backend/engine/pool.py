@@ -31,6 +31,9 @@ PATIENCE = 0.003
 HOLD = 0.05
 """Most seconds that others are held back for an urgent image: decoding takes less, a download may take long."""
 
+TURN = 8
+"""Batches of urgent images after which others that wait get one, so that people without a pause starve nobody."""
+
 
 @dataclass(slots=True)
 class _Item:
@@ -47,8 +50,9 @@ class _Item:
 class EnginePool:
     """The device's owner.
 
-    What a person waits for runs first: `urgent` images pass all others, and of those only what is in the device at
-    that moment is waited for. Who announces them with `expecting` has that wait over while they are still decoded.
+    What a person waits for runs first: `urgent` images pass all others, which get one turn in `TURN` while people make
+    no pause. Of others only what is in the device at that moment is waited for. Who announces urgent ones with
+    `expecting` has that wait over while they are still decoded.
 
     Args:
         batch_size: most images in one pass.
@@ -67,26 +71,37 @@ class EnginePool:
         self._changed = threading.Condition()
         self._closed = False
         self._held = 0.0
+        self._passed = 0
         self.failures = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     def submit(
-        self, detector: Detector, image: Image, conf: float, *, urgent: bool = False, most: int | None = None
+        self,
+        detector: Detector,
+        image: Image,
+        conf: float,
+        *,
+        urgent: bool = False,
+        most: int | None = None,
+        deadline: float = float("inf"),
     ) -> Future[list[Detection]]:
         """Hand in one image; the future gets its objects with a score of at least `conf`, best first.
 
         Args:
             most: most objects; None: the detector's own bound.
+            deadline: on the clock of `time.monotonic`; without room by then, the future is cancelled.
         """
         item = _Item(detector, image, conf, most)
-        self._put(item, urgent)
+        self._put(item, urgent, deadline)
         return item.answer
 
-    def embed(self, detector: Detector, image: Image, *, urgent: bool = False) -> Future[NDArray[np.float32]]:
+    def embed(
+        self, detector: Detector, image: Image, *, urgent: bool = False, deadline: float = float("inf")
+    ) -> Future[NDArray[np.float32]]:
         """Hand in one image; the future gets what the model makes of it as a whole: see `Detector.embed`."""
         vector: Future[NDArray[np.float32]] = Future()
-        self._put(_Item(detector, image, 0.0, vector=vector), urgent)
+        self._put(_Item(detector, image, 0.0, vector=vector), urgent, deadline)
         return vector
 
     @contextlib.contextmanager
@@ -111,11 +126,12 @@ class EnginePool:
             self._changed.notify_all()
         self._thread.join(timeout=10)
 
-    def _put(self, item: _Item, urgent: bool) -> None:
+    def _put(self, item: _Item, urgent: bool, deadline: float) -> None:
         lane = self._urgent if urgent else self._others
         with self._changed:
-            self._changed.wait_for(lambda: len(lane) < self._waiting or self._closed)
-            if not self._closed:
+            rest = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+            room = self._changed.wait_for(lambda: len(lane) < self._waiting or self._closed, rest)
+            if room and not self._closed:
                 lane.append(item)
                 if urgent:
                     self._release()
@@ -148,9 +164,11 @@ class EnginePool:
             self._changed.wait_for(lambda: self._urgent or self._others or self._closed)
             while not self._urgent and not self._closed and (rest := self._held - time.monotonic()) > 0:
                 self._changed.wait(rest)
-            lane = self._urgent or self._others
+            others_turn = self._passed >= TURN and self._others
+            lane = self._others if others_turn else self._urgent or self._others
             if not lane:
                 return []
+            self._passed = self._passed + 1 if lane is self._urgent and self._others else 0
             batch = [lane.popleft()]
             most = min(self._batch_size, batch[0].detector.batch)
             until = time.monotonic() + PATIENCE

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_END, BytesIO
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -63,6 +66,9 @@ _ORIENTATION = 0x0112
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "ICO", "TIFF")
 
 
+_STRIP = 2**20
+"""Pixels that are converted at a time."""
+
 _SHRINKING = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -88,16 +94,18 @@ def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decode
     try:
         # Only the header is read here: a bomb is refused before it is decoded.
         with Image.open(BytesIO(data), formats=_known_formats()) as image:
-            if image.width * image.height > max_pixels:
-                raise _too_many_pixels(name, f"{image.width} x {image.height} pixels")
-            by = next(by for by in _SHRINKING if by == 1 or (cover and max(image.size) // by >= cover))
+            across, down = _largest(BytesIO(data), image)
+            if across * down > max_pixels:
+                raise _too_many_pixels(name, f"{across} x {down} pixels")
+            width, height = image.size
+            by = _factor(image, cover)
             pixels = _decode_fast(data, image, by)
             if pixels is None:
-                pixels = _decode_any(image)
-            if pixels.shape[:2] == (image.height, image.width):
-                pixels = _shrunk(pixels, by)
+                pixels = _decode_any(image, by)
+            if image.format == "ICO":  # it tells its size only now
+                width, height = image.size
             turned = _orientation(image)
-            across, down = (image.height, image.width) if turned in _SIDEWAYS else (image.width, image.height)
+            across, down = (height, width) if turned in _SIDEWAYS else (width, height)
             return Decoded(_upright(pixels, turned), ImageSize(width=across, height=down))
     except ImageUnreadable:
         raise
@@ -111,6 +119,64 @@ def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decode
         ) from None
 
 
+def memory_needed(file: BinaryIO, max_pixels: int, cover: int = 0) -> int:
+    """Bytes that `decode` takes at most for a file, told from its header; for what it refuses, those of the file.
+
+    Measured on images of 81 megapixels of each kind;
+    """
+    size = file.seek(0, SEEK_END)
+    file.seek(0)
+    try:
+        with Image.open(file, formats=_known_formats()) as image:
+            width, height = _largest(file, image)
+            if width * height > max_pixels:
+                return size
+            by = _factor(image, cover)
+            result = 3 * (2 if _orientation(image) > 1 else 1) / by**2
+            return size + int(width * height * (_bytes_of_a_pixel(image, by) + result))
+    except Exception:
+        return size
+
+
+def _bytes_of_a_pixel(image: Image.Image, by: int) -> float:
+    """What decoders keep of a pixel until the image is there."""
+    animated = getattr(image, "is_animated", False)
+    match image.format:
+        case "JPEG" | "MPO":
+            # Of one that comes in several passes, all coefficients are kept, and nothing tells the passes but reading.
+            kept = 2.1 * len(image.getbands()) if image.info.get("progressive") else 0.0
+            return kept + 4 / by**2
+        case "PNG":
+            return 6.2 if image.mode in ("RGB", "L") else 4.6
+        case "WEBP":
+            return 16.5 if animated else 8.2
+        case "AVIF":
+            return 13.0
+        case "TIFF" | "ICO":
+            return 8.2
+        case _:
+            return 4.6
+
+
+def _factor(image: Image.Image, cover: int) -> int:
+    """By how much an image is made smaller."""
+    return next(by for by in _SHRINKING if by == 1 or (cover and max(image.size) // by >= cover))
+
+
+def _largest(file: BinaryIO, image: Image.Image) -> tuple[int, int]:
+    """Size of the image; of an icon, which says one thing in its directory and may hold another, of its largest."""
+    most = image.size
+    for entry in image.ico.entry if image.format == "ICO" else ():  # type: ignore[attr-defined]
+        file.seek(entry.offset)
+        inside = file.read(24)
+        if inside.startswith(b"\x89PNG"):
+            width, height = struct.unpack(">II", inside[16:24].rjust(8, b"\0"))
+        else:
+            width, height = (abs(each) for each in struct.unpack("<ii", inside[4:12].rjust(8, b"\0")))
+        most = max(most, (width, height), key=lambda size: size[0] * size[1])
+    return most
+
+
 def _too_many_pixels(name: str, size: str) -> ImageUnreadable:
     return ImageUnreadable(f"{name} has {size}.", "Raise YOLOOP_MAX_IMAGE_MEGAPIXELS if that should be.")
 
@@ -121,8 +187,15 @@ def _known_formats() -> tuple[str, ...]:
 
 
 def _decode_fast(data: bytes, image: Image.Image, by: int) -> Pixels | None:
-    """OpenCV for whole, plain JPEG and PNG files, about twice as fast; None for all others."""
-    if image.mode not in ("RGB", "L") or "transparency" in image.info or getattr(image, "is_animated", False):
+    """OpenCV for whole, plain JPEG and PNG files, about twice as fast, and for WebP, which takes it half the memory.
+
+    None for all others.
+    """
+    if getattr(image, "is_animated", False):
+        return None
+    if image.format == "WEBP":
+        return _decode_webp(data, by)
+    if image.mode not in ("RGB", "L") or "transparency" in image.info:
         return None
     # OpenCV fills what is missing with grey and says nothing, Pillow refuses: leave cut files to it.
     if image.format == "JPEG":
@@ -136,7 +209,42 @@ def _decode_fast(data: bytes, image: Image.Image, by: int) -> Pixels | None:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), colour | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         return None
-    return None if decoded is None else np.asarray(decoded, np.uint8)
+    if decoded is None:
+        return None
+    pixels = np.asarray(decoded, np.uint8)
+    return pixels if image.format == "JPEG" else _shrunk(pixels, by)
+
+
+def _decode_webp(data: bytes, by: int) -> Pixels | None:
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if decoded is None or decoded.ndim != 3:
+        return None
+    height, width = decoded.shape[:2]
+    return _by_strips(width, height, by, lambda top, end: _on_white(np.asarray(decoded[top:end], np.uint8)))
+
+
+def _on_white(pixels: Pixels) -> Pixels:
+    """Pixels of three channels as they are; those of a fourth, which says how much covers the page."""
+    if pixels.shape[2] == 3:
+        return pixels
+    cover = pixels[:, :, 3:].astype(np.uint16)
+    return ((pixels[:, :, :3] * cover + 255 * (255 - cover) + 127) // 255).astype(np.uint8)
+
+
+def _by_strips(width: int, height: int, by: int, read: Callable[[int, int], Pixels]) -> Pixels:
+    """What `read` gives for rows from one to before another, made smaller and put together.
+
+    To convert a large image at once would take several times its memory.
+    """
+    found = np.empty((-(-height // by), -(-width // by), 3), np.uint8)
+    rows = by * max(1, _STRIP // (width * by))
+    for top in range(0, height, rows):
+        strip = _shrunk(read(top, min(height, top + rows)), by)
+        found[top // by : top // by + len(strip)] = strip
+    return found
 
 
 def _shrunk(pixels: Pixels, by: int) -> Pixels:
@@ -147,8 +255,19 @@ def _shrunk(pixels: Pixels, by: int) -> Pixels:
     return np.asarray(cv2.resize(pixels, (-(-width // by), -(-height // by)), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _decode_any(image: Image.Image) -> Pixels:
+def _decode_any(image: Image.Image, by: int) -> Pixels:
+    width, height = image.size
+    if image.format in ("JPEG", "MPO") and by > 1:
+        image.draft(None, (max(1, width // by), max(1, height // by)))
+        by //= next(
+            each for each in _SHRINKING if -(-width // each) == image.width and -(-height // each) == image.height
+        )
     image.load()
+    width, height = image.size
+    return _by_strips(width, height, by, lambda top, end: _converted(image.crop((0, top, width, end))))
+
+
+def _converted(image: Image.Image) -> Pixels:
     if image.mode.startswith("I;16"):
         # Pillow would clip at 255; a browser shows the upper eight bits.
         grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)

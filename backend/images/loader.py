@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
-from backend.errors import ImageError, ImageNotStored, ImageUnavailable, ImageUnreadable
+from backend.errors import Busy, ImageError, ImageNotStored, ImageUnavailable, ImageUnreadable
 from backend.images.addresses import Address, locate
 from backend.images.allowed_hosts import AllowedHosts
 from backend.images.cache import ImageCache, content_of
-from backend.images.decode import Decoded, decode
+from backend.images.decode import Decoded, decode, memory_needed
 from backend.images.download import Downloads
+from backend.images.memory import DecodingMemory
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class Images:
         self._cache = cache
         self._downloads = Downloads(timeout, max_bytes, allowed or AllowedHosts())
         self._max_pixels = max_pixels
+        self._memory = DecodingMemory(max_pixels)
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
         self._urgent = ThreadPoolExecutor(workers, thread_name_prefix="urgent-images")
@@ -131,8 +135,11 @@ class Images:
         except OSError:
             return None
 
-    def load(self, source: Source, cover: int = 0) -> Decoded:
+    def load(self, source: Source, cover: int = 0, deadline: float = float("inf")) -> Decoded:
         """Fetches and decodes; `cover` as in `decode`.
+
+        Args:
+            deadline: on the clock of `time.monotonic`, for the memory that others have taken meanwhile.
 
         Raises:
             ImageUnavailable: it cannot be had.
@@ -140,29 +147,32 @@ class Images:
         """
         address = _located(source)
         if address.url.startswith("data:"):
-            return decode(
-                self._downloads.get(address, source.ls_url, source.auth), self._max_pixels, address.name, cover=cover
-            )
+            data = self._downloads.get(address, source.ls_url, source.auth)
+            return self._decode(BytesIO(data), address.name, cover, deadline)
         for _ in range(2):  # between fetching and reading, a full cache may drop the file
             try:
                 path = self.fetch(source)
             except ImageNotStored as error:  # a full disk makes it slower, and keeps nobody from suggestions
-                return decode(error.data, self._max_pixels, address.name, cover=cover)
+                return self._decode(BytesIO(error.data), address.name, cover, deadline)
             shrunk = self._shrunk(path, cover)
             if shrunk is not None:
                 return shrunk
             try:
-                data = path.read_bytes()
+                file = path.open("rb")
             except OSError:
                 continue
             try:
-                image = decode(data, self._max_pixels, address.name, cover=cover)
+                with file:
+                    size = path.stat().st_size
+                    image = self._decode(file, address.name, cover, deadline)
+            except OSError:
+                continue
             except ImageUnreadable:
                 # It may be repaired at its place: ask for it again next time.
                 self._cache.discard(address.key)
                 raise
             # What takes more room than the image is quick to decode, and would fill the cache.
-            if image.shrunk and image.pixels.nbytes < len(data):
+            if image.shrunk and image.pixels.nbytes < size:
                 self.keep(path, _shrunk_name(cover), image.dump())
             return image
         raise ImageUnavailable(f"{address.name} left the cache before it was read.", "Raise YOLOOP_CACHE_GB.")
@@ -193,7 +203,7 @@ class Images:
             ((key, (source, name, indexes)),) = groups.items()
             if self._cache.get(key) is not None:
                 # There is no network to wait for, and to hand it to another thread and back costs a millisecond or two.
-                outcome = self._attempt(source, name, cover)
+                outcome = self._attempt(source, name, cover, deadline)
                 for index in indexes:
                     yield index, outcome
                 return
@@ -203,7 +213,7 @@ class Images:
             while waiting or running:
                 while waiting and len(running) < 2 * self._workers and time.monotonic() < deadline:
                     source, name, indexes = waiting.pop()
-                    running[self._submit(source, name, urgent, cover)] = (name, indexes)
+                    running[self._submit(source, name, urgent, cover, deadline)] = (name, indexes)
                 done, _ = wait(running, max(0.0, deadline - time.monotonic()), FIRST_COMPLETED)
                 if not done:
                     break
@@ -213,11 +223,8 @@ class Images:
                 for index in indexes:
                     yield index, outcome
             for name, indexes in [*running.values(), *((name, rest) for _, name, rest in reversed(waiting))]:
-                late = ImageUnavailable(
-                    f"{name} did not fit the time budget.", "Ask again: what has arrived by then is kept."
-                )
                 for index in indexes:
-                    yield index, late
+                    yield index, _late(name)
         finally:
             for future in running:
                 future.cancel()
@@ -227,6 +234,20 @@ class Images:
         for pool in (self._pool, self._urgent):
             pool.shutdown(wait=False, cancel_futures=True)
         self._downloads.close()
+
+    def _decode(self, file: BinaryIO, name: str, cover: int, deadline: float) -> Decoded:
+        needed = memory_needed(file, self._max_pixels, cover)
+        if needed > self._memory.most:
+            raise ImageUnreadable(
+                f"{name} takes {needed / 1e6:,.0f} MB of memory to decode.",
+                "Save it as JPEG or PNG, or raise YOLOOP_MAX_IMAGE_MEGAPIXELS.",
+            )
+        try:
+            with self._memory.hold(needed, deadline):
+                file.seek(0)
+                return decode(file.read(), self._max_pixels, name, cover=cover)
+        except Busy:
+            raise _late(name) from None
 
     def _shrunk(self, original: Path, cover: int) -> Decoded | None:
         """What a large image was decoded to before: to read it takes a tenth of the time."""
@@ -239,19 +260,21 @@ class Images:
             return None
         return image if image.size.width * image.size.height <= self._max_pixels else None
 
-    def _submit(self, source: Source, name: str, urgent: bool, cover: int) -> Future[Decoded | ImageError]:
+    def _submit(
+        self, source: Source, name: str, urgent: bool, cover: int, deadline: float
+    ) -> Future[Decoded | ImageError]:
         try:
             pool = self._urgent if urgent else self._pool
-            return pool.submit(copy_context().run, self._attempt, source, name, cover)
+            return pool.submit(copy_context().run, self._attempt, source, name, cover, deadline)
         except RuntimeError:  # closed meanwhile
             stopped: Future[Decoded | ImageError] = Future()
             stopped.cancel()
             stopped.set_running_or_notify_cancel()
             return stopped
 
-    def _attempt(self, source: Source, name: str, cover: int) -> Decoded | ImageError:
+    def _attempt(self, source: Source, name: str, cover: int, deadline: float) -> Decoded | ImageError:
         try:
-            return self.load(source, cover)
+            return self.load(source, cover, deadline)
         except ImageError as error:
             return error
         except Exception as error:
@@ -268,6 +291,10 @@ class Images:
                 "Check the space and the rights of YOLOOP_HOME.",
                 data,
             ) from None
+
+
+def _late(name: str) -> ImageUnavailable:
+    return ImageUnavailable(f"{name} did not fit the time budget.", "Ask again: what has arrived by then is kept.")
 
 
 def _shrunk_name(cover: int) -> str:

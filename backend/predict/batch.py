@@ -103,9 +103,11 @@ def run(
             look.size = image.size
             look.scale = image.scale if image.shrunk else None
             for detector, conf in _wanted(served, look.data_key, threshold):
-                look.found[id(detector)] = pool.submit(detector, image.pixels, conf, urgent=urgent, most=most)
+                look.found[id(detector)] = pool.submit(
+                    detector, image.pixels, conf, urgent=urgent, most=most, deadline=deadline
+                )
                 if embed and look.vector is None:
-                    look.vector = pool.embed(detector, image.pixels, urgent=urgent)
+                    look.vector = pool.embed(detector, image.pixels, urgent=urgent, deadline=deadline)
     for look in looks:
         for future in (*look.found.values(), *(() if look.vector is None else (look.vector,))):
             try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from backend.engine.environment import prepare
 from backend.engine.pool import EnginePool
 from backend.health.readiness import Readiness, readiness
+from backend.images.memory import MemoryBudget
 from backend.labelstudio.webhook import webhook_secret
 from backend.model import Engine
 from backend.observability.metrics import Metrics
@@ -20,6 +21,9 @@ from backend.store.heartbeats import Heartbeat
 
 RESERVED_THREADS = 8
 
+BODIES = 768 * 2**20
+"""Bytes that the values of all large bodies may take in memory together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -28,6 +32,7 @@ class Serving:
     engine: Engine
     secret: str
     predicting: threading.Semaphore
+    bodies: MemoryBudget
     activity: Activity
     readiness: Readiness
 
@@ -50,7 +55,7 @@ def make_serving(settings: Settings, only: str | None = None) -> Serving:
     models = Models(
         settings,
         services.registry,
-        lambda: [project.uid for project in services.store.projects() if only in (None, project.uid)],
+        lambda: [uid for uid in services.store.uids() if only in (None, uid)],
     )
     models.start()
     engine = Engine(models, EnginePool(settings.batch_size), Metrics())
@@ -64,6 +69,7 @@ def make_serving(settings: Settings, only: str | None = None) -> Serving:
         engine,
         webhook_secret(settings.root),
         threading.Semaphore(free),
+        MemoryBudget(BODIES),
         Activity(settings.root / "serving.active"),
         ready,
     )

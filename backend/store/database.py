@@ -126,6 +126,8 @@ _PROJECTS = sa.select(
 _ONE_PROJECT = _PROJECTS.where(projects.c.uid == sa.bindparam("one"))
 """Made once: it is asked for twice in every prediction, and SQLAlchemy takes longer to make it than to run it."""
 
+_UIDS = sa.select(projects.c.uid).order_by(projects.c.uid)
+
 MOST_STRANGERS = 200
 """Projects that are known by name only: whoever may ask can name as many as there are numbers."""
 
@@ -179,6 +181,11 @@ class Store:
     def projects(self) -> list[Project]:
         with self.engine.connect() as db:
             return [Project(**row._mapping) for row in db.execute(_PROJECTS.order_by(projects.c.uid))]
+
+    def uids(self) -> list[str]:
+        """Of all projects, without their configs: cheap enough to be asked for all the time."""
+        with self.engine.connect() as db:
+            return list(db.scalars(_UIDS))
 
     def label_studios(self) -> dict[str, str]:
         """Address of each Label Studio that a project was connected to → its token."""

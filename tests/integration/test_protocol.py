@@ -321,7 +321,7 @@ def test_a_message_is_one_line_of_the_answer(refusing: FlaskClient) -> None:
     assert answer.status.isprintable()
 
 
-@pytest.mark.parametrize(("configs", "statuses"), [(ACCEPTED, {200}), (REFUSED, {400})], ids=["odd", "harmful"])
+@pytest.mark.parametrize(("configs", "statuses"), [(ACCEPTED, {200}), (REFUSED, {400, 413})], ids=["odd", "harmful"])
 def test_configs_past_all_measure_are_answered_in_time(
     client: FlaskClient, configs: dict[str, str], statuses: set[int]
 ) -> None:

@@ -152,3 +152,24 @@ def test_a_disconnected_project_is_told_nothing_until_label_studio_asks_again(
     client.post("/setup", json=setup())
     client.post("/webhook", json=event("ANNOTATION_CREATED"))
     assert len(serving.services.store.hints()) == 1
+
+
+def test_an_event_without_config_or_title_empties_nothing(client: FlaskClient, serving: Serving) -> None:
+    client.post("/setup", json=setup())
+    client.post("/webhook", json=event("PROJECT_UPDATED"))
+    before = serving.services.store.project(UID)
+    for left in ({}, {"label_config": None, "title": 5}, {"label_config": "", "title": ""}):
+        body = {"action": "ANNOTATION_CREATED", "project": {**event("X")["project"], **left}}
+        for key in ("label_config", "title"):
+            if key not in left:
+                body["project"].pop(key, None)
+        assert client.post("/webhook", json=body).status_code == 201
+    assert serving.services.store.project(UID) == before
+    assert before is not None and before.label_config
+
+
+def test_a_config_of_a_stranger_is_not_kept_whatever_its_size(client: FlaskClient, serving: Serving) -> None:
+    body = event("PROJECT_UPDATED")
+    body["project"] = {**body["project"], "label_config": "<View>" + " " * 1_500_000 + "</View>"}
+    assert client.post("/webhook", json=body).status_code == 201
+    assert serving.services.store.projects() == []

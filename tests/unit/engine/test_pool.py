@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
@@ -273,3 +274,30 @@ def test_closing_answers_what_waits(hold: Callable[[EnginePool], Counting]) -> N
     detector.gate.set()
     pool.close()
     assert [read(answer)[0] for answer in answers] == [1, 2]
+
+
+def test_without_room_the_deadline_ends_the_wait() -> None:
+    model, pool = Counting(), EnginePool(waiting=1)
+    model.gate.clear()
+    pool.submit(model, image(1), 0.1)
+    assert model.entered.wait(10)
+    pool.submit(model, image(2), 0.1)
+    late = pool.submit(model, image(3), 0.1, deadline=time.monotonic() + 0.05)
+    assert late.cancelled()
+    model.gate.set()
+    pool.close()
+
+
+def test_people_without_a_pause_starve_nobody() -> None:
+    model, pool = Counting(), EnginePool(batch_size=1)
+    model.gate.clear()
+    pool.submit(model, image(1), 0.1)
+    assert model.entered.wait(10)
+    other = pool.submit(model, image(2), 0.1)
+    urgent = [pool.submit(model, image(3), 0.1, urgent=True) for _ in range(40)]
+    before: list[bool] = []
+    other.add_done_callback(lambda _: before.append(any(not each.done() for each in urgent)))
+    model.gate.set()
+    other.result(10)
+    assert before == [True]
+    pool.close()
