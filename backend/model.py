@@ -6,6 +6,7 @@ Label Studio ask again later. `fit()` only writes down that something changed; t
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from backend.served_models.served import Served
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.services import Services
 from backend.store.database import EVERY_PROJECT, ProjectColumns
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,9 @@ class YoloBackend:
         answering = Answers(
             served,
             self._services.settings.score_threshold,
+            self._services.settings.max_regions,
             lambda kind, count: metrics.skipped.labels(kind).inc(count),
+            self._limited,
         )
         looks, errors = looks_of(tasks, [each.control for each in served.suggests if each.loaded.detector])
         run(
@@ -178,6 +183,17 @@ class YoloBackend:
         project = self._services.store.project(self.project_id)
         if project is None or (label_config, title) != (project.label_config, project.title):
             self._services.store.save_project(self.project_id, label_config=label_config, title=title)
+
+    def _limited(self, control: str, count: int) -> None:
+        self._engine.metrics.limited.inc(count)
+        log.info(
+            "Project %s: %d more objects were found for control %r than are suggested for one image "
+            "(YOLOOP_MAX_REGIONS=%d)",
+            self.project_id,
+            count,
+            control,
+            self._services.settings.max_regions,
+        )
 
     def _version(self, served: Served) -> str:
         suggested = list(served.fingerprinted())

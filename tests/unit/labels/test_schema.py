@@ -272,7 +272,10 @@ def test_what_is_not_xml_is_refused_with_a_hint(xml: str, message: str) -> None:
             config('<VectorLabels name="v" toName="image"><Label value="x"/></VectorLabels>'),
             "The VectorLabels control 'v' is not learned from",
         ),
-        (config('<Rectangle name="r" toName="image"/>'), "The Rectangle control 'r' has no labels: use RectangleLabels"),
+        (
+            config('<Rectangle name="r" toName="image"/>'),
+            "The Rectangle control 'r' has no labels: use RectangleLabels",
+        ),
         (
             config('<Labels name="l" toName="image"><Label value="x"/></Labels>'),
             "The Labels control 'l' has no tool that can be learned from",
