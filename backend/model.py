@@ -6,6 +6,7 @@ Label Studio ask again later. `fit()` only writes down that something changed; t
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from backend.store.jobs import ASKED
 
 LONGEST_TITLE = 300
 """Characters of a project's title that are kept; Label Studio has 50."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,7 @@ class YoloBackend:
             self._services.settings.score_threshold,
             self._services.settings.max_regions,
             lambda kind, count: metrics.skipped.labels(kind).inc(count),
+            self._limited,
         )
         looks, errors = looks_of(tasks, [each.control for each in served.suggests if each.loaded.detector])
         run(
@@ -211,6 +215,17 @@ class YoloBackend:
             seen["title"] = title[:LONGEST_TITLE]
         if any(value != getattr(project, key) for key, value in seen.items()):
             self._services.store.save_project(self.project_id, **seen)
+
+    def _limited(self, control: str, count: int) -> None:
+        self._engine.metrics.limited.inc(count)
+        log.info(
+            "Project %s: %d more objects were found for control %r than are suggested for one image "
+            "(YOLOOP_MAX_REGIONS=%d)",
+            self.project_id,
+            count,
+            control,
+            self._services.settings.max_regions,
+        )
 
     def _version(self, served: Served) -> str:
         suggested = list(served.fingerprinted())

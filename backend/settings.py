@@ -77,7 +77,9 @@ class Settings(BaseSettings):
     )
 
     score_threshold: float = Field(0.25, ge=0.0, le=1.0, description="Least score of a suggestion (0 to 1).")
-    max_regions: int = Field(300, ge=1, description="Most suggestions for one image.")
+    max_regions: int = Field(
+        300, ge=1, description="Most suggestions for one image; more where its annotations hold more."
+    )
     predict_budget: float = Field(
         80.0, gt=0, description="Seconds one /predict may take; tasks left then are answered as failed."
     )

@@ -31,7 +31,7 @@ class Worker(BufferingWorker):
     def admits(self, environ: dict[str, Any]) -> bool:
         made = self.wsgi.extensions["yoloop"]
         try:
-            auth.check(Request(environ), made.settings, made.secret)
+            auth.check(Request(environ), made.settings, made.secret, made.services.store)
         except Unauthorized:
             return False
         return True

@@ -28,7 +28,7 @@ from backend.fit.evaluation.metrics import metric_of
 from backend.fit.interruption import Interrupted, reason, resumable
 from backend.fit.sync import sync
 from backend.fit.training.process import run_training, start_training
-from backend.fit.training.recipe import image_size
+from backend.fit.training.recipe import image_size, most_regions
 from backend.fit.training.train import NetworkSpec, Spec
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
@@ -168,7 +168,7 @@ class Training:
             minutes=settings.train_minutes,
             threads=settings.train_threads or cores(),
             device=settings.device,
-            max_regions=settings.max_regions,
+            max_regions=most_regions(settings.max_regions, max(each.most for each in dataset.networks)),
             engine=serving_engine(settings.engine, settings.device),
         )
 
@@ -313,7 +313,13 @@ class Training:
             run, tail = Path(each.folder) / "run", f"-{number}" if number else ""
             # A training that an earlier release began says nothing of an export.
             precision = measured.get("openvino", "")
-            part = Part(network_from(each.network), f"weights{tail}.pt", each.image_size, openvino=precision)
+            part = Part(
+                network_from(each.network),
+                f"weights{tail}.pt",
+                each.image_size,
+                openvino=precision,
+                max_regions=spec.max_regions if spec.max_regions > self._services.settings.max_regions else 0,
+            )
             parts.append(part)
             files[part.file] = run / "weights" / "best.pt"
             if precision:

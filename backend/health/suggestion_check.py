@@ -17,6 +17,7 @@ from backend.errors import ImageError, LabelConfigError, YoloopError
 from backend.health.check import Check, by_error, ill, well
 from backend.health.machine import server_url
 from backend.images.loader import Source
+from backend.labels.references import field_of
 from backend.labels.schema import LabelSchema, parse_label_config
 from backend.labelstudio.probe import Probe
 from backend.network.proxies import DIRECT
@@ -169,7 +170,7 @@ def credentials(settings: Settings) -> tuple[str, str] | None:
 
 def tried(schema: LabelSchema, task: tuple[int, dict[str, Any]]) -> Task:
     """The task with the image of the config's first control."""
-    found = task[1].get(schema.controls[0].data_key)
+    found = field_of(task[1], schema.controls[0].data_key)
     return Task(task[0], task[1], found[0] if isinstance(found, list) and found else found)
 
 

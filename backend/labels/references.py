@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 LARGEST_ID = 2**63 - 1
 """What a database can keep."""
+
+
+_STEP = re.compile(r"[^.\[\]]+")
+
+
+def field_of(data: object, path: str) -> object:
+    """What a task's data holds where an Image tag looks, e.g. "image", "meta.url" or "images[0]"; None: nothing.
+
+    As in Label Studio's editor, a field whose own name is the whole path comes first.
+    """
+    if isinstance(data, Mapping) and path in data:
+        return data[path]
+    for step in _STEP.findall(path):
+        if isinstance(data, Mapping):
+            data = data.get(step)
+        elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
+            data = data[int(step)]
+        else:
+            return None
+    return data
 
 
 def pages_of(value: object, pages: bool) -> list[str]:

@@ -35,7 +35,7 @@ _SHAPES: dict[str, tuple[str, Kind]] = {
     "bitmask": ("Bitmask", "bitmask"),
     "keypoint": ("KeyPoint", "keypoint"),
 }
-_TASK_FIELD = re.compile(r"\$([^\s$./\\\[\]{}]+)")
+_TASK_FIELD = re.compile(r"\$([^\s$./\\\[\]{}]+(?:\.[^\s$./\\\[\]{}]+|\[[0-9]{1,6}\])*)")
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 
 
@@ -61,7 +61,8 @@ class Control:
     Attributes:
         from_name, to_name: the control's and the image's names, as regions carry them.
         kind: what it draws or chooses.
-        data_key: the field of the task's data that holds the image's address.
+        data_key: the field of the task's data that holds the image's address, maybe within another one: "meta.url",
+            "images[0]" (see `backend.labels.references.field_of`).
         labels: what regions carry, in config order: an `alias` where there is one, else the `value`. For
             keypoints the labels of skeletons; for a taxonomy its full paths as text (see `paths`).
         predicted_values: label -> names of a model's classes that mean it.
@@ -163,13 +164,20 @@ def parse_label_config(xml: str) -> LabelSchema:
 
 def _read(xml: str) -> LabelSchema:
     root = parse(xml)
-    images = {tag.get("name", ""): tag for tag in _tags(root, "image") if tag.get("name")}
+    repeaters = list(_tags(root, "repeater"))
+    repeated = {tag for repeater in repeaters for tag in repeater.iter()}
+    tags = [tag for tag in root.iter() if tag not in repeated]
+    images = {tag.get("name", ""): tag for tag in tags if _name(tag) == "image" and tag.get("name")}
     controls: list[Control] = []
     boxes: list[Control] = []
     asked: set[str] = set()
-    notes: list[str] = []
-    shapes = [tag for tag in root.iter() if _name(tag) in _SHAPES and tag.get("name")]
-    for tag in root.iter():
+    notes = [
+        f"The Repeater over {repeater.get('on', '')!r} makes controls for each task anew, which cannot be learned "
+        'from; show the pages of a task with <Image valueList="$images"/> instead.'
+        for repeater in repeaters
+    ]
+    shapes = [tag for tag in tags if _name(tag) in _SHAPES and tag.get("name")]
+    for tag in tags:
         name = _name(tag)
         if name not in _LABELLED and name != "labels":
             continue
@@ -191,6 +199,7 @@ def _read(xml: str) -> LabelSchema:
                     controls.append(control)
                 if len(controls) + len(boxes) > MOST_CONTROLS:
                     raise LabelConfigError(f"The labelling config has more than {MOST_CONTROLS} controls.", _FEWER)
+    notes += _left_alone(tags, images.keys())
     return LabelSchema(_with_boxes(controls, boxes, asked), tuple(dict.fromkeys(notes)))
 
 
@@ -207,6 +216,24 @@ def _tags(root: ET.Element, name: str) -> Iterator[ET.Element]:
     return (tag for tag in root.iter() if _name(tag) == name)
 
 
+def _left_alone(tags: Sequence[ET.Element], images: Set[str]) -> Iterator[str]:
+    """One sentence for each tag over an image that nothing is learned from because of what it is."""
+    over = [(tag, images & set(_targets(tag))) for tag in tags if tag.get("name") and images & set(_targets(tag))]
+    drawn = {image for tag, on in over if _name(tag) in _SHAPES for image in on}
+    labelled = {image for tag, on in over if _name(tag) == "labels" for image in on}
+    for tag, on in over:
+        name = tag.get("name")
+        if _name(tag) in _SHAPES:
+            if not on & labelled:
+                spelled = f"{_SHAPES[_name(tag)][0]}Labels"
+                yield f"The {tag.tag} control {name!r} has no labels: use {spelled}, or add a Labels tag for its image."
+        elif _name(tag) == "labels":
+            if not on & drawn:
+                yield f"The Labels control {name!r} has no tool that can be learned from, such as Rectangle."
+        elif _name(tag) not in _LABELLED:
+            yield f"The {tag.tag} control {name!r} is not learned from."
+
+
 def _targets(tag: ET.Element) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in tag.get("toName", "").split(",")))
 
@@ -219,7 +246,7 @@ def _data_key(image: ET.Element | None) -> tuple[str, bool, str]:
     text = image.get("valueList" if pages else "value", "").strip()
     found = _TASK_FIELD.fullmatch(text)
     if found is None:
-        why = f'The Image tag reads {text!r}, which is not one plain field of the task, such as "$image".'
+        why = f'The Image tag reads {text!r}, which is not one field of the task, such as "$image" or "$meta.url".'
         return "", pages, why
     return found.group(1), pages, ""
 

@@ -68,6 +68,11 @@ class Metrics:
             ["control"],
             registry=self._registry,
         )
+        self.limited = Counter(
+            "yoloop_limited_regions",
+            "Objects that were found but not suggested, as the image shows more than YOLOOP_MAX_REGIONS",
+            registry=self._registry,
+        )
         self.events = Counter("yoloop_events", "Webhook events", ["action"], registry=self._registry)
         self.errors = Counter(
             "yoloop_errors", "What failed in requests, images of tasks included", ["kind"], registry=self._registry

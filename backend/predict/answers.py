@@ -46,14 +46,16 @@ class Answers:
     Attributes:
         served: the models that were asked.
         threshold: least score where a control names none, in [0, 1].
-        most: most objects of one image.
+        most: suggestions for one image by one control, where its model's annotations do not hold more.
         skipped: called with a control's kind and how many objects could not be drawn.
+        limited: called with a control's name and how many objects were left out, as they are more than that.
     """
 
     served: Served
     threshold: float
     most: int
     skipped: Callable[[str, int], None]
+    limited: Callable[[str, int], None]
 
     def threshold_of(self, control: Control) -> float:
         return self.threshold if control.score_threshold is None else control.score_threshold
@@ -90,6 +92,8 @@ class Answers:
         if pointing is not None:
             made = [] if chooses else self._pointed(each, look, look.size, found, pointing)
         else:
+            if not chooses:
+                found = self._best(each, found, threshold)
             made, skipped = to_regions(found, control, each.labels, look.size, threshold, lambda: uuid.uuid4().hex[:10])
             self.skipped(control.kind, skipped)
         if control.pages and (not chooses or control.per_item):
@@ -129,6 +133,15 @@ class Answers:
                 ):
                     made += part
         return made
+
+    def _best(self, each: Suggests, found: Sequence[Detection], threshold: float) -> Sequence[Detection]:
+        """What is suggested, best score first, as far as the limit goes."""
+        most = max(self.most, each.loaded.max_regions)
+        shown = [one for one in found if one.cls in each.labels and one.score >= threshold]
+        if len(shown) <= most:
+            return found
+        self.limited(each.control.name, len(shown) - most)
+        return sorted(shown, key=lambda one: -one.score)[:most]
 
 
 def _parts(regions: Sequence[Region], control: Control) -> list[list[Region]]:

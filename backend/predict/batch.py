@@ -17,7 +17,7 @@ from backend.engine.pool import EnginePool
 from backend.errors import Busy, ImageError, ImageUnavailable
 from backend.images.loader import Images, Source
 from backend.labels.geometry import Box, Detection, ImageSize
-from backend.labels.references import pages_of, task_id_of
+from backend.labels.references import field_of, pages_of, task_id_of
 from backend.labels.schema import Control
 from backend.predict.sampling import FLOOR
 from backend.served_models.served import Served, Suggests
@@ -62,7 +62,7 @@ def looks_of(
         data = task.get("data") if isinstance(task, Mapping) else None
         number = task_id_of(task)
         for key, pages in keys:
-            references = pages_of(data.get(key), pages) if isinstance(data, Mapping) else []
+            references = pages_of(field_of(data, key), pages)
             looks += [Look(index, key, page, each, number) for page, each in enumerate(references)]
             if not references or not all(references):
                 errors[index] = ImageUnavailable(f"The task has no image under {key!r}.")

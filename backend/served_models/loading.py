@@ -77,6 +77,15 @@ def load_faster(settings: Settings, weights: Path, serving: Detector, stop: thre
     return _on_openvino(settings, export.path, None, export.precision)
 
 
+MOST_FOUND = 1000
+"""Objects of one image that any model may find: classes without a label take no place from those with one."""
+
+
+def most_found(limit: int, part: Part | None) -> int:
+    """Objects of one image that a model is asked for, before those that no control has a label for are left out."""
+    return max(MOST_FOUND, limit, part.max_regions if part else 0)
+
+
 def on_torch(settings: Settings, weights: Path, part: Part | None) -> Detector:
     """A checkpoint on torch, or on TensorRT where it was asked for; `part` None: one that was not trained here."""
     from backend.engine.torch import TorchDetector, choose_device
@@ -95,7 +104,7 @@ def on_torch(settings: Settings, weights: Path, part: Part | None) -> Detector:
             whole=network is not None,
             device=device,
             image_size=size,
-            max_regions=settings.max_regions,
+            max_regions=most_found(settings.max_regions, part),
             batch_size=settings.batch_size,
         )
         detector.warm()
@@ -110,7 +119,7 @@ def on_torch(settings: Settings, weights: Path, part: Part | None) -> Detector:
                 settings.root,
                 device=device,
                 image_size=size,
-                max_regions=settings.max_regions,
+                max_regions=most_found(settings.max_regions, part),
                 batch_size=settings.batch_size,
                 multiple=multiple,
             )
@@ -139,7 +148,7 @@ def _on_openvino(settings: Settings, path: Path, part: Part | None, precision: s
         whole=network is not None,
         precision=precision,
         image_size=part.image_size if part else settings.image_size,
-        max_regions=settings.max_regions,
+        max_regions=most_found(settings.max_regions, part),
     )
     detector.warm()
     return detector

@@ -20,6 +20,7 @@ class Part:
 
     `since` names the version that trained it, when this one took it over because nothing new taught it. `openvino` is
     the precision in which its export passed the check against torch; empty: there is none that may serve.
+    `max_regions` is how many objects of one image it may find where its annotations hold more than the setting allows.
     """
 
     network: Network
@@ -27,6 +28,7 @@ class Part:
     image_size: int = 640
     since: str = ""
     openvino: str = ""
+    max_regions: int = 0
 
     @property
     def exported(self) -> tuple[str, str]:

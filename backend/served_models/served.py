@@ -20,7 +20,8 @@ class Loaded:
     """One model of a version. Without `detector`, `why` says the reason.
 
     `names` are its classes by index, `model` what a fingerprint calls it, `image_size` the longer side of its input in
-    pixels, 0 where that is the setting's.
+    pixels, 0 where that is the setting's; `max_regions` the most objects of one image, where that is more than the
+    setting's.
     """
 
     network: Network
@@ -29,6 +30,7 @@ class Loaded:
     detector: Detector | None = None
     why: str = ""
     image_size: int = 0
+    max_regions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def trained(schema: LabelSchema, loaded: Iterable[Loaded]) -> tuple[Suggests, ..
 def unloaded(part: Part, why: str = "") -> Loaded:
     """A part of a trained version before its weights are in memory."""
     names = dict(enumerate(part.network.classes))
-    return Loaded(part.network, names, TRAINED, why=why, image_size=part.image_size)
+    return Loaded(part.network, names, TRAINED, why=why, image_size=part.image_size, max_regions=part.max_regions)
 
 
 def own_suggestions(

@@ -153,6 +153,30 @@ def test_several_classes_to_one_label(start: Start) -> None:
     assert {round(score, 2) for score in scores(other)} == {0.9}
 
 
+def test_objects_without_a_label_take_no_place_and_what_is_left_out_is_counted(start: Start) -> None:
+    client = create_app(serving=start(max_regions=3)).test_client()
+    squares = config().replace('<Label value="Disc"/>', "").replace('<Label value="Triangle"/>', "")
+    (entry,) = ask(client, [task(1)], squares)
+    assert [region["value"]["rectanglelabels"] for region in entry["result"]] == [["Square"]] * 3
+    (entry,) = ask(client, [task(1)])
+    assert labels(entry) == {"Disc"}, "the best ones"
+    (counted,) = [
+        line for line in client.get("/metrics").text.splitlines() if line.startswith("yoloop_limited_regions_total")
+    ]
+    assert float(counted.split()[1]) > 3
+
+
+def test_an_image_in_a_nested_field(start: Start) -> None:
+    client = create_app(serving=start()).test_client()
+    nested = config().replace('value="$image"', 'value="$pages[1].url"')
+    one = task(1)
+    one["data"] = {"pages": ["nowhere.jpg", {"url": one["data"]["image"]}]}
+    (entry,) = ask(client, [one], nested)
+    assert labels(entry) == {"Disc", "Square"}
+    (entry,) = ask(client, [{"id": 2, "data": {"pages": []}}], nested)
+    assert "result" not in entry
+
+
 def test_another_mapping_is_another_version(client: FlaskClient) -> None:
     first = client.post("/setup", json=setup()).get_json()["model_version"]
     assert first == "v0"

@@ -42,7 +42,10 @@ FETCH_DEADLINE = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class NetworkData:
-    """What one network learns from: its folder, how many images teach and judge, how many objects they show."""
+    """What one network learns from: its folder, how many images teach and judge, how many objects they show.
+
+    `most` is the number of objects of the image that shows most.
+    """
 
     network: Network
     controls: tuple[Control, ...]
@@ -50,6 +53,7 @@ class NetworkData:
     train: int
     holdout: int
     objects: int
+    most: int
     sizes: Sequence[tuple[int, int]]
 
 
@@ -311,6 +315,7 @@ def _lists(
         train=about.train or about.holdout,
         holdout=about.holdout,
         objects=about.objects,
+        most=about.most,
         sizes=about.sizes,
     )
     folder.mkdir(parents=True, exist_ok=True)

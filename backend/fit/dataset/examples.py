@@ -10,7 +10,7 @@ from backend.labels.convert import from_regions
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, plan
 from backend.labels.rectangle import is_turned
-from backend.labels.references import pages_of
+from backend.labels.references import field_of, pages_of
 from backend.labels.schema import Control, LabelSchema
 from backend.store.ledger import Example
 
@@ -43,7 +43,7 @@ def pictures_of(examples: Sequence[Example], schema: LabelSchema) -> list[Pictur
         Picture(example, key, page, reference)
         for example in sorted(examples, key=lambda example: example.task_id)
         for key, pages in keys
-        for page, reference in enumerate(pages_of(example.data.get(key), pages))
+        for page, reference in enumerate(pages_of(field_of(example.data, key), pages))
     ]
 
 

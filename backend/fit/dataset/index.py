@@ -143,6 +143,7 @@ class About:
         train, holdout: how many teach and how many judge.
         sizes: width and height of each, in pixels.
         objects: their number.
+        most: that of the picture with the most of them.
         drawn: names of the controls that objects were drawn with.
     """
 
@@ -150,6 +151,7 @@ class About:
     holdout: int
     sizes: list[tuple[int, int]]
     objects: int
+    most: int
     drawn: set[str]
 
 
@@ -267,15 +269,17 @@ class Index:
         """All pictures of a network taken together."""
         here = (network,)
         sides = self._db.execute(
-            "SELECT held_out, count(*), sum(objects) FROM lessons WHERE network = ? GROUP BY held_out", here
+            "SELECT held_out, count(*), sum(objects), max(objects) FROM lessons WHERE network = ? GROUP BY held_out",
+            here,
         ).fetchall()
-        count = {held_out: each for held_out, each, _ in sides}
+        count = {held_out: each for held_out, each, _, _ in sides}
         drawn = self._db.execute("SELECT DISTINCT drawn FROM lessons WHERE network = ?", here)
         return About(
             count.get(False, 0),
             count.get(True, 0),
             self._db.execute("SELECT width, height FROM lessons WHERE network = ?", here).fetchall(),
-            sum(objects for _, _, objects in sides),
+            sum(objects for _, _, objects, _ in sides),
+            max((most for _, _, _, most in sides), default=0),
             {name for (names,) in drawn for name in json.loads(names)},
         )
 

@@ -43,6 +43,12 @@ def image_size(sizes: Sequence[tuple[int, int]], largest: int) -> int:
     return max(STRIDE, min(wanted, STRIDE * (largest // STRIDE)))
 
 
+def most_regions(limit: int, most: int) -> int:
+    """Objects of one image that a model may find: as many as the setting allows, and half as many again as the image
+    with the most annotated objects shows."""
+    return max(limit, math.ceil(1.5 * most))
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What trains. `gpu`: whether one does the work, `half`: whether in half precision; `threads`: of the processor."""

@@ -244,6 +244,7 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
             "plots": False,
             "verbose": False,
             "seed": 0,
+            "max_det": spec.max_regions,
             **chosen.arguments,
             **({} if batch is None else {"batch": batch}),
         }

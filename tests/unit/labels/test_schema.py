@@ -172,7 +172,13 @@ def test_other_tags_do_not_disturb() -> None:
       <VectorLabels name="vector" toName="image"><Label value="Line"/></VectorLabels>
       <TextArea name="note" toName="image"/>
     </View>"""
-    assert parse_label_config(noisy) == parse_label_config(PLAIN)
+    schema = parse_label_config(noisy)
+    assert schema.controls == parse_label_config(PLAIN).controls
+    assert schema.notes == (
+        "The Rating control 'stars' is not learned from.",
+        "The VectorLabels control 'vector' is not learned from.",
+        "The TextArea control 'note' is not learned from.",
+    )
 
 
 def test_a_control_on_several_images_is_one_per_image() -> None:
@@ -261,7 +267,24 @@ def test_what_is_not_xml_is_refused_with_a_hint(xml: str, message: str) -> None:
     ("xml", "message"),
     [
         ("<View/>", "no control over an Image"),
-        (config('<TextArea name="c" toName="image"/>'), "no control over an Image"),
+        (config('<TextArea name="c" toName="image"/>'), "The TextArea control 'c' is not learned from"),
+        (
+            config('<VectorLabels name="v" toName="image"><Label value="x"/></VectorLabels>'),
+            "The VectorLabels control 'v' is not learned from",
+        ),
+        (
+            config('<Rectangle name="r" toName="image"/>'),
+            "The Rectangle control 'r' has no labels: use RectangleLabels",
+        ),
+        (
+            config('<Labels name="l" toName="image"><Label value="x"/></Labels>'),
+            "The Labels control 'l' has no tool that can be learned from",
+        ),
+        (
+            '<View><Repeater on="$images"><Image name="page_{{idx}}" value="$images[{{idx}}]"/><RectangleLabels '
+            'name="l_{{idx}}" toName="page_{{idx}}"><Label value="x"/></RectangleLabels></Repeater></View>',
+            "The Repeater over",
+        ),
         (config('<RectangleLabels toName="image"><Label value="x"/></RectangleLabels>'), "no control over an Image"),
         (config('<RectangleLabels name="l" toName="image"/>'), "RectangleLabels control 'l' has no labels"),
         (
@@ -276,9 +299,9 @@ def test_what_is_not_xml_is_refused_with_a_hint(xml: str, message: str) -> None:
         (
             config(
                 '<RectangleLabels name="l" toName="image"><Label value="x"/></RectangleLabels>',
-                '<Image name="image" value="$meta.url"/>',
+                '<Image name="image" value="https://host/$name"/>',
             ),
-            "not one plain field",
+            "not one field",
         ),
     ],
 )
@@ -291,6 +314,24 @@ def test_what_cannot_be_used_is_noted_and_refused_with_a_hint_where_something_is
     with pytest.raises(LabelConfigError, match=message) as error:
         schema.require()
     assert "<RectangleLabels" in error.value.hint
+
+
+def test_a_magic_wand_and_its_labels_are_both_named() -> None:
+    schema = parse_label_config(
+        config('<MagicWand name="m" toName="image"/><Labels name="l" toName="image"><Label value="x"/></Labels>')
+    )
+    assert (schema.controls, len(schema.notes)) == ((), 2)
+    assert "MagicWand control 'm'" in schema.notes[0]
+
+
+@pytest.mark.parametrize("value", ["images[0]", "meta.url", "a.b[12].c", "pages[0][1]", "données.bild"])
+def test_an_image_within_another_field_is_read(value: str) -> None:
+    xml = config(
+        '<RectangleLabels name="l" toName="image"><Label value="x"/></RectangleLabels>',
+        f'<Image name="image" value="${value}"/>',
+    )
+    (control,) = parse_label_config(xml).require().controls
+    assert control.data_key == value
 
 
 def test_notes_do_not_keep_other_controls_from_working() -> None:

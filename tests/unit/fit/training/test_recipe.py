@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.fit.training.recipe import MOST_WORKERS, STEPS_FROM_SCRATCH, STEPS_WARM, Machine, image_size, recipe
+from backend.fit.training.recipe import (
+    MOST_WORKERS,
+    STEPS_FROM_SCRATCH,
+    STEPS_WARM,
+    Machine,
+    image_size,
+    most_regions,
+    recipe,
+)
 
 CPU = Machine(gpu=False, half=False, threads=2)
 SIZES = st.lists(st.tuples(st.integers(1, 8000), st.integers(1, 8000)), max_size=50)
@@ -81,3 +89,8 @@ def test_images_are_kept_in_memory_while_they_fit(images: int, size: int, cache:
 
 def test_nothing_is_frozen() -> None:
     assert "freeze" not in recipe(5, warm=True, machine=CPU).arguments
+
+
+@pytest.mark.parametrize(("limit", "most", "expected"), [(300, 12, 300), (300, 800, 1200), (300, 201, 302), (5, 0, 5)])
+def test_a_model_may_find_half_as_many_again_as_are_annotated(limit: int, most: int, expected: int) -> None:
+    assert most_regions(limit, most) == expected
