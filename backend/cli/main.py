@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from backend.cli import labelling
 from backend.cli.options import JsonOption, ProjectOption, open_services
+from backend.engine.environment import provide_user
 from backend.errors import YoloopError
 from backend.observability.masking import masked
 from backend.settings import Settings
@@ -283,6 +285,8 @@ def _welcome(settings: Settings) -> str:
 
 def main() -> None:
     """Run a command; an error is one line for a person and exit status 1."""
+    with suppress(ValidationError):  # the command says which setting it is
+        provide_user(Settings().home.expanduser().absolute())
     try:
         app()
     except ValidationError as error:
