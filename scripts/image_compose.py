@@ -71,7 +71,7 @@ class Compose:
 
     def healthy(self, name: str) -> bool:
         """By the health check of its image or of the compose file."""
-        done = subprocess.run(["podman", "healthcheck", "run", f"yoloop_{name}_1"], capture_output=True)
+        done = subprocess.run(["/usr/bin/env", "podman", "healthcheck", "run", f"yoloop_{name}_1"], capture_output=True)
         return done.returncode == 0
 
     def yoloop(self, *words: str, **settings: str) -> str:
@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def _podman(*words: str) -> str:
-    done = subprocess.run(["podman", *words], capture_output=True, text=True, env=os.environ)
+    done = subprocess.run(["/usr/bin/env", "podman", *words], capture_output=True, text=True, env=os.environ)
     if done.returncode != 0:
         raise RuntimeError(f"podman {' '.join(words)}:\n{done.stdout}{done.stderr}")
     return done.stdout
