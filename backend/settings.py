@@ -192,6 +192,16 @@ class Settings(BaseSettings):
             AllowedHosts.read(name.strip().removeprefix("."))
         return value
 
+    @field_validator("home", "models")
+    @classmethod
+    def _tilde_is_known(cls, value: Path | None) -> Path | None:
+        try:
+            if value is not None:
+                value.expanduser()
+        except RuntimeError:
+            raise ValueError("~ means the user's home, and this user has none; write the whole path") from None
+        return value
+
     @field_validator("allowed_hosts")
     @classmethod
     def _hosts_are_hosts(cls, value: str) -> str:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from backend import __version__
 from backend.cli import connection, labelling, serving
 from backend.cli.home import locate
 from backend.cli.options import JsonOption, ProjectOption, open_services, takes_project
+from backend.engine.environment import provide_user
 from backend.errors import YoloopError, unwritable
 from backend.observability.masking import masked
 from backend.processes.child import SUPERVISED
@@ -239,6 +241,8 @@ def _name_unknown_variables() -> None:
 
 def main() -> None:
     """Run a command; an error is one line for a person and exit status 1."""
+    with suppress(ValidationError):  # the command says which setting it is
+        provide_user(Settings().home.expanduser().absolute())
     try:
         app()
     except ValidationError as error:

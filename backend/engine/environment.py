@@ -1,10 +1,11 @@
-"""ultralytics and OpenVINO as well-behaved guests: no network, no settings outside the home folder, no printing.
+"""The libraries as well-behaved guests: no network, no settings outside the home folder, no printing.
 
-ultralytics reads its environment when it is first imported, so `prepare()` comes before every such import.
+They read their environment when they are first imported, so `prepare()` comes before every such import.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import sys
@@ -15,8 +16,10 @@ def prepare(home: Path) -> None:
     """Set ultralytics' environment and keep OpenVINO from reporting what it converts. Safe to repeat.
 
     Args:
-        home: the project's home folder; ultralytics' own settings and fonts go below it.
+        home: the project's home folder; the libraries' own settings and fonts go below it.
     """
+    provide_user(home)
+    os.environ.setdefault("MPLCONFIGDIR", str(home / "matplotlib"))
     config = home / "ultralytics"
     os.environ["YOLO_CONFIG_DIR"] = str(config)
     os.environ["YOLO_OFFLINE"] = "1"
@@ -27,6 +30,27 @@ def prepare(home: Path) -> None:
     # OpenVINO does without its telemetry package when it cannot be imported; left alone it reports unasked.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     _provide_font(config / "Ultralytics")
+
+
+def provide_user(home: Path) -> None:
+    """Give this process, and those that it starts, a home and a name where the system knows none. Safe to repeat.
+
+    Containers run as numbers that no user has, and services without HOME. MLflow, OpenVINO, ultralytics and nltk ask
+    for the user's home as they are imported, and end the process when there is none.
+
+    Args:
+        home: what becomes HOME where HOME is unset and the user has none either, or it cannot be entered.
+    """
+    try:
+        known = os.access(Path.home(), os.R_OK | os.X_OK)
+    except RuntimeError:
+        known = False
+    if not known:
+        os.environ["HOME"] = str(home)
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = "yoloop"
 
 
 def cores() -> int:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from label_studio_sdk.converter.brush import mask2rle
 from numpy.typing import NDArray
 
 from backend.labels import outline, region
@@ -24,6 +23,9 @@ MOST_PIXELS = 1 << 26
 
 def to_regions(found: Detection, label: str, control: Control, size: ImageSize, new_id: NewId) -> list[Region]:
     """One region with the object's whole mask; none for an object without a mask on the image."""
+    # It brings along a reader of languages, which looks for a folder of the user's as soon as it is imported.
+    from label_studio_sdk.converter.brush import mask2rle
+
     mask = outline.visible(found, size)
     if mask is None:
         return []

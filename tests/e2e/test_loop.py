@@ -19,6 +19,7 @@ import pytest
 from support.half_width import half_width
 from support.labelstudio import LabelStudioServer
 from support.shapes import LABELS, Picture, draw_pictures
+from support.users import UNKNOWN
 from support.waiting import wait_for
 from support.yoloop import Yoloop
 
@@ -96,11 +97,23 @@ def loop(label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory) 
             "YOLOOP_TRAIN_MINUTES": "30",  # so that other work beside it shortens nothing
             "YOLOOP_MIN_NEW_ANNOTATIONS": "16",
         }
-        with Yoloop(folder / "home", server, cwd=half_width(folder / "work"), **settings) as yoloop:
+        # As containers run: a user whom the system does not know, without a home.
+        work = half_width(folder / "work")
+        with Yoloop(folder / "home", server, cwd=work, unknown_user=True, **settings) as yoloop:
             yoloop.run("connect", "--project", str(project["id"]), "--url", yoloop.url)
             (uid,) = re.findall(r'"uid": "([\d.]+)"', yoloop.run("status", "--json"))
             yield Loop(server, yoloop, project["id"], uid, tasks, sorted(tasks))
         assert not [each for each in psutil.process_iter(["cmdline"]) if str(folder / "home") in _words(each)]
+
+
+def test_it_runs_as_a_user_whom_the_system_does_not_know(loop: Loop) -> None:
+    """All that follows does, trainings included. Only root can become another user."""
+    (server, *_) = loop.yoloop.processes("backend.cli.main", "serve")
+    if os.geteuid() == 0:
+        assert (server.uids().effective, server.gids().effective) == (UNKNOWN, 0)
+        assert server.environ()["HOME"] == str(loop.yoloop.home)
+    else:
+        assert "HOME" not in server.environ()
 
 
 def test_before_any_training_nothing_is_suggested_and_it_says_why(loop: Loop) -> None:

@@ -17,6 +17,7 @@ import requests
 from support.labelstudio import LabelStudioServer
 from support.ports import free_port
 from support.results import evidence
+from support.users import as_unknown, give
 from support.waiting import wait_for
 
 from backend.store.database import Store
@@ -31,13 +32,22 @@ class Yoloop:
         home: becomes YOLOOP_HOME; its output goes to yoloop.log beside it.
         label_studio: whose address and token it gets.
         cwd: folder that its processes work in (None: this process').
+        unknown_user: run as a user whom the system does not know, without HOME; see `support.users`.
         settings: further settings, by their environment names.
     """
 
     def __init__(
-        self, home: Path, label_studio: LabelStudioServer, *, cwd: Path | None = None, **settings: str
+        self,
+        home: Path,
+        label_studio: LabelStudioServer,
+        *,
+        cwd: Path | None = None,
+        unknown_user: bool = False,
+        **settings: str,
     ) -> None:
-        self.home, self._cwd = home, cwd
+        self.home, self._cwd, self._unknown_user = home, cwd, unknown_user
+        if unknown_user:
+            give(home)
         self.port = free_port()
         self.log = home.with_suffix(".log")
         self._env = {
@@ -113,7 +123,8 @@ class Yoloop:
         return [process for process in below if all(word in " ".join(_command_of(process)) for word in words)]
 
     def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "backend.cli.main", *words]
+        command = [sys.executable, "-m", "backend.cli.main", *words]
+        return as_unknown(command) if self._unknown_user else command
 
 
 def _command_of(process: psutil.Process) -> list[str]:

@@ -128,6 +128,16 @@ def test_the_home_may_be_relative_or_the_users(tmp_path: Path, monkeypatch: pyte
     assert Settings(home=Path("~/x")).root == tmp_path / "me" / "x"
 
 
+@pytest.mark.parametrize("name", ["home", "models"])
+def test_a_tilde_without_a_users_home_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    with pytest.raises(ValidationError, match="this user has none; write the whole path"):
+        Settings(**{name: Path("~/x")})
+
+
 def test_the_tracking_server_is_the_teams_own_when_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings(home=tmp_path).tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
