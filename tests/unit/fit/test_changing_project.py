@@ -317,9 +317,7 @@ def test_until_the_next_training_no_class_is_called_by_another_labels_name(servi
 
 
 def test_labels_that_differ_in_case_only_are_not_taken_for_one_another(services: Services) -> None:
-    train(
-        services, view(tag("RectangleLabels", "label", "a", "A", "b")), [[box("label", "a")], [box("label", "A")]]
-    )
+    train(services, view(tag("RectangleLabels", "label", "a", "A", "b")), [[box("label", "a")], [box("label", "A")]])
     for labels in (("a", "b"), ("A", "b"), ("b", "A", "a")):
         ((_, found),) = serving(services, view(tag("RectangleLabels", "label", *labels))).values()
         assert found == {label: label for label in labels}
