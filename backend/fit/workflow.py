@@ -289,7 +289,7 @@ class Training:
     def _kept(self, job: Job, spec: Spec, trained: Sequence[Network]) -> Iterator[tuple[Version, Part, list[Path]]]:
         """What a version takes over of its parent: the models of the controls that nothing has just been learned for.
 
-        Where a control is back that the parent does not know, the newest version before it that learned from the control
+        Where a control is back that the parent does not know, the newest version before it that learned from it
         gives its model. Each comes with its version and its files: the weights, then the export if there is one.
         """
         registry = self._services.registry

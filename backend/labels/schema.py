@@ -237,7 +237,7 @@ def _tags(root: ET.Element, name: str) -> Iterator[ET.Element]:
 
 def _other(tag: ET.Element) -> OtherTag:
     labels = (entry.get("alias") or entry.get("value", "") for entry in tag.iter() if _name(entry) in _ENTRIES)
-    return OtherTag(tag.get("name", ""), _name(tag), tuple(_targets(tag)), tuple(filter(None, labels)))
+    return OtherTag(tag.get("name", ""), _name(tag), tuple(_targets(tag)), tuple(label for label in labels if label))
 
 
 def _targets(tag: ET.Element) -> list[str]:

@@ -16,7 +16,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backend.labels.schema import PATH_SEPARATOR
+from backend.errors import LabelConfigError
+from backend.labels.reading import Reader
+from backend.labels.schema import PATH_SEPARATOR, parse_label_config
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store.acceptances import unchanged
 from backend.store.contents import content_hash
@@ -71,6 +73,18 @@ def label_counts(results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, in
                     counted[label] += 1
                 elif isinstance(label, list) and label and all(isinstance(part, str) for part in label):
                     counted[PATH_SEPARATOR.join(label)] += 1
+    return dict(counted)
+
+
+def understood_labels(label_config: str, results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    """How often annotations use each label of what can be learned from them; none where the config cannot be read."""
+    try:
+        reader = Reader(parse_label_config(label_config))
+    except LabelConfigError:
+        return {}
+    counted: Counter[str] = Counter()
+    for result in results:
+        counted.update(reader.read(result).labels)
     return dict(counted)
 
 
@@ -155,7 +169,8 @@ class Ledger:
                 results = db.scalars(
                     sa.select(table.c.result).where(table.c.uid == uid, table.c.annotation_id.is_not(None))
                 )
-                objects = label_counts(results)
+                config = db.scalar(sa.select(projects.c.label_config).where(projects.c.uid == uid)) or ""
+                objects = understood_labels(config, results)
         ended = sorted((job for job in jobs if job.finished_at is not None), key=_end, reverse=True)
         failed = list(itertools.takewhile(lambda job: job.status == "failed", ended))
         done = (job for job in ended if job.status == "done")

@@ -181,7 +181,7 @@ def _of(region: Understood, control: Control) -> bool:
 def _used(reading: Reading, control: Control, labels: Collection[str]) -> bool:
     """Whether a sibling was drawn with under one of these labels; points carry other labels than their skeletons."""
     return any(
-        _of(each, control) and (control.kind == "keypoint" or not labels.isdisjoint(each.labels))
+        _of(each, control) and (control.kind == "keypoint" or bool(set(labels).intersection(each.labels)))
         for each in reading.regions
     )
 
