@@ -236,8 +236,9 @@ def _tags(root: ET.Element, name: str) -> Iterator[ET.Element]:
 
 
 def _other(tag: ET.Element) -> OtherTag:
-    labels = (entry.get("alias") or entry.get("value", "") for entry in tag.iter() if _name(entry) in _ENTRIES)
-    return OtherTag(tag.get("name", ""), _name(tag), tuple(_targets(tag)), tuple(label for label in labels if label))
+    entries = [entry for entry in tag.iter() if _name(entry) in _ENTRIES]
+    labels = tuple(label for entry in entries if (label := entry.get("alias") or entry.get("value")))
+    return OtherTag(tag.get("name", ""), _name(tag), tuple(_targets(tag)), labels)
 
 
 def _targets(tag: ET.Element) -> list[str]:

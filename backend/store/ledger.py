@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from backend.errors import LabelConfigError
 from backend.labels.reading import Reader
-from backend.labels.schema import PATH_SEPARATOR, parse_label_config
+from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store.acceptances import unchanged
 from backend.store.contents import content_hash
@@ -58,22 +58,6 @@ def teaching_annotation(
     """
     submitted = [each for each in annotations if not each.was_cancelled and each.id not in left_out]
     return max(submitted, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
-
-
-def label_counts(results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, int]:
-    """How often annotations use each label: regions of any control, choices, and the paths of a taxonomy."""
-    counted: Counter[str] = Counter()
-    for result in results:
-        for region in result:
-            value = region.get("value")
-            kind = region.get("type")
-            labels = value.get(kind) if isinstance(value, Mapping) and isinstance(kind, str) else None
-            for label in labels if isinstance(labels, list) else ():
-                if isinstance(label, str):
-                    counted[label] += 1
-                elif isinstance(label, list) and label and all(isinstance(part, str) for part in label):
-                    counted[PATH_SEPARATOR.join(label)] += 1
-    return dict(counted)
 
 
 def understood_labels(label_config: str, results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, int]:

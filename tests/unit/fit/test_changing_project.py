@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,9 @@ def train(services: Services, config: str, annotations: Sequence[Sequence[Region
         services,
         lambda _, function: function(),
         lambda *given: None,
-        lambda: subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True),
+        lambda: subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        ),
     )
     learned = training._prepare(job)
     spec = Spec.load(training.folder(job.id))
