@@ -377,5 +377,7 @@ class Training:
 
 
 def _metric_name(name: str) -> str:
-    """MLflow allows letters, digits and a few signs; a label may hold any."""
-    return "".join(char if char.isalnum() or char in "_-. /" else "_" for char in name)[:200]
+    """MLflow allows letters, digits and a few signs, and takes the name for a path that must be in its shortest form; a
+    label may be anything."""
+    kept = "".join(char if char.isalnum() or char in "_-. /" else "_" for char in name)[:200]
+    return "/".join("_" * max(len(part), 1) if part in ("", ".", "..") else part for part in kept.split("/"))

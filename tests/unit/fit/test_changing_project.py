@@ -100,6 +100,11 @@ class Step:
     serves: Mapping[str, tuple[str, Mapping[str, str]]]
 
 
+def waiting_process() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", "input()"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
 def train(services: Services, config: str, annotations: Sequence[Sequence[Region]]) -> None:
     """A training but for its epochs, and its promotion."""
     services.store.save_project(UID, label_config=config)
@@ -115,7 +120,7 @@ def train(services: Services, config: str, annotations: Sequence[Sequence[Region
         services,
         lambda _, function: function(),
         lambda *given: None,
-        lambda: subprocess.Popen(
+        waiting_process,
             [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
         ),
     )
