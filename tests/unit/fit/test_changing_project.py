@@ -121,8 +121,6 @@ def train(services: Services, config: str, annotations: Sequence[Sequence[Region
         lambda _, function: function(),
         lambda *given: None,
         waiting_process,
-            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
-        ),
     )
     learned = training._prepare(job)
     spec = Spec.load(training.folder(job.id))
