@@ -10,7 +10,7 @@ import json
 import logging
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,7 +22,6 @@ from filelock import Timeout
 from backend.engine.environment import cores
 from backend.errors import TrainingCancelled, TrainingError, YoloopError
 from backend.fit.dataset.build import Dataset, NetworkData, build
-from backend.fit.dataset.examples import plan_of
 from backend.fit.ending import end, folder_of
 from backend.fit.evaluation.metrics import metric_of
 from backend.fit.interruption import Interrupted, reason, resumable
@@ -30,7 +29,7 @@ from backend.fit.sync import sync
 from backend.fit.training.process import run_training, start_training
 from backend.fit.training.recipe import image_size, most_regions
 from backend.fit.training.train import NetworkSpec, Spec
-from backend.labels.networks import Network
+from backend.labels.networks import Network, serves
 from backend.labels.schema import parse_label_config
 from backend.observability.full_disk import told
 from backend.observability.logs import about
@@ -191,7 +190,7 @@ class Training:
         """What to start from, and what to beat: the same model of the version in service, else the pretrained one."""
         settings, network = self._services.settings, data.network
         parts = () if champion is None else parts_of(champion, settings.image_size)
-        known = {part.network.key: part for part in parts}
+        known = {part.network.key: part for part in reversed(parts)}  # the newest of a key, which come first
         base = find_base_model(settings, network.task, data.controls[0].model_path)
         spec = NetworkSpec(
             network=asdict(network),
@@ -306,7 +305,7 @@ class Training:
         return version.number
 
     def _parts(self, job: Job, spec: Spec, result: dict[str, Any]) -> tuple[list[Part], dict[str, Path]]:
-        """The version's models and their files: those just trained, and those of its parent that nothing taught."""
+        """The version's models and their files: those just trained, then those that it takes over."""
         parts: list[Part] = []
         files: dict[str, Path] = {}
         for number, (each, measured) in enumerate(zip(spec.networks, result["networks"], strict=True)):
@@ -326,21 +325,36 @@ class Training:
                 files |= {name: run / "weights" / f"best{Path(name).suffix}" for name in part.exported}
             files[f"results{tail}.csv"] = run / "results.csv"
             files[f"args{tail}.yaml"] = run / "args.yaml"
-        wanted = {network.key for network, _ in plan_of(parse_label_config(spec.label_config), [])}
-        registry = self._services.registry
-        parent = registry.version(job.uid, int(spec.parent_version[1:])) if spec.parent_version else None
-        for part in () if parent is None else parts_of(parent, self._services.settings.image_size):
-            key = part.network.key
-            if parent is not None and key in wanted and key not in {each.network.key for each in parts}:
-                kept = replace(part, file=f"weights-{len(parts)}.pt", since=part.since or parent.name)
-                parts.append(kept)
-                files[kept.file] = registry.fetch(parent, part.file)
-                if part.openvino:
-                    files |= {
-                        name: registry.fetch(parent, old)
-                        for name, old in zip(kept.exported, part.exported, strict=True)
-                    }
+        for version, part, local in self._kept(job, spec, [part.network for part in parts]):
+            kept = replace(part, file=f"weights-{len(parts)}.pt", since=part.since or version.name)
+            parts.append(kept)
+            names = (kept.file, *kept.exported) if part.openvino else (kept.file,)
+            files |= dict(zip(names, local, strict=True))
         return parts, files
+
+    def _kept(self, job: Job, spec: Spec, trained: Sequence[Network]) -> Iterator[tuple[Version, Part, list[Path]]]:
+        """What a version takes over of its parent: the models of the controls that nothing has just been learned for.
+
+        Where a control is back that the parent does not know, the newest version before it that learned from it
+        gives its model. Each comes with its version and its files: the weights, then the export if there is one.
+        """
+        registry = self._services.registry
+        schema = parse_label_config(spec.label_config)
+        here = {control.name for control in schema.controls}
+        networks = list(trained)
+        parent = int(spec.parent_version[1:]) if spec.parent_version else None
+        for number in () if parent is None else dict.fromkeys((parent, *registry.served_before(job.uid))):
+            try:
+                version = registry.version(job.uid, number)
+                for part in parts_of(version, self._services.settings.image_size):
+                    missing = here - {name for network in networks for name in network.controls}
+                    wanted = number == parent or not missing.isdisjoint(part.network.controls)
+                    if wanted and serves(schema, networks, part.network):
+                        names = (part.file, *part.exported) if part.openvino else (part.file,)
+                        yield version, part, [registry.fetch(version, name) for name in names]
+                        networks.append(part.network)
+            except RegistryError as error:
+                log.warning("Project %s: nothing more of v%s is taken over: %s", job.uid, number, error)
 
     def _judge(self, job: Job, number: int, result: dict[str, Any]) -> str:
         registry = self._services.registry
@@ -400,5 +414,7 @@ class Training:
 
 
 def _metric_name(name: str) -> str:
-    """MLflow allows letters, digits and a few signs; a label may hold any."""
-    return "".join(char if char.isalnum() or char in "_-. /" else "_" for char in name)[:200]
+    """MLflow allows letters, digits and a few signs, and takes the name for a path that must be in its shortest form; a
+    label may be anything."""
+    kept = "".join(char if char.isalnum() or char in "_-. /" else "_" for char in name)[:200]
+    return "/".join("_" * max(len(part), 1) if part in ("", ".", "..") else part for part in kept.split("/"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from backend.labels.schema import Control
@@ -15,7 +16,8 @@ def map_classes(names: Mapping[int, str], control: Control, *, own: bool = False
 
     Args:
         own: the classes are labels of this project. Then the same name comes first, and `predicted_values` speak
-            only for classes that are no label any more: so a label can be renamed.
+            only for classes that are no label any more: so a label can be renamed. The case counts unless a single
+            class and a single label are left that differ in nothing else.
     """
     claimed: dict[str, str] = {}
     for label, values in control.predicted_values.items():
@@ -23,9 +25,10 @@ def map_classes(names: Mapping[int, str], control: Control, *, own: bool = False
             claimed.setdefault(value, label)
     same = {label: label for label in control.labels}
     exact = {**claimed, **same} if own else {**same, **claimed}
-    folded: dict[str, str] = {}
-    for name, label in (*same.items(), *claimed.items()) if own else (*claimed.items(), *same.items()):
-        folded.setdefault(name.casefold(), label)
+    folded = _labels_by_case(names, exact) if own else {}
+    if not own:
+        for name, label in (*claimed.items(), *same.items()):
+            folded.setdefault(name.casefold(), label)
 
     mapped: dict[int, str] = {}
     for index, name in names.items():
@@ -33,6 +36,21 @@ def map_classes(names: Mapping[int, str], control: Control, *, own: bool = False
         if found is not None:
             mapped[index] = found
     return mapped
+
+
+def _labels_by_case(names: Mapping[int, str], exact: Mapping[str, str]) -> dict[str, str]:
+    """Name in lower case → label, where one class and one label can be meant and nothing else: `a` and `A` may be two
+    labels of the project."""
+    taken = {exact[name] for name in names.values() if name in exact}
+    classes = Counter(name.casefold() for name in names.values() if name not in exact)
+    labels: dict[str, set[str]] = {}
+    for name, label in exact.items():
+        labels.setdefault(name.casefold(), set()).add(label)
+    return {
+        name: min(found)
+        for name, found in labels.items()
+        if classes[name] == 1 and len(found) == 1 and taken.isdisjoint(found)
+    }
 
 
 def unmapped(

@@ -81,10 +81,12 @@ def plan(schema: LabelSchema, rotated: Callable[[Control], bool]) -> tuple[tuple
     """
     groups: dict[str, list[Control]] = {}
     tasks: dict[str, Task] = {}
+    # A control on several images is one control: what is turned on one image makes it learn turned boxes on all.
+    turned = {control.name for control in schema.controls if rotated(control)}
     for control in schema.controls:
         if control.pinned is not None:
             continue
-        task = task_of(control, rotated=rotated(control))
+        task = task_of(control, rotated=control.name in turned)
         key = f"{task}:{control.from_name}" if task in ("pose", "classify") else task
         if control.model_path:
             key += f"@{control.model_path}"
@@ -107,19 +109,21 @@ def _network(key: str, task: Task, controls: Sequence[Control]) -> Network:
 def assign(schema: LabelSchema, networks: Sequence[Network]) -> tuple[tuple[Control, Network], ...]:
     """Which of a trained version's models suggests for which control; controls that none knows are left out.
 
-    A control gets the model that learned from it, else the one that knows most of its labels; but no question gets
-    the answers to another one that the config still asks. Of several drawing tags that share one Labels tag, those
+    A control gets the newest model that learned from it, else the one that knows most of its labels; but no question
+    gets the answers to another one that the config still asks. Of several drawing tags that share one Labels tag, those
     that nobody has drawn with get none, or the first if there is no other: objects would be suggested twice.
+
+    Args:
+        networks: the newest first, as a version lists them.
     """
     found: list[tuple[Control, Network]] = []
     asked = {control.name for control in schema.controls if task_of(control) in ("pose", "classify")}
     taught = {name for network in networks for name in network.controls}
     for control in schema.controls:
         fitting = [network for network in networks if network.task in SERVES[control.kind]]
-        mine = [network for network in fitting if control.name in network.controls]
-        if mine:
-            order = SERVES[control.kind]
-            found.append((control, min(mine, key=lambda network: order.index(network.task))))
+        newest = next((network for network in fitting if control.name in network.controls), None)
+        if newest is not None:
+            found.append((control, newest))
             continue
         siblings = [each for each in schema.controls if each.shape_name and _siblings(each, control)]
         served = [each for each, _ in found]
@@ -134,6 +138,12 @@ def assign(schema: LabelSchema, networks: Sequence[Network]) -> tuple[tuple[Cont
         if shared and best is not None:
             found.append((control, best))
     return tuple(found)
+
+
+def serves(schema: LabelSchema, newer: Sequence[Network], network: Network) -> bool:
+    """Whether a trained model suggests for some control beside `newer` ones, which go before it."""
+    free = LabelSchema(tuple(control for control in schema.controls if control.pinned is None))
+    return any(found is network for _, found in assign(free, [*newer, network]))
 
 
 def first_drawn(schema: LabelSchema) -> tuple[Control, ...]:

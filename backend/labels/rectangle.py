@@ -82,12 +82,12 @@ def from_regions(
 def is_turned(result: Sequence[Mapping[str, Any]], control: Control, page: int | None = None) -> bool:
     """Whether a person turned a region of the control, of rectangles or ellipses, by more than a slip of the hand."""
     angles = (number(each.value.get("rotation") or 0) for each in drawn(result, control, page))
-    return any(angle is not None and _off(angle) > LEAST_TURN for angle in angles)
+    return any(angle is not None and off_quarter(angle) > LEAST_TURN for angle in angles)
 
 
 def is_askew(box: RotatedBox) -> bool:
     """Whether its sides are not parallel to the image's."""
-    return _off(box.angle) > UPRIGHT
+    return off_quarter(box.angle) > UPRIGHT
 
 
 def of_detection(found: Detection) -> RotatedBox | None:
@@ -222,6 +222,6 @@ def _shape(value: Mapping[str, Any], size: ImageSize) -> RotatedBox | None:
     return placed(x + to_x, y + to_y, width, height, angle)
 
 
-def _off(angle: float) -> float:
+def off_quarter(angle: float) -> float:
     """Degrees to the nearest quarter turn, 0 to 45."""
     return abs((angle + 45) % 90 - 45)

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 from backend.errors import LabelConfigError
 from backend.labels import attributes as given
+from backend.labels.conditions import Condition, conditions_in
 from backend.labels.document import EXAMPLE, parse
 from backend.labels.paths import PATH_SEPARATOR
 
@@ -80,6 +81,8 @@ class Control:
         paths: taxonomy label -> its path from the root.
         pointing: it has a smart tool for clicks, or nothing but a smart tool: what is drawn with it may be meant for
             interactive mode alone.
+        values: label -> the `value` that its `alias` stands for.
+        conditions: all that must hold for the control to be asked at all.
     """
 
     from_name: str
@@ -104,6 +107,8 @@ class Control:
     multiple: bool = False
     paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     pointing: bool = False
+    values: Mapping[str, str] = field(default_factory=dict, hash=False)
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def name(self) -> str:
@@ -123,14 +128,28 @@ class Control:
 
 
 @dataclass(frozen=True)
+class OtherTag:
+    """A control tag that yoloop leaves alone: its `tag` in lower case, the names of its objects, its labels."""
+
+    name: str
+    tag: str
+    to_names: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class LabelSchema:
     """Every control that yoloop works with, in config order.
 
-    `notes` say, one sentence each, which controls of the config it leaves alone and why.
+    `notes` say, one sentence each, which controls of the config it leaves alone and why. `skipped` are those that the
+    config tells it to leave alone, `others` those that it does not work with; `images` are the names of Image tags.
     """
 
     controls: tuple[Control, ...]
     notes: tuple[str, ...] = ()
+    skipped: tuple[Control, ...] = ()
+    others: tuple[OtherTag, ...] = ()
+    images: tuple[str, ...] = ()
 
     def require(self) -> LabelSchema:
         """Itself. Raises LabelConfigError when there is no control to work with."""
@@ -169,6 +188,7 @@ def _read(xml: str) -> LabelSchema:
     tags = [tag for tag in root.iter() if tag not in repeated]
     images = {tag.get("name", ""): tag for tag in tags if _name(tag) == "image" and tag.get("name")}
     controls: list[Control] = []
+    skipped: list[Control] = []
     boxes: list[Control] = []
     asked: set[str] = set()
     notes = [
@@ -177,6 +197,7 @@ def _read(xml: str) -> LabelSchema:
         for repeater in repeaters
     ]
     shapes = [tag for tag in tags if _name(tag) in _SHAPES and tag.get("name")]
+    conditions = conditions_in(root)
     for tag in tags:
         name = _name(tag)
         if name not in _LABELLED and name != "labels":
@@ -191,19 +212,29 @@ def _read(xml: str) -> LabelSchema:
                 control = _control(tag, shape, to_name, key, pages, notes)
                 if control is None:
                     continue
+                asked_if = dict.fromkeys((*conditions.get(tag, ()), *conditions.get(shape, ())))
+                control = replace(control, conditions=tuple(asked_if))
                 if control.kind == "rectangle":
                     boxes.append(control)
                 if given.flag(given.ADD_BBOXES, {**tag.attrib, **shape.attrib}):
                     asked.add(control.name)
-                if not (given.flag(given.SKIP, tag.attrib) or given.flag(given.SKIP, shape.attrib)):
-                    controls.append(control)
+                left_alone = given.flag(given.SKIP, tag.attrib) or given.flag(given.SKIP, shape.attrib)
+                (skipped if left_alone else controls).append(control)
                 if len(controls) + len(boxes) > MOST_CONTROLS:
                     raise LabelConfigError(f"The labelling config has more than {MOST_CONTROLS} controls.", _FEWER)
     notes += _left_alone(tags, images.keys())
-    return LabelSchema(_with_boxes(controls, boxes, asked), tuple(dict.fromkeys(notes)))
+    known = {name for control in (*controls, *skipped, *boxes) for name in (control.from_name, control.shape_name)}
+    return LabelSchema(
+        _with_boxes(controls, boxes, asked),
+        tuple(dict.fromkeys(notes)),
+        tuple(skipped),
+        tuple(_other(tag) for tag in root.iter() if tag.get("toName") and tag.get("name", "") not in {"", *known}),
+        tuple(images),
+    )
 
 
 _read_small, _read_large = lru_cache(maxsize=256)(_read), lru_cache(maxsize=8)(_read)
+_ENTRIES = ("label", "choice")
 _FEWER = "Split the project, or use shorter labels."
 
 
@@ -232,6 +263,12 @@ def _left_alone(tags: Sequence[ET.Element], images: Set[str]) -> Iterator[str]:
                 yield f"The Labels control {name!r} has no tool that can be learned from, such as Rectangle."
         elif _name(tag) not in _LABELLED:
             yield f"The {tag.tag} control {name!r} is not learned from."
+
+
+def _other(tag: ET.Element) -> OtherTag:
+    entries = [entry for entry in tag.iter() if _name(entry) in _ENTRIES]
+    labels = tuple(label for entry in entries if (label := entry.get("alias") or entry.get("value")))
+    return OtherTag(tag.get("name", ""), _name(tag), tuple(_targets(tag)), labels)
 
 
 def _targets(tag: ET.Element) -> list[str]:
@@ -289,6 +326,7 @@ def _control(
         sampling=given.choice(given.SAMPLING, attributes, name, given.STRATEGIES),
         model_path=(given.text(given.PATH, attributes) or "").strip(),
         pointing=_is_true(attributes, "smartonly") or (kind == "keypoint" and _is_true(attributes, "smart")),
+        values={label: _value(entry, path) for label, entry, path in entries if entry.get("alias")},
     )
     if kind in ("rectangle", "ellipse"):
         return replace(control, obb=given.flag(given.OBB, attributes))
@@ -318,6 +356,11 @@ def _entries(tag: ET.Element, kind: Kind) -> Iterator[tuple[str, ET.Element, tup
             label = entry.get("alias") or entry.get("value")
             if label:
                 yield label, entry, ()
+
+
+def _value(entry: ET.Element, path: Sequence[str]) -> str:
+    """What a label is called without its alias."""
+    return PATH_SEPARATOR.join((*path[:-1], entry.get("value", "")))
 
 
 def _nodes(tag: ET.Element, above: tuple[str, ...]) -> Iterator[tuple[str, ET.Element, tuple[str, ...]]]:

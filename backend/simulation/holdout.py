@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from backend.errors import ImageError, YoloopError
 from backend.fit.dataset.build import FETCH_DEADLINE
-from backend.fit.dataset.examples import Picture, objects_of, pictures_of, plan_of
+from backend.fit.dataset.examples import pictures_of, plan_of
+from backend.fit.dataset.lesson import lesson_of, reader_of
 from backend.fit.dataset.split import is_held_out
 from backend.fit.evaluation.metrics import evaluate, metric_of, nothing
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, Task, pixels_enough
-from backend.labels.schema import Control, LabelSchema
+from backend.labels.schema import LabelSchema
 from backend.served_models.served import Served
 from backend.services import Services
 from backend.store.database import Project, Store
@@ -60,7 +61,9 @@ class Exam:
         source = services.source_of(project)
         sources = [source(each.reference, each.example.task_id) for each in pictures]
 
-        tasks = [network.task for network, _ in plan_of(schema, examples)]
+        readings = {each.task_id: reader_of(schema).read(each.result) for each in examples}
+        planned = plan_of(schema, readings.values())
+        tasks = [network.task for network, _ in planned]
         enough = pixels_enough(tasks, services.settings.image_size)
 
         def read(indexes: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -78,9 +81,14 @@ class Exam:
         images = dict(read([index for index in thumbnails if is_held_out(group_of[pictures[index].key], share)]))
         parts: list[Questions] = []
         asked: set[int] = set()
-        for network, controls in plan_of(schema, examples):
-            truths = {index: _truth(pictures[index], image, network, controls) for index, image in images.items()}
-            ours = {index: tuple(truth) for index, truth in sorted(truths.items()) if truth is not None}
+        for network, controls in planned:
+            ours: dict[int, tuple[Detection, ...]] = {}
+            for index, image in sorted(images.items()):
+                picture, size = pictures[index], ImageSize(image.shape[1], image.shape[0])
+                reading = readings[picture.example.task_id]
+                lesson = lesson_of(reading, schema, network, controls, picture.data_key, size, picture.page)
+                if lesson is not None and not lesson.left_out:
+                    ours[index] = tuple(lesson.objects)
             if any(ours.values()):
                 parts.append(Questions(network, tuple(images[index] for index in ours), tuple(ours.values())))
                 asked.update(ours)
@@ -100,18 +108,6 @@ class Exam:
         """The mean over the networks of what the served models score; a network without a model scores 0."""
         scores = [_metrics(served, each)[metric_of(each.network.task)] for each in self.parts]
         return sum(scores) / len(scores)
-
-
-def _truth(
-    picture: Picture, image: NDArray[np.uint8], network: Network, controls: Sequence[Control]
-) -> list[Detection] | None:
-    """The true objects on an image; None where the network is not asked about it."""
-    mine = [control for control in controls if control.data_key == picture.data_key]
-    if not mine:
-        return None
-    found = objects_of(picture.example, mine, network, ImageSize(image.shape[1], image.shape[0]), picture.page)
-    unanswered = network.task == "classify" and not network.multiple and not found
-    return None if unanswered else found
 
 
 def _metrics(served: Served, asked: Questions) -> dict[str, float]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from backend.labelstudio.records import TaskRecord
 from backend.store.contents import content_hash
-from backend.store.database import Store
+from backend.store.database import MOST_NAMED, Store
 from backend.store.dialect import upsert
 from backend.store.tables import acceptances as table
 
@@ -65,9 +65,13 @@ def unchanged(db: sa.Connection, uid: str, tasks: Iterable[TaskRecord]) -> froze
     They say what a version thought of itself, so it must not learn from them.
     """
     there = {each.id: (task.id, each) for task in tasks for each in task.annotations}
-    made = table.select().where(table.c.uid == uid, table.c.annotation_id.in_(there))
+    made = table.select().where(table.c.uid == uid)
+    if len(there) <= MOST_NAMED:  # a database takes only so many variables
+        made = made.where(table.c.annotation_id.in_(there))
     found = set[int]()
     for row in db.execute(made) if there else ():
+        if row.annotation_id not in there:
+            continue
         task_id, annotation = there[row.annotation_id]
         if row.task_id == task_id and row.content == content_hash({}, annotation.result):
             found.add(row.annotation_id)

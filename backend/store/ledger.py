@@ -16,7 +16,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backend.labels.paths import PATH_SEPARATOR
+from backend.errors import LabelConfigError
+from backend.labels.reading import Reader
+from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store.acceptances import unchanged
 from backend.store.contents import content_hash
@@ -58,19 +60,15 @@ def teaching_annotation(
     return max(submitted, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
 
 
-def label_counts(results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, int]:
-    """How often annotations use each label: regions of any control, choices, and the paths of a taxonomy."""
+def understood_labels(label_config: str, results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    """How often annotations use each label of what can be learned from them; none where the config cannot be read."""
+    try:
+        reader = Reader(parse_label_config(label_config))
+    except LabelConfigError:
+        return {}
     counted: Counter[str] = Counter()
     for result in results:
-        for region in result:
-            value = region.get("value")
-            kind = region.get("type")
-            labels = value.get(kind) if isinstance(value, Mapping) and isinstance(kind, str) else None
-            for label in labels if isinstance(labels, list) else ():
-                if isinstance(label, str):
-                    counted[label] += 1
-                elif isinstance(label, list) and label and all(isinstance(part, str) for part in label):
-                    counted[PATH_SEPARATOR.join(label)] += 1
+        counted.update(reader.read(result).labels)
     return dict(counted)
 
 
@@ -155,7 +153,8 @@ class Ledger:
                 results = db.scalars(
                     sa.select(table.c.result).where(table.c.uid == uid, table.c.annotation_id.is_not(None))
                 )
-                objects = label_counts(results)
+                config = db.scalar(sa.select(projects.c.label_config).where(projects.c.uid == uid)) or ""
+                objects = understood_labels(config, results)
         ended = sorted((job for job in jobs if job.finished_at is not None), key=_end, reverse=True)
         failed = list(itertools.takewhile(lambda job: job.status == "failed", ended))
         done = (job for job in ended if job.status == "done")

@@ -13,15 +13,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from backend.errors import ImageError, ImageNotStored, NoRoom, TrainingError
-from backend.fit.dataset.examples import Picture, Plan, objects_of, pictures_of, plan_of
+from backend.fit.dataset.examples import Picture, Plan, pictures_of, plan_of
 from backend.fit.dataset.index import IMAGES, SIDES, About, Index, Row, Shown, Written
+from backend.fit.dataset.lesson import Lesson, lesson_of, reader_of
 from backend.fit.dataset.prepared_images import Ready, link, made_of, recall, remember
 from backend.fit.dataset.split import is_held_out
-from backend.fit.dataset.yolo_format import OKS_SIGMA, label_line
+from backend.fit.dataset.yolo_format import OKS_SIGMA, as_yaml, class_names, label_line
 from backend.images.loader import Source
-from backend.labels.geometry import Detection, ImageSize
+from backend.labels.geometry import ImageSize
 from backend.labels.networks import Network, pixels_enough
-from backend.labels.rectangle import is_turned
+from backend.labels.reading import Reading, counted
 from backend.labels.schema import Control, LabelSchema
 from backend.processes.room import trouble
 from backend.services import Services
@@ -31,11 +32,14 @@ from backend.store.ledger import Example, Teaching
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Of the files of a dataset and their index: raised when others would be written for the same annotations."""
 
 UNREADABLE = 0.2
 """Share of images that may fail before it is rather Label Studio, or the network, that has failed."""
+
+MOST_NOT_UNDERSTOOD = 0.5
+"""Share of annotations that may not be understood before it is rather the config that is wrong."""
 
 FETCH_DEADLINE = 3600.0
 
@@ -61,12 +65,14 @@ class NetworkData:
 class Dataset:
     """What was written, for the networks that have something to learn from.
 
-    `learned` maps task id → content of the examples whose images were all read; `unreadable` task id → reason.
+    `learned` maps task id → content of the examples whose images were all read; `unreadable` task id → reason;
+    `not_understood` the tasks with a region that is not understood, of which no network learns → the first reason.
     """
 
     networks: list[NetworkData]
     learned: dict[int, str]
     unreadable: dict[int, str]
+    not_understood: dict[int, str]
 
 
 def held_out_of(
@@ -110,7 +116,8 @@ def build(
         stale, examples, planned = _outdated(index, services.settings, project, schema, teaching, load)
         unreadable = _update(index, services, project, schema, examples, planned)
         about = [index.about(number) for number in range(len(planned))]
-        _check(index.count(), unreadable, about)
+        not_understood = index.left_out()
+        _check(index.count(), unreadable, about, len(teaching), not_understood)
         data = [
             _lists(index, number, network, controls, about[number], folder / f"network-{number}")
             for number, (network, controls) in enumerate(planned)
@@ -118,7 +125,7 @@ def build(
         _write_manifest(folder / "manifest.json", project, data, index.manifest())
         learned = {task_id: content for task_id, (_, content) in teaching.items() if task_id not in stale}
         learned |= {each.task_id: each.content for each in examples if each.task_id not in unreadable}
-        return Dataset([each for each in data if each.objects], learned, unreadable)
+        return Dataset([each for each in data if each.objects], learned, unreadable, not_understood)
 
 
 def _index(root: Path) -> Index:
@@ -146,11 +153,11 @@ def _outdated(
     stale = {task_id for task_id, each in teaching.items() if known.get(task_id) != each}
     gone = known.keys() - teaching.keys()
     examples = load(stale)
-    planned = plan_of(schema, examples, index.turned(stale | gone))
+    planned = plan_of(schema, _readings(schema, examples).values(), index.turned(stale | gone))
     if index.layout != _layout(settings, project, planned):
         stale, gone = set(teaching), set()
         examples = load(stale)
-        planned = plan_of(schema, examples)
+        planned = plan_of(schema, _readings(schema, examples).values())
         index.reset(_layout(settings, project, planned))
     if stale or gone:
         stems: dict[int, list[str]] = {task_id: [] for task_id in stale}
@@ -162,6 +169,11 @@ def _outdated(
             path.unlink()
     log.info("%d annotated tasks are as they were, %d are written, %d are gone", *map(len, (teaching, stale, gone)))
     return stale, examples, planned
+
+
+def _readings(schema: LabelSchema, examples: Iterable[Example]) -> dict[int, Reading]:
+    """Task → what its annotation says."""
+    return {each.task_id: reader_of(schema).read(each.result) for each in examples}
 
 
 def _layout(settings: Settings, project: Project, planned: Plan) -> str:
@@ -191,27 +203,35 @@ def _update(
     held_out = held_out_of(
         services, project, pictures, {number: thumbnail for number, (_, _, thumbnail) in read.items()}
     )
+    readings = _readings(schema, examples)
+    reasons: dict[int, dict[str, str]] = {}
     rows = []
     for number, (picture, judges) in enumerate(zip(pictures, held_out, strict=True)):
         row = Row(picture.example.task_id, picture.stem, picture.data_key, picture.page, picture.key, judges)
         if number in read:
             path, size, _ = read[number]
-            made = {
-                place: _write(
-                    index.folder / f"network-{place}", network, controls, picture, path, size, held_out=judges
+            reading = readings[picture.example.task_id]
+            shown: dict[int, Shown] = {}
+            for place, (network, controls) in enumerate(planned):
+                lesson = lesson_of(reading, schema, network, controls, picture.data_key, size, picture.page)
+                if lesson is None:
+                    continue
+                if lesson.left_out:
+                    reasons.setdefault(picture.example.task_id, {})[network.key] = lesson.left_out
+                    continue
+                shown[place] = _write(
+                    index.folder / f"network-{place}", network, lesson, picture, path, size, held_out=judges
                 )
-                for place, (network, controls) in enumerate(planned)
-            }
-            shown = {place: each for place, each in made.items() if each is not None}
             row = replace(row, file=path.name, size=size, shown=shown)
         rows.append(row)
     judged = {row.task for row in rows if row.held_out}
     written = {
         example.task_id: Written(
             (example.annotation_id, example.content),
-            [control.name for control in schema.controls if is_turned(example.result, control)],
+            readings[example.task_id].turned,
             unreadable.get(example.task_id, ""),
             example.result if example.task_id in judged else (),
+            reasons.get(example.task_id, {}),
         )
         for example in examples
     }
@@ -262,6 +282,9 @@ def _read(
         except ImageError as error:
             unreadable[pictures[index].example.task_id] = str(error)
             continue
+        except FileNotFoundError:  # the serving process has dropped it between two lines of this
+            unreadable[pictures[index].example.task_id] = "The image left the cache meanwhile."
+            continue
         remember(images, original, enough, ready)
     if sources:
         log.info("%d images were ready from earlier trainings, %d are new", len(sources) - len(fresh), len(fresh))
@@ -271,32 +294,20 @@ def _read(
 def _write(
     folder: Path,
     network: Network,
-    controls: Sequence[Control],
+    lesson: Lesson,
     picture: Picture,
     image: Path,
     size: ImageSize,
     *,
     held_out: bool,
-) -> Shown | None:
-    """Write a picture's image and labels for one network; None where it says nothing to that one."""
-    controls = [control for control in controls if control.data_key == picture.data_key]
-    if not controls:
-        return None
-    objects: list[Detection] = []
-    drawn = set()
-    for control in controls:
-        found = objects_of(picture.example, [control], network, size, picture.page)
-        if found:
-            drawn.add(control.name)
-        objects += found
-    if network.task == "classify" and not objects and not network.multiple:
-        return None  # nothing was chosen, so there is nothing to learn
+) -> Shown:
+    """Write a picture's image and labels for one network."""
     side = SIDES[held_out]
     link(image, folder / "images" / side / image.name)
     if network.task != "classify":
-        lines = (label_line(network.task, each, size, _keypoints(network)) for each in objects)
+        lines = (label_line(network.task, each, size, _keypoints(network)) for each in lesson.objects)
         (folder / "labels" / side / f"{image.stem}.txt").write_text("\n".join(line for line in lines if line))
-    return Shown([each.cls for each in objects], drawn)
+    return Shown([each.cls for each in lesson.objects], lesson.drawn)
 
 
 def _lists(
@@ -326,7 +337,7 @@ def _lists(
         "path": str(folder),
         "train": "epoch.txt",
         "val": "holdout.txt",
-        "names": dict(enumerate(network.classes)),
+        "names": dict(enumerate(class_names(network.classes))),
     }
     if network.task == "pose":
         config["kpt_shape"] = [_keypoints(network), 3]
@@ -334,7 +345,7 @@ def _lists(
     if network.task == "classify":
         told = [json.loads(index.classes(number, before[held_out], held_out=held_out)) for held_out in before]
         config |= {"teach": told[0] or told[1], "judge": told[1] or told[0], "multiple": network.multiple}
-    (folder / "data.yaml").write_text(json.dumps(config))  # JSON is YAML, and no label can break it
+    (folder / "data.yaml").write_text(as_yaml(config), encoding="utf-8")
     return data
 
 
@@ -342,7 +353,20 @@ def _keypoints(network: Network) -> int:
     return max((point.index for point in network.points), default=-1) + 1
 
 
-def _check(pictures: int, unreadable: Mapping[int, str], networks: Iterable[About]) -> None:
+def _check(
+    pictures: int,
+    unreadable: Mapping[int, str],
+    networks: Iterable[About],
+    tasks: int,
+    not_understood: Mapping[int, str],
+) -> None:
+    if len(not_understood) > MOST_NOT_UNDERSTOOD * tasks:
+        task, why = next(iter(not_understood.items()))
+        raise TrainingError(
+            f"{len(not_understood)} of {tasks} annotations are not understood: {counted(not_understood.values())}, "
+            f"as in task {task}.",
+            "Correct the labelling config or the annotations.",
+        )
     if not pictures:
         raise TrainingError("No annotated task has an image.", "Check the value of the Image tag.")
     if len(unreadable) > UNREADABLE * pictures:

@@ -6,10 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from backend.fit.dataset.split import split_key
-from backend.labels.convert import from_regions
-from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, plan
-from backend.labels.rectangle import is_turned
+from backend.labels.reading import Reading
 from backend.labels.references import field_of, pages_of
 from backend.labels.schema import Control, LabelSchema
 from backend.store.ledger import Example
@@ -47,31 +45,11 @@ def pictures_of(examples: Sequence[Example], schema: LabelSchema) -> list[Pictur
     ]
 
 
-def plan_of(schema: LabelSchema, examples: Sequence[Example], turned: Collection[str] = ()) -> Plan:
+def plan_of(schema: LabelSchema, readings: Iterable[Reading], turned: Collection[str] = ()) -> Plan:
     """The networks that the config needs, as far as the annotations tell: one turned box makes its control obb.
 
     Args:
         turned: names of the controls that are known to hold a turned box elsewhere.
     """
-
-    def rotated(control: Control) -> bool:
-        return control.name in turned or any(is_turned(example.result, control) for example in examples)
-
-    return plan(schema, rotated)
-
-
-def objects_of(
-    example: Example, controls: Iterable[Control], network: Network, size: ImageSize, page: int
-) -> list[Detection]:
-    """What an annotation shows on one of its images to one network, as objects of its classes."""
-    return [
-        found
-        for control in controls
-        for found in from_regions(example.result, control, network.classes, size, page_for(control, page))
-    ]
-
-
-def page_for(control: Control, page: int) -> int | None:
-    """The `item_index` to look for; None where a control says something about all images of its field at once."""
-    whole = control.kind in ("choices", "taxonomy") and not control.per_item
-    return page if control.pages and not whole else None
+    names = {name for reading in readings for name in reading.turned}.union(turned)
+    return plan(schema, lambda control: control.name in names)

@@ -36,7 +36,8 @@ CREATE TABLE IF NOT EXISTS tasks (
   annotation INTEGER NOT NULL,
   content TEXT NOT NULL,  -- empty: unfinished
   turned TEXT NOT NULL,   -- names of the controls with turned boxes, as JSON
-  result TEXT NOT NULL    -- as JSON, of tasks with a held-out picture
+  result TEXT NOT NULL,   -- as JSON, of tasks with a held-out picture
+  left_out TEXT NOT NULL DEFAULT '{}'  -- key of a network → why it does not learn from the task, as JSON
 );
 CREATE TABLE IF NOT EXISTS pictures (
   stem TEXT PRIMARY KEY,
@@ -127,12 +128,14 @@ class Written:
         unreadable: why one of its images could not be read; then the task stays unfinished: it is tried again.
         turned: names of the controls with turned boxes.
         result: the annotation's, where a picture of the task is held out.
+        left_out: key of a network → why it does not learn from the task.
     """
 
     teaching: Teaching
     turned: Collection[str]
     unreadable: str = ""
     result: Sequence[Mapping[str, Any]] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +218,7 @@ class Index:
         new = [(stem, task) for task, stems in tasks.items() for stem in stems]
         with self._write():
             self._db.executemany(
-                "INSERT INTO tasks VALUES (?, 0, '', '[]', '') ON CONFLICT DO UPDATE SET content = ''",
+                "INSERT INTO tasks VALUES (?, 0, '', '[]', '', '{}') ON CONFLICT DO UPDATE SET content = ''",
                 ((task,) for task in dropped),
             )
             self._db.executemany(_NAMED, new)
@@ -248,7 +251,7 @@ class Index:
                     ),
                 )
             self._db.executemany(
-                "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     (
                         task,
@@ -256,6 +259,7 @@ class Index:
                         "" if each.unreadable else each.teaching[1],
                         _list(each.turned),
                         json.dumps(list(each.result)),
+                        json.dumps(dict(each.left_out)),
                     )
                     for task, each in tasks.items()
                 ),
@@ -264,6 +268,19 @@ class Index:
     def count(self) -> int:
         """Pictures of all tasks, those that could not be read too."""
         return int(self._db.execute("SELECT count(*) FROM pictures").fetchone()[0])
+
+    def left_out(self) -> dict[int, str]:
+        """Task → why no network learns from it, of those from which one could not."""
+        rows = self._db.execute(
+            "SELECT task, left_out FROM tasks WHERE left_out != '{}' AND task NOT IN (SELECT task FROM lessons)"
+            " ORDER BY task"
+        )
+        return {task: next(iter(json.loads(reasons).values())) for task, reasons in rows}
+
+    def sides(self) -> tuple[int, int]:
+        """How many tasks train some network, and how many validate one."""
+        rows = dict(self._db.execute("SELECT held_out, count(DISTINCT task) FROM lessons GROUP BY held_out").fetchall())
+        return rows.get(0, 0), rows.get(1, 0)
 
     def about(self, network: int) -> About:
         """All pictures of a network taken together."""
@@ -338,6 +355,7 @@ def _told(row: Row, written: Written) -> dict[str, Any]:
         "page": row.page,
         "side": SIDES[row.held_out],
         "unreadable": written.unreadable,
+        "left_out": dict(written.left_out),
     }
 
 

@@ -6,6 +6,10 @@ is 2 for a visible point and 0 for a missing one. One number outside of [0, 1] w
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +43,30 @@ def label_line(task: Task, found: Detection, size: ImageSize, keypoints: int = 0
     else:
         raise ValueError(f"{task} has no label files")
     return None if numbers is None else " ".join([str(found.cls), *(f"{number:.8g}" for number in numbers)])
+
+
+def class_names(classes: Sequence[str]) -> list[str]:
+    """Names that ultralytics takes for as many classes: it minds neither case nor the space around a name, and takes
+    names that are numbers in order for none at all."""
+    numbers = all(name == str(index) for index, name in enumerate(classes))
+    names: list[str] = []
+    taken: set[str] = set()
+    for index, label in enumerate(classes):
+        name = f"{label} (class {index})" if numbers else label
+        while name.strip().lower() in taken:
+            name += f" (class {index})"
+        taken.add(name.strip().lower())
+        names.append(name)
+    return names
+
+
+def as_yaml(config: object) -> str:
+    """JSON that is YAML as well, whatever characters a label has: YAML knows no pairs of surrogates, and JSON escapes
+    only some of the characters that YAML forbids."""
+    return _NO_YAML.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(config, ensure_ascii=False))
+
+
+_NO_YAML = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def _centred(box: Box, size: ImageSize) -> list[float] | None:

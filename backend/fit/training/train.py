@@ -23,6 +23,7 @@ from filelock import FileLock
 from backend.engine.environment import limit_threads, prepare
 from backend.engine.weights import open_model, read_checkpoint, task_or_trouble
 from backend.errors import unwritable
+from backend.fit.dataset.yolo_format import class_names
 from backend.fit.training.checkpoints import mend
 from backend.labels.networks import Network, Task
 from backend.labels.schema import parse_label_config
@@ -306,7 +307,10 @@ def _rename_classes(model: Any, todo: NetworkSpec, spec: Spec) -> None:
     """Give known classes their labels' names: ultralytics keeps the weights of classes whose names stay."""
     own = bool(todo.opponent_network) and bool(todo.opponent_network["own"])
     names = dict(enumerate(todo.opponent_network["classes"])) if own else dict(model.names)
-    model.model.names = names | _labels(names, todo, spec, own=own)
+    classes = network_from(todo.network).classes
+    renamed = dict(zip(classes, class_names(classes), strict=True))
+    labels = _labels(names, todo, spec, own=own)
+    model.model.names = {index: renamed.get(labels.get(index, ""), f"no label {index}") for index in names}
 
 
 def _labels(names: Mapping[int, str], todo: NetworkSpec, spec: Spec, *, own: bool) -> dict[int, str]:
@@ -315,7 +319,12 @@ def _labels(names: Mapping[int, str], todo: NetworkSpec, spec: Spec, *, own: boo
 
     network = network_from(todo.network)
     controls = [each for each in parse_label_config(spec.label_config).controls if each.name in network.controls]
-    return {index: label for each in controls for index, label in map_classes(names, each, own=own).items()}
+    found: dict[int, str] = {}
+    for each in controls:
+        for index, label in map_classes(names, each, own=own).items():
+            if index not in found or label == names[index]:
+                found[index] = label
+    return found
 
 
 def _fit_into(trainer: Any, seconds: float) -> None:
@@ -345,27 +354,23 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     import cv2
 
     from backend.engine.torch import TorchDetector
-    from backend.fit.dataset.examples import objects_of
+    from backend.fit.dataset.lesson import lesson_of, reader_of
     from backend.fit.evaluation.bootstrap import difference
     from backend.fit.evaluation.export_check import Keeping
     from backend.fit.evaluation.metrics import measured
     from backend.labels.geometry import ImageSize
-    from backend.store.ledger import Example
 
     network, folder = network_from(todo.network), Path(todo.folder)
-    controls = [each for each in parse_label_config(spec.label_config).controls if each.name in network.controls]
+    schema = parse_label_config(spec.label_config)
+    controls = [each for each in schema.controls if each.name in network.controls]
     held_out = json.loads((folder / "holdout.json").read_text())
     images: list[Any] = [cv2.imread(each["image"]) for each in held_out]
-    truths = [
-        objects_of(
-            Example(0, {}, 0, each["result"], ""),
-            [control for control in controls if control.data_key == each["data_key"]],
-            network,
-            ImageSize(width=image.shape[1], height=image.shape[0]),
-            each["page"],
-        )
-        for each, image in zip(held_out, images, strict=True)
-    ]
+    truths = []
+    for each, image in zip(held_out, images, strict=True):
+        size = ImageSize(width=image.shape[1], height=image.shape[0])
+        reading = reader_of(schema).read(each["result"])
+        lesson = lesson_of(reading, schema, network, controls, each["data_key"], size, each["page"])
+        truths.append(list(lesson.objects) if lesson is not None else [])
     index = {label: position for position, label in enumerate(network.classes)}
     kept: dict[str, Keeping] = {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.fit.workflow import Training
+from backend.fit.workflow import Training, _metric_name
 from backend.services import Services
 from backend.settings import Settings
 
@@ -64,3 +64,12 @@ def test_a_store_that_cannot_be_reached_is_not_taken_for_an_empty_one(services: 
     stored.mkdir()
     with pytest.raises(OSError):
         start(services)
+
+
+@pytest.mark.parametrize("label", [".", "/", "..", "./x", "a//b", "and/or/", "\U0001f697"])
+def test_mlflow_takes_the_metric_of_any_label(services: Services, tmp_path: Path, label: str) -> None:
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(b"weights")
+    name = _metric_name(f"mAP50/{label}")
+    made = services.registry.register(UID, label, {"weights.pt": weights}, metrics={name: 0.5}, params={}, tags={})
+    assert dict(made.metrics) == {name: 0.5}

@@ -114,6 +114,12 @@ def test_a_control_on_several_images_is_one_model() -> None:
     assert [control.to_name for control in controls] == ["image", "b"]
 
 
+def test_a_box_turned_on_one_image_turns_the_control_on_the_other_too() -> None:
+    whole = schema(tag("RectangleLabels", "c", "x", to="image,b"), '<Image name="b" value="$b"/>')
+    ((network, _),) = plan(whole, lambda control: control.to_name == "b")
+    assert (network.task, network.controls) == ("obb", ("c",))
+
+
 def test_a_base_of_its_own_is_a_model_of_its_own() -> None:
     whole = schema(
         tag("RectangleLabels", "a", "x", extra='model_path="n.pt"'),
@@ -157,8 +163,10 @@ def test_what_a_control_taught_goes_before_what_knows_its_labels() -> None:
     boxes = schema(tag("RectangleLabels", "a", "x", "y", "z"))
     taught, better = Network("obb", "obb", ("x",), ("a",)), Network("detect", "detect", ("x", "y", "z"), ("gone",))
     assert served(boxes, better, taught) == [("a", "obb")]
-    # The one it learns by goes first where it taught two.
-    assert served(boxes, taught, Network("detect", "detect", ("x",), ("a",))) == [("a", "detect")]
+    # Of two that it taught the newer one, which a version lists first, whatever their tasks.
+    older = Network("detect", "detect", ("x", "y", "z"), ("a",))
+    assert served(boxes, taught, older) == [("a", "obb")]
+    assert served(boxes, older, taught) == [("a", "detect")]
 
 
 def test_a_new_control_is_served_by_the_model_that_knows_most_of_its_labels() -> None:

@@ -14,7 +14,7 @@ from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store.contents import content_hash
 from backend.store.database import Store
 from backend.store.jobs import Jobs
-from backend.store.ledger import Example, Ledger, label_counts, teaching_annotation
+from backend.store.ledger import Example, Ledger, teaching_annotation, understood_labels
 from backend.store.tables import acceptances
 
 UID, OTHER = "1.100", "1.200"
@@ -296,10 +296,11 @@ class TestProgress:
         assert progress.ended_at == 250.0
 
     def test_labels_are_counted_until_there_is_a_version(self, ledger: Ledger, store: Store) -> None:
-        square = region(2, value={"x": 1, "rectanglelabels": ["Square"]})
-        ledger.update(UID, [task(1, annotation(10, result=[region(1), region(1), square])), task(2)], 5.0)
+        store.save_project(UID, label_config=CONFIG)
+        disc, square = drawn("Disc"), drawn("Square")
+        ledger.update(UID, [task(1, annotation(10, result=[disc, disc, square])), task(2)], 5.0)
         assert ledger.progress(UID).objects == {"Disc": 2, "Square": 1}
-        ledger.update(UID, [task(2, annotation(20)), task(3, annotation(30, skipped=True))], 6.0)
+        ledger.update(UID, [task(2, annotation(20, result=[disc])), task(3, annotation(30, skipped=True))], 6.0)
         assert ledger.progress(UID).objects == {"Disc": 3, "Square": 1}
         ledger.update(UID, [task(1)], 7.0)
         assert ledger.progress(UID).objects == {"Disc": 1}
@@ -312,26 +313,24 @@ class TestProgress:
         assert ledger.progress(UID).objects == {}
 
 
-@pytest.mark.parametrize(
-    ("region", "counted"),
-    [
-        ({"type": "rectanglelabels", "value": {"x": 1, "rectanglelabels": ["A", "B"]}}, {"A": 1, "B": 1}),
-        ({"type": "polygonlabels", "value": {"points": [[1, 2]], "polygonlabels": ["A"]}}, {"A": 1}),
-        ({"type": "brushlabels", "value": {"rle": [1, 2], "brushlabels": ["A"]}}, {"A": 1}),
-        ({"type": "labels", "value": {"labels": ["A"]}}, {"A": 1}),
-        ({"type": "choices", "value": {"choices": ["A"]}}, {"A": 1}),
-        ({"type": "taxonomy", "value": {"taxonomy": [["Land", "Meadow"], ["Sea"]]}}, {"Land / Meadow": 1, "Sea": 1}),
-        ({"type": "rectangle", "value": {"x": 1}}, {}),
-        ({"type": "textarea", "value": {"text": ["A"]}}, {}),
-        ({"type": "rating", "value": {"rating": 3}}, {}),
-        ({"type": "relation", "from_id": "a", "to_id": "b"}, {}),
-        ({"type": "choices", "value": {"choices": [None, 3, [], [1]]}}, {}),
-        ({}, {}),
-    ],
-)
-def test_labels_of_every_control_are_counted(region: dict[str, Any], counted: dict[str, int]) -> None:
-    assert label_counts([[region], []]) == counted
-    assert label_counts([[region, region], [region]]) == {label: 3 * count for label, count in counted.items()}
+CONFIG = """<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">
+<Label value="Disc"/><Label value="Square"/></RectangleLabels>
+<Choices name="colour" toName="image" perRegion="true"><Choice value="rare"/></Choices></View>"""
+
+
+def drawn(label: str, **fields: Any) -> dict[str, Any]:
+    value = {"x": 1, "y": 2, "width": 3, "height": 4, "rectanglelabels": [label]}
+    return {
+        **{"id": "r", "from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value},
+        **fields,
+    }
+
+
+def test_only_labels_that_can_be_learned_are_counted() -> None:
+    colour = drawn("", from_name="colour", type="choices", value={"x": 1, "choices": ["rare"]})
+    results = [[drawn("Disc"), drawn("car"), colour], [drawn("square ")], [{}]]
+    assert understood_labels(CONFIG, results) == {"Disc": 1, "Square": 1}
+    assert understood_labels("no XML", results) == {}
 
 
 def test_the_ledger_needs_no_sdk() -> None:

@@ -268,8 +268,8 @@ def test_some_unreadable_images_are_left_out(
         ("", [box()], "No annotated task has an image"),
         (5, [box()], "No annotated task has an image"),
         ("/a.jpg", [], "No submitted annotation says anything"),
-        ("/a.jpg", [box("Unknown")], "No submitted annotation says anything"),
-        ("/a.jpg", [box(from_name="other")], "No submitted annotation says anything"),
+        ("/a.jpg", [box("Unknown")], "1 of 1 annotations are not understood: label `Unknown` is not in the config"),
+        ("/a.jpg", [box("Unknown", from_name="other")], "control `other` is not in the config"),
     ],
 )
 def test_nothing_to_learn_from(

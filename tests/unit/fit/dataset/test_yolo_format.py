@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import cast
@@ -7,11 +8,12 @@ from typing import cast
 import cv2
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from backend.fit.dataset.yolo_format import label_line
+from backend.fit.dataset.yolo_format import as_yaml, class_names, label_line
 from backend.labels.geometry import Box, Detection, ImageSize, Mask, Point, RotatedBox
 from backend.labels.networks import Task
 from backend.labels.outline import fill
@@ -259,3 +261,22 @@ def test_ultralytics_takes_whole_folders(task: Task, tmp_path: Path) -> None:
         assert {each["keypoints"].shape[1:] for each in dataset.labels} == {(3, 3)}
     for index in range(len(dataset)):
         dataset[index]  # through ultralytics' own formatting for training
+
+
+@given(st.lists(st.text(min_size=1).filter(lambda name: name.isprintable()), min_size=1, unique=True))
+def test_ultralytics_tells_all_labels_apart(labels: list[str]) -> None:
+    names = class_names(labels)
+    assert len({name.strip().lower() for name in names}) == len(labels)
+    config = {"names": dict(enumerate(names))}
+    assert yaml.safe_load(as_yaml(config)) == {"names": {str(key): name for key, name in config["names"].items()}}
+
+
+@pytest.mark.parametrize("label", ["\U0001f697", "a\x7fb", "\x85", "\u2028", "\ufeff", 'quote"', "tab\t", "é"])
+def test_any_character_of_a_label_reaches_ultralytics(label: str) -> None:
+    assert yaml.safe_load(as_yaml({"names": [label]})) == {"names": [label]}
+    assert json.loads(as_yaml({"names": [label]})) == {"names": [label]}
+
+
+def test_labels_that_are_numbers_in_order_are_names_too() -> None:
+    assert class_names(["0", "1"]) == ["0 (class 0)", "1 (class 1)"]
+    assert class_names(["1", "0", "a", "A"]) == ["1", "0", "a", "A (class 3)"]

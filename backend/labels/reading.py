@@ -1,0 +1,408 @@
+"""What each region of an annotation says: understood, as a region of a control of the config, or not, and why.
+
+Importers, renamed tags and changed configs leave regions that no control knows as they stand. They are read where the
+meaning is certain, each step only where the one before found nothing and a single label fits: the label itself, its
+`value` behind an `alias` or an old name in `predicted_values`, the same without space around it, the same in another
+case. What stays unclear is a reason, never silence: silence would teach that nothing is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from backend.labels.conditions import asked
+from backend.labels.paths import PATH_SEPARATOR
+from backend.labels.place import place_of
+from backend.labels.rectangle import LEAST_TURN, off_quarter
+from backend.labels.schema import Control, Kind, LabelSchema
+
+Region = Mapping[str, Any]
+Reason = Literal[
+    "label unknown",
+    "no label",
+    "control unknown",
+    "image unknown",
+    "no shape",
+    "numbers that cannot be",
+    "tool not learned",
+    "malformed",
+]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+CHOOSES: tuple[Kind, ...] = ("choices", "taxonomy")
+BOXES: tuple[Kind, ...] = ("rectangle", "ellipse")
+OUTLINES: tuple[Kind, ...] = ("polygon", "brush", "bitmask")
+_TYPES: dict[str, Kind] = {name: kind for kind in KINDS for name in (kind, f"{kind}labels")}
+_WITHOUT_MEANING = ("relation", "textarea", "rating", "number", "datetime", "pairwise", "ranker")
+
+
+@dataclass(frozen=True, slots=True)
+class NotUnderstood:
+    """A region that is not understood.
+
+    Attributes:
+        name: the label, control or image that the reason is about.
+        controls: names of the controls whose models it concerns.
+        page: index of the image in a task with several pages.
+    """
+
+    reason: Reason
+    name: str
+    controls: frozenset[str]
+    page: int = 0
+    region: str = ""
+
+    def __str__(self) -> str:
+        return {
+            "label unknown": f"label `{self.name}` is not in the config",
+            "no label": f"no label was given to a region of `{self.name}`",
+            "control unknown": f"control `{self.name}` is not in the config",
+            "image unknown": f"image `{self.name}` is not in the config",
+            "no shape": f"a region of `{self.name}` covers nothing of the image",
+            "numbers that cannot be": f"a region of `{self.name}` has numbers that cannot be",
+            "tool not learned": f"a region of `{self.name}` was drawn with another tool",
+            "malformed": "a region is malformed",
+        }[self.reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """A region that is understood.
+
+    Attributes:
+        control: of the config.
+        drawn: as which control it is to be read: it may have been drawn with another tool than the config has now.
+        labels: as the control has them; of keypoints the points' labels.
+        entry: in Label Studio's form, as one entry of `drawn`.
+        box: it is the rectangle around a skeleton of `control`.
+        skipped: the config tells to leave its control alone.
+    """
+
+    control: Control
+    drawn: Control
+    labels: tuple[str, ...]
+    entry: Region
+    page: int
+    box: bool = False
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A region with labels that was drawn with a tool which is not learned."""
+
+    labels: tuple[str, ...]
+    to_name: str
+    page: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An annotation. `unasked` are the names of the controls that its answers did not bring up."""
+
+    regions: tuple[Understood, ...] = ()
+    problems: tuple[NotUnderstood, ...] = ()
+    foreign: tuple[Foreign, ...] = ()
+    unasked: frozenset[str] = frozenset()
+
+    @property
+    def turned(self) -> frozenset[str]:
+        """Names of the controls with a box that a person turned by more than a slip of the hand."""
+        return frozenset(
+            each.control.name
+            for each in self.regions
+            if each.drawn.kind in ("rectangle", "ellipse")
+            and not each.box
+            and off_quarter(each.entry["value"].get("rotation", 0.0)) > LEAST_TURN
+        )
+
+    @property
+    def labels(self) -> Counter[str]:
+        """How often each label is used by what will be learned."""
+        return Counter(label for each in self.regions if not each.skipped for label in each.labels)
+
+
+class Names:
+    """Which label of a control a region means."""
+
+    def __init__(self, labels: Iterable[str], others: Mapping[str, Iterable[str]]) -> None:
+        self._labels = dict.fromkeys(labels)
+        self._others: dict[str, set[str]] = {}
+        for label, names in others.items():
+            for name in names:
+                self._others.setdefault(name, set()).add(label)
+        self._folded: dict[str, set[str]] = {}
+        for name, meant in (*((label, {label}) for label in self._labels), *self._others.items()):
+            self._folded.setdefault(name.strip().casefold(), set()).update(meant)
+        self._known: dict[str, str | None] = {}
+
+    def find(self, name: str) -> str | None:
+        """The label; None: none, or more than one could be meant."""
+        if name not in self._known:
+            stripped = name.strip()
+            steps = (self._exactly(name), self._exactly(stripped), self._folded.get(stripped.casefold(), set()))
+            meant = next((each for each in steps if each), set())
+            if len(self._known) > 10_000:
+                self._known.clear()
+            self._known[name] = next(iter(meant)) if len(meant) == 1 else None
+        return self._known[name]
+
+    def _exactly(self, name: str) -> set[str]:
+        return {name} if name in self._labels else self._others.get(name, set())
+
+
+@dataclass(frozen=True, slots=True)
+class _Tool:
+    """What draws or asks for a control: itself, or the rectangle around its skeletons."""
+
+    control: Control
+    draws: Control
+    names: Names
+    box: bool = False
+    skipped: bool = False
+
+
+class Reader:
+    """Reads annotations of one labelling config."""
+
+    def __init__(self, schema: LabelSchema) -> None:
+        self._schema = schema
+        tools = [_tool(control, control) for control in schema.controls]
+        own = {(control.from_name, control.to_name) for control in schema.controls}
+        for control in schema.controls:
+            if control.box is not None and (control.box.from_name, control.box.to_name) not in own:
+                tools.append(_tool(control, control.box, box=True))
+        taken = {(tool.draws.from_name, tool.draws.to_name) for tool in tools}
+        tools += [
+            _tool(each, each, skipped=True) for each in schema.skipped if (each.from_name, each.to_name) not in taken
+        ]
+        self._tools = tools
+        self._values = {label: value for tool in tools for label, value in tool.control.values.items()}
+        self._others = {tag.name for tag in schema.others}
+
+    def read(self, result: Sequence[Any]) -> Reading:
+        """What an annotation's `result` says."""
+        entries = [each for each in result if isinstance(each, Mapping)]
+        regions: list[Understood] = []
+        problems: list[NotUnderstood] = []
+        foreign: list[Foreign] = []
+        if len(entries) < len(result):
+            problems.append(NotUnderstood("malformed", "", frozenset(tool.control.name for tool in self._tools)))
+        for entry, labelled in _joined(entries):
+            said = self._one(entry, labelled, entries)
+            if isinstance(said, Understood):
+                regions.append(said)
+            elif isinstance(said, NotUnderstood):
+                if said.controls:
+                    problems.append(said)
+            elif said is not None:
+                foreign.append(said)
+        unasked = frozenset(
+            control.name
+            for control in self._schema.controls
+            if control.conditions and not asked(control.conditions, entries, self._values)
+        )
+        return Reading(tuple(regions), tuple(problems), tuple(foreign), unasked)
+
+    def _one(
+        self, entry: Region, labelled: Region | None, entries: Sequence[Region]
+    ) -> Understood | NotUnderstood | Foreign | None:
+        """One region; `labelled` is the entry with its labels where these come apart from the shape."""
+        kind = _TYPES.get(str(entry.get("type")))
+        name = str(entry.get("from_name") or "")
+        labels = _labels(labelled or entry, kind)
+        page = entry.get("item_index")
+        page = page if isinstance(page, int) and not isinstance(page, bool) else 0
+        label_name = name if labelled is None else str(labelled.get("from_name") or "")
+        here = [each for each in self._tools if name == each.draws.name and label_name == each.draws.from_name]
+        here = here or [each for each in self._tools if label_name == each.draws.from_name]
+        here = here or [each for each in self._tools if name == each.draws.name and labelled is None]
+        if kind is None:
+            return self._of_another_tool(entry, here, labels, page)
+        if not here and {name, label_name} & self._others:
+            to_name = str(entry.get("to_name") or "")
+            return Foreign(labels, to_name, page) if labels and kind not in CHOOSES else None
+        if kind in CHOOSES and not here and _about_a_region(entry, entries):
+            return None
+        region = str(entry.get("id") or "")
+        found = self._on_image(here, entry) if here else self._renamed(kind, entry)
+        if here and not found:
+            return NotUnderstood("image unknown", str(entry.get("to_name")), _named(here), page, region)
+        tool = next((each for each in found if each.draws.kind == kind), found[0] if found else None)
+        if tool is None:
+            return NotUnderstood("control unknown", name, self._concerned(kind, labels, entries), page, region)
+        related = frozenset({tool.control.name}) | self._related(tool, labels)
+        if not labels:
+            return NotUnderstood("no label", name, related, page, region)
+        meant = [tool.names.find(label) for label in labels]
+        if None in meant:
+            unknown = labels[meant.index(None)]
+            if not here:
+                return NotUnderstood("control unknown", name, self._concerned(kind, labels, entries), page, region)
+            return NotUnderstood("label unknown", unknown, related, page, region)
+        if not _gives(kind, tool.draws.kind):
+            return NotUnderstood("tool not learned", name, related, page, region)
+        place, why = place_of(kind, entry)
+        if place is None:
+            return NotUnderstood(why or "no shape", name, related, page, region)
+        known = tuple(dict.fromkeys(label for label in meant if label is not None))
+        return _understood(tool, kind, known, place, entry, page)
+
+    def _of_another_tool(
+        self, entry: Region, here: Sequence[_Tool], labels: tuple[str, ...], page: int
+    ) -> NotUnderstood | Foreign | None:
+        if here and entry.get("type") not in _WITHOUT_MEANING:
+            reason: Reason = "no shape" if entry.get("type") == "labels" else "tool not learned"
+            return NotUnderstood(reason, str(entry.get("from_name")), _named(here), page, str(entry.get("id") or ""))
+        return Foreign(labels, str(entry.get("to_name") or ""), page) if labels else None
+
+    def _on_image(self, tools: Sequence[_Tool], entry: Region) -> list[_Tool]:
+        """Of tools of one name those on the region's image; of an image that is not in the config the only one."""
+        to_name = entry.get("to_name")
+        found = [each for each in tools if each.draws.to_name == to_name]
+        if found or to_name in self._schema.images:
+            return found
+        return list(tools) if len({each.draws.to_name for each in tools}) == 1 else []
+
+    def _renamed(self, kind: Kind, entry: Region) -> list[_Tool]:
+        """The tool of a kind, if there is only one on the image: the region was drawn under its old name."""
+        to_name = entry.get("to_name")
+        if to_name not in self._schema.images and len(self._schema.images) != 1:
+            return []
+        image = to_name if to_name in self._schema.images else self._schema.images[0]
+        mine = [each for each in self._tools if each.draws.kind == kind and each.draws.to_name == image]
+        others = [each for each in self._schema.others if _TYPES.get(each.tag) == kind and image in each.to_names]
+        others = [each for each in others if each.labels or each.tag != kind]
+        return mine if len(mine) == 1 and not others and not mine[0].skipped else []
+
+    def _related(self, tool: _Tool, labels: Sequence[str]) -> frozenset[str]:
+        """Names of the other drawing controls on the same image that could have drawn this: with one of the labels, or
+        where they say nothing with one that the control has."""
+        if tool.draws.kind in CHOOSES:
+            return frozenset()
+        wanted = labels or tool.control.labels
+        return frozenset(
+            each.control.name
+            for each in self._tools
+            if each.draws.kind not in CHOOSES
+            and each.draws.to_name == tool.draws.to_name
+            and any(each.names.find(label) is not None for label in wanted)
+        )
+
+    def _concerned(self, kind: Kind, labels: Sequence[str], entries: Sequence[Region]) -> frozenset[str]:
+        """Names of the controls that a region of an unknown one may speak for."""
+        if kind in CHOOSES:
+            answered = {each.get("from_name") for each in entries}
+            tools = [each for each in self._tools if each.draws.kind == kind and each.draws.from_name not in answered]
+        elif kind == "keypoint":
+            tools = [each for each in self._tools if each.control.kind == "keypoint"]
+        else:
+            tools = [each for each in self._tools if each.draws.kind not in CHOOSES]
+        fitting = [each for each in tools if any(each.names.find(label) is not None for label in labels)]
+        return _named(fitting or tools)
+
+
+def _tool(control: Control, draws: Control, *, box: bool = False, skipped: bool = False) -> _Tool:
+    points = draws.kind == "keypoint"
+    labels = [point.label for point in draws.points] if points else draws.labels
+    others: dict[str, tuple[str, ...]] = {label: (value,) for label, value in draws.values.items()}
+    for label, names in () if points else draws.predicted_values.items():
+        others[label] = (*others.get(label, ()), *names)
+    return _Tool(control, draws, Names(labels, others), box, skipped)
+
+
+def _gives(kind: Kind, wanted: Kind) -> bool:
+    """Whether what was drawn with one tool says what another one would: an outline has a box, a box has no outline."""
+    groups: tuple[tuple[Kind, ...], ...] = (CHOOSES, ("keypoint",), OUTLINES)
+    for group in groups:
+        if wanted in group:
+            return kind in group
+    return kind in (*BOXES, *OUTLINES)
+
+
+def _named(tools: Iterable[_Tool]) -> frozenset[str]:
+    return frozenset(each.control.name for each in tools if not each.skipped)
+
+
+def _joined(entries: Sequence[Region]) -> Iterator[tuple[Region, Region | None]]:
+    """Each region once: an entry, and the one with its labels where shape and labels come as two with one id."""
+    shapes = {each["id"]: each for each in entries if each.get("type") in KINDS and _has_id(each)}
+    labelled: dict[str, list[Region]] = {}
+    for each in entries:
+        if each.get("type") == "labels" and _has_id(each) and each["id"] in shapes:
+            labelled.setdefault(each["id"], []).append(each)
+    for each in entries:
+        if each.get("type") == "labels" and _has_id(each) and each["id"] in shapes:
+            continue
+        if each.get("type") in KINDS and _has_id(each) and shapes[each["id"]] is each and each["id"] in labelled:
+            for other in labelled[each["id"]]:
+                yield each, other
+            continue
+        yield each, None
+
+
+def _has_id(entry: Region) -> bool:
+    return isinstance(entry.get("id"), str)
+
+
+def _labels(entry: Region, kind: Kind | None) -> tuple[str, ...]:
+    """The labels of an entry, without repeats: names, or the paths of a taxonomy as text."""
+    value = entry.get("value")
+    if not isinstance(value, Mapping):
+        return ()
+    keys = dict.fromkeys((str(entry.get("type")), *(() if kind in (None, *CHOOSES) else (f"{kind}labels",)), "labels"))
+    named: Any = next((value[key] for key in keys if value.get(key)), None)
+    if isinstance(named, str):
+        named = [named]
+    found: list[str] = []
+    for name in named if isinstance(named, list) else ():
+        if isinstance(name, str):
+            found.append(name)
+        elif isinstance(name, list) and name and all(isinstance(part, str) for part in name):
+            found.append(PATH_SEPARATOR.join(name) if kind == "taxonomy" else name[-1])
+    return tuple(dict.fromkeys(found))
+
+
+def _about_a_region(entry: Region, entries: Sequence[Region]) -> bool:
+    """Whether an answer is about a single region, whose place or id it has."""
+    value = entry.get("value")
+    placed = isinstance(value, Mapping) and bool({"x", "points", "rle", "imageDataURL"} & value.keys())
+    shared = _has_id(entry) and any(
+        each is not entry
+        and each.get("id") == entry["id"]
+        and _TYPES.get(str(each.get("type")), "choices") not in CHOOSES
+        for each in entries
+    )
+    return placed or shared
+
+
+def _understood(
+    tool: _Tool, kind: Kind, labels: tuple[str, ...], place: Mapping[str, Any], entry: Region, page: int
+) -> Understood:
+    drawn = as_drawn(tool.draws, kind)
+    said: list[Any] = [list(tool.draws.paths[each]) for each in labels] if kind == "taxonomy" else list(labels)
+    if kind in CHOOSES and kind != tool.draws.kind:
+        drawn = as_drawn(tool.draws, tool.draws.kind)
+        said = [list(drawn.paths[each]) for each in labels] if drawn.kind == "taxonomy" else list(labels)
+    made = {
+        **entry,
+        "from_name": drawn.from_name,
+        "to_name": drawn.to_name,
+        "type": drawn.region_type,
+        "value": {**place, drawn.region_type: said},
+    }
+    return Understood(tool.control, drawn, labels, made, page, tool.box, tool.skipped)
+
+
+def counted(reasons: Iterable[str]) -> str:
+    """Reasons with their numbers, the most frequent first: "label `car` is not in the config (2), …"."""
+    return ", ".join(f"{why} ({count})" for why, count in Counter(reasons).most_common(5))
+
+
+def as_drawn(control: Control, kind: Kind) -> Control:
+    """A control as the regions of a reading have it: one tag, with the tool that they were drawn with."""
+    box = None if control.box is None else replace(control.box, shape_name="")
+    return replace(control, kind=kind, shape_name="", box=box)

@@ -1,0 +1,78 @@
+"""A tool that was not used says nothing: the table of what then is taught."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backend.fit.dataset.examples import plan_of
+from backend.fit.dataset.lesson import Lesson, lesson_of, reader_of
+from backend.labels.geometry import ImageSize
+from backend.labels.schema import parse_label_config
+
+NUTS = (
+    '<View><Image name="image" value="$image"/><RectangleLabels name="box" toName="image"><Label value="Nut"/>'
+    '</RectangleLabels><PolygonLabels name="poly" toName="image"><Label value="Nut"/><Label value="Leaf"/>'
+    '</PolygonLabels><Ellipse name="free" toName="image"/></View>'
+)
+WHY = (
+    '<View><Image name="image" value="$image"/><Choices name="ok" toName="image"><Choice value="good"/>'
+    '<Choice value="bad"/></Choices><View visibleWhen="choice-selected" whenTagName="ok" whenChoiceValue="bad">'
+    '<Choices name="why" toName="image" choice="multiple"><Choice value="blur"/><Choice value="dark"/></Choices>'
+    "</View></View>"
+)
+
+
+def region(name: str, kind: str, label: str, **value: Any) -> dict[str, Any]:
+    return {"id": f"{value}", "from_name": name, "to_name": "image", "type": kind, "value": {**value, kind: [label]}}
+
+
+def box(x: float = 20) -> dict[str, Any]:
+    return region("box", "rectanglelabels", "Nut", x=x, y=20, width=30, height=40, rotation=0)
+
+
+def outline(x: float = 20, label: str = "Nut") -> dict[str, Any]:
+    return region("poly", "polygonlabels", label, points=[[x, 20], [x + 30, 20], [x + 30, 60], [x, 60]])
+
+
+def lessons(config: str, result: list[dict[str, Any]]) -> dict[str, Lesson | None]:
+    schema = parse_label_config(config)
+    reading = reader_of(schema).read(result)
+    return {
+        network.key: lesson_of(reading, schema, network, controls, "image", ImageSize(200, 100), 0)
+        for network, controls in plan_of(schema, [reading])
+    }
+
+
+@pytest.mark.parametrize(
+    ("result", "detect", "segment"),
+    [
+        ([box()], 1, "left out"),
+        ([outline()], 1, 1),
+        ([box(), outline()], 1, 1),
+        ([box(0), outline(60)], 2, "left out"),
+        ([box(0), box(60), outline(0)], 2, "left out"),
+        ([outline(0, "Leaf")], 0, 1),
+        ([], 0, 0),
+        ([region("free", "ellipse", "", x=50, y=50, radiusX=5, radiusY=5)], 0, 0),
+        ([box(), {**box(60), "value": {"x": 1}}], "left out", "left out"),
+    ],
+)
+def test_the_silence_of_a_tool(result: list[dict[str, Any]], detect: int | str, segment: int | str) -> None:
+    found = {
+        key: "left out" if lesson and lesson.left_out else len(lesson.objects) if lesson else None
+        for key, lesson in lessons(NUTS, result).items()
+    }
+    assert found == {"detect": detect, "segment": segment}
+
+
+def test_a_question_that_was_not_asked_is_not_answered_with_nothing() -> None:
+    good, bad = (region("ok", "choices", each) for each in ("good", "bad"))
+    why = lessons(WHY, [good])["classify:why"]
+    assert why is not None and why.left_out == "`why` was not asked"
+    nothing = lessons(WHY, [bad])["classify:why"]
+    assert nothing is not None and (list(nothing.objects), nothing.left_out) == ([], "")
+    some = lessons(WHY, [bad, region("why", "choices", "dark")])["classify:why"]
+    assert some is not None and [each.cls for each in some.objects] == [1]
+    assert lessons(WHY, [])["classify:ok"] is None
