@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from backend.errors import LabelConfigError, LabelStudioError, YoloopError
+from backend.errors import Busy, LabelConfigError, LabelStudioError, YoloopError
 from backend.fit.sync import sync
 from backend.fit.training.process import Ahead
 from backend.fit.triggers import Rules, should_train
@@ -39,6 +39,9 @@ ENDED = ("SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
 CHECK_JOBS = 30.0
 """Seconds between looks at whether DBOS still has an unfinished job."""
 
+BUSY = 1.0
+"""Seconds before a project is read that somebody else reads just now."""
+
 LATEST_RETRY = 600.0
 """Seconds between tries to sync a project whose Label Studio does not answer, at most."""
 
@@ -50,6 +53,7 @@ class Worker:
         self._next_sync: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         self._failed_at: dict[str, float] = {}
+        self._compared: set[str] = set()
         self._started: dict[str, float] = {}
         self._looked = 0.0
         self._keeper = Keeper(services)
@@ -123,12 +127,25 @@ class Worker:
         # An event tells that tasks changed, so these are asked for. Now and then the project itself is read, and so it
         # is where nobody knows what changed.
         certain = hint is not None and hint.uid == uid and not hint.deletions
-        whole = not certain or uid in self._failures or now >= self._next_sync.get(uid, 0.0)
+        first = uid not in self._compared
+        whole = not certain or first or now >= self._next_sync.get(uid, 0.0)
         try:
-            sync(self._services, uid, now, deletions=hint is not None and hint.deletions, whole=whole)
+            synced = sync(
+                self._services,
+                uid,
+                now,
+                deletions=hint is not None and hint.deletions,
+                whole=whole,
+                compare=first,
+                wait=0.0,
+            )
+        except Busy:  # a training or an acceptance reads it just now
+            self._next_sync[uid] = now + BUSY
+            return
         except Exception as error:  # whatever it is, the other projects go on
             if not isinstance(error, LabelStudioError):
                 log.exception("Project %s could not be synced", uid)
+            self._compared.discard(uid)
             self._heartbeat.failed("sync")
             failures = self._failures[uid] = self._failures.get(uid, 0) + 1
             self._failed_at[uid] = now
@@ -140,8 +157,9 @@ class Worker:
         self._failed_at.pop(uid, None)
         if self._failures.pop(uid, 0):
             log.info("Project %s can be read again", uid)
+        self._compared.add(uid)
         if whole:
-            self._next_sync[uid] = now + settings.sync_interval
+            self._next_sync[uid] = now + settings.sync_interval if synced.complete else now
         if hint is not None and hint.uid == uid:
             store.answered(hint)
         self._decide(uid, now)

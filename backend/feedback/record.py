@@ -18,6 +18,7 @@ from backend.labelstudio.records import AnnotationRecord, PredictionRecord, Task
 from backend.store.acceptances import Acceptances, AcceptedAnnotation
 from backend.store.contents import content_hash
 from backend.store.database import Store, whole
+from backend.store.leases import Lease
 from backend.store.ledger import teaching_annotation
 from backend.store.outcomes import Outcomes, RegionOutcome, ShownSuggestion
 
@@ -25,19 +26,27 @@ AT_ONCE = timedelta(seconds=1)
 """Between the times of making and of changing an annotation, as Label Studio writes them, when nobody changed it."""
 
 
-def record(store: Store, uid: str, tasks: Sequence[TaskRecord], controls: Collection[str] | None = None) -> None:
+def record(
+    store: Store,
+    uid: str,
+    tasks: Sequence[TaskRecord],
+    controls: Collection[str] | None = None,
+    lease: Lease | None = None,
+) -> None:
     """Write down which suggestion each teaching annotation was made from and what became of it; safe to repeat.
 
-    A changed annotation's rows are replaced. Rows that name a version stay when Label Studio has forgotten, with a
-    removed prediction, which one it was.
+    A changed annotation's rows are replaced, a deleted one's go. Rows that name a version stay when Label Studio has
+    forgotten, with a removed prediction, which one it was.
 
     Args:
         controls: names of the tags that count; None: all.
+        lease: the reader's, see `backend.store.leases`.
     """
-    left_out = Acceptances(store).adopt(uid, _made_by_accepting(tasks), tasks)
+    left_out = Acceptances(store).adopt(uid, _made_by_accepting(tasks), tasks, lease)
     # Comparing masks takes time, in which nobody else should have to wait for the database.
     judged = [(task, each) for task in tasks if (each := _judged(task, left_out, controls)) is not None]
-    Outcomes(store, RIGHT_IOU).save(uid, [_rows(task.id, each) for task, each in judged])
+    there = {task.id: {each.id for each in task.annotations} for task in tasks}
+    Outcomes(store, RIGHT_IOU).save(uid, [_rows(task.id, each) for task, each in judged], there, lease)
 
 
 @dataclass(frozen=True, slots=True)

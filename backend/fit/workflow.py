@@ -44,6 +44,10 @@ from model_registry import Decision, RegistryError, Version, decide, decide_toge
 log = logging.getLogger(__name__)
 
 
+READING = 600.0
+"""Seconds to wait while somebody else reads the project."""
+
+
 class Training:
     """One job's steps.
 
@@ -108,7 +112,7 @@ class Training:
         self._end_trainer()
         # It imports meanwhile. Should this process die before the step is written down, so does that one, untrained.
         self._trainer = self._start()
-        self._read(self._services, job.uid, time.time())
+        self._read(self._services, job.uid, time.time(), wait=READING)
         project = self._services.store.project(job.uid)
         assert project is not None
         schema = parse_label_config(project.label_config).require()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from backend.labelstudio.records import TaskRecord
 from backend.store.contents import content_hash
 from backend.store.database import Store
 from backend.store.dialect import upsert
+from backend.store.leases import Lease, held
 from backend.store.tables import acceptances as table
 
 
@@ -44,12 +45,19 @@ class Acceptances:
         with self._store.write() as db:
             upsert(db, table, {"uid": uid, **asdict(made)})
 
-    def adopt(self, uid: str, made: Sequence[AcceptedAnnotation], tasks: Iterable[TaskRecord]) -> frozenset[int]:
+    def adopt(
+        self,
+        uid: str,
+        made: Sequence[AcceptedAnnotation],
+        tasks: Iterable[TaskRecord],
+        lease: Lease | None = None,
+    ) -> frozenset[int]:
         """Write down what is not known yet; of an id that Label Studio gave out again, for another task, anew.
 
         Returns what `unchanged` says of the tasks thereafter.
         """
         with self._store.write() as db:
+            held(db, lease)
             for each in made:
                 upsert(db, table, {"uid": uid, **asdict(each)}, where=table.c.task_id != each.task_id)
             return unchanged(db, uid, tasks)
@@ -57,6 +65,11 @@ class Acceptances:
     def remove(self, uid: str, annotation_id: int) -> None:
         with self._store.write() as db:
             db.execute(table.delete().where(table.c.uid == uid, table.c.annotation_id == annotation_id))
+
+
+def forget_tasks(db: sa.Connection, uid: str, task_ids: Collection[int]) -> None:
+    """Forget the annotations of tasks that are gone."""
+    db.execute(table.delete().where(table.c.uid == uid, table.c.task_id.in_(task_ids)))
 
 
 def unchanged(db: sa.Connection, uid: str, tasks: Iterable[TaskRecord]) -> frozenset[int]:

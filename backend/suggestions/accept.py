@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from backend.feedback.precision import Precision
 from backend.feedback.record import accepted_annotation
 from backend.feedback.selection import Group, accepted, groups_of, run_of
 from backend.feedback.statistics import expected
-from backend.fit.sync import changes, reach, sync
+from backend.fit.sync import reach, sync
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import OpenTask, PredictionRecord
@@ -174,9 +175,8 @@ def undo(services: Services, project: Project, run: str, told: Told = lambda don
     Raises NotFound when there is no annotation of that run, and Busy while another run of the project goes on.
     """
     with _alone(services, project.uid):
-        client, current = reach(services, project.uid)
-        for _ in changes(services, client, current):
-            pass  # finds annotations whose rows were lost in a crash
+        client, _ = reach(services, project.uid)
+        sync(services, project.uid, time.time())  # finds annotations whose rows were lost in a crash
         acceptances = Acceptances(services.store)
         rows = acceptances.of_run(project.uid, run)
         removed = 0
