@@ -231,7 +231,7 @@ def _save(db: sa.Connection, uid: str, suggestion: ShownSuggestion, regions: Seq
     if before is not None and same and before.version and not suggestion.version:
         return
     db.execute(outcomes.delete().filter_by(**here))
-    upsert(db, shown, here | asdict(suggestion))
+    upsert(db, shown, here | asdict(suggestion) | {"ours": True})
     rows = {each.region_id: here | asdict(each) for each in regions}
     if rows:
         db.execute(outcomes.insert(), list(rows.values()))

@@ -43,6 +43,7 @@ class Studio:
     calls: int = 0
     clock: Iterator[int] = field(default_factory=itertools.count)
     tasks: dict[int, TaskRecord] = field(default_factory=dict)
+    clock: datetime | None = None
 
     def __post_init__(self) -> None:
         for number in range(1, TASKS + 1):
@@ -71,6 +72,9 @@ class Studio:
 
     def changed_tasks(self, number: int, since: datetime | None) -> Iterator[list[TaskRecord]]:
         yield self._call(lambda: [each for each in self.tasks.values() if since is None or each.updated_at > since])
+
+    def task_times(self, number: int, after: int) -> tuple[dict[int, datetime], bool]:
+        return self._call(lambda: ({each.id: each.updated_at for each in self.tasks.values()}, False))
 
     def open_tasks(self, number: int, view: int | None = None, page_size: int = 200) -> Iterator[list[OpenTask]]:
         yield self._call(

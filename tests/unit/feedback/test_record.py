@@ -74,7 +74,7 @@ class TestRecord:
         record(
             store, UID, [task(1, [annotation(5, box("a"), box("n"), parent=3)], [prediction(3, box("a"), box("b"))])]
         )
-        assert rows(store, shown) == [(UID, 5, 1, "v1", NOON.timestamp(), 7.0)]
+        assert rows(store, shown) == [(UID, 5, 1, "v1", NOON.timestamp(), 7.0, True)]
         assert fates(store) == {(5, "a"): "accepted", (5, "b"): "deleted", (5, "n"): "missed"}
 
     def test_reading_again_changes_nothing(self, store: Store) -> None:
@@ -93,7 +93,7 @@ class TestRecord:
 
     def test_without_a_suggestion_only_the_time_is_noted(self, store: Store) -> None:
         record(store, UID, [task(1, [annotation(5, box("a"))])])
-        assert rows(store, shown) == [(UID, 5, 1, "", NOON.timestamp(), 7.0)] and fates(store) == {}
+        assert rows(store, shown) == [(UID, 5, 1, "", NOON.timestamp(), 7.0, True)] and fates(store) == {}
 
     def test_a_removed_prediction_takes_nothing_along(self, store: Store) -> None:
         record(store, UID, [task(1, [annotation(5, box("a"), parent=3)], [prediction(3, box("a"))])])

@@ -38,6 +38,7 @@ class Studio:
         self.touched: set[int] = set()
         self.hidden: set[int] = set()
         self.minutes = 0
+        self.clock: datetime | None = None
 
     def suggest(self, *regions: dict[str, Any], version: str = "v1") -> int:
         """A new task with one prediction, which has the task's number."""
@@ -63,6 +64,9 @@ class Studio:
 
     def changed_tasks(self, number: int, since: datetime | None) -> Iterator[list[TaskRecord]]:
         yield [each for each in self.tasks.values() if since is None or each.updated_at > since]
+
+    def task_times(self, number: int, after: int) -> tuple[dict[int, datetime], bool]:
+        return {each.id: each.updated_at for each in self.tasks.values() if each.id > after}, False
 
     def open_tasks(self, number: int, page_size: int = 200) -> Iterator[list[OpenTask]]:
         for each in list(self.tasks.values()):
