@@ -102,6 +102,7 @@ class _Reader:
         self._listings = Listings(services.store)
         self._client, self._project, self._lease, self._now = client, project, lease, now
         self._controls = _controls(project)
+        self._trained = services.trained(project.uid)
         self._changed = self._gone = 0
 
     def run(self, there: int | None) -> Synced:
@@ -129,7 +130,7 @@ class _Reader:
 
     def _take(self, tasks: Sequence[TaskRecord], cursor: float | None = None) -> None:
         """Into the ledger, once it is written down what the tasks say of suggestions."""
-        record(self._store, self._project.uid, tasks, self._controls, self._lease)
+        record(self._store, self._project.uid, tasks, self._controls, self._lease, self._trained)
         self._ledger.update(self._project.uid, tasks, cursor, self._lease)
         self._changed += len(tasks)
 

@@ -247,6 +247,20 @@ class LabelStudioClient(LabelStudioApi):
             lambda body: int(body["total_annotations"]) + int(body["cancelled_annotations"]),
         )
 
+    def drafts(self, project_id: int, task_id: int) -> frozenset[int]:
+        """Ids of the annotations of a task that somebody is changing: there is a draft that is not saved yet."""
+        try:
+            return self._get(
+                f"read task {task_id}",
+                f"api/tasks/{task_id}/",
+                {"project": project_id},
+                lambda body: frozenset(int(each["annotation"]) for each in body["drafts"] if each["annotation"]),
+            )
+        except LabelStudioError as error:
+            if error.code == 404:
+                return frozenset()
+            raise
+
     def set_sampling(self, project_id: int, sampling: str) -> None:
         """Choose the order of the label stream: `Uncertainty sampling`, `Sequential sampling` …"""
         self._call(

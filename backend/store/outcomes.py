@@ -16,7 +16,9 @@ from backend.store.tables import outcomes, shown
 FATES = ("accepted", "moved", "relabelled", "deleted", "missed")
 
 _SUGGESTED = outcomes.c.outcome != "missed"
-_SAME = sa.and_(outcomes.c.uid == shown.c.uid, outcomes.c.annotation_id == shown.c.annotation_id)
+_SAME = sa.and_(
+    outcomes.c.uid == shown.c.uid, outcomes.c.annotation_id == shown.c.annotation_id, shown.c.ours.is_(sa.true())
+)
 _count = sa.func.count
 
 
@@ -121,7 +123,7 @@ class Outcomes:
     def versions(self, uid: str) -> list[str]:
         """The versions whose suggestions were shown, the one that was corrected last first."""
         newest = sa.func.max(shown.c.submitted_at)
-        query = sa.select(shown.c.version).where(shown.c.uid == uid).group_by(shown.c.version).order_by(newest.desc())
+        query = sa.select(shown.c.version).where(*_ours(uid)).group_by(shown.c.version).order_by(newest.desc())
         with self._store.engine.connect() as db:
             return list(db.scalars(query))
 
@@ -174,7 +176,7 @@ class Outcomes:
         )
         numbered = (
             sa.select(shown, ((order - 1) // size).label("window"))
-            .where(shown.c.uid == uid, shown.c.version != "")
+            .where(*_ours(uid), shown.c.version != "")
             .subquery()
         )
         said = sa.and_(outcomes.c.uid == numbered.c.uid, outcomes.c.annotation_id == numbered.c.annotation_id)
@@ -198,9 +200,13 @@ class Outcomes:
 
     def lead_times(self, uid: str) -> list[tuple[str, float]]:
         """Version (empty: no suggestion was shown) and seconds of each annotation of which Label Studio tells them."""
-        query = sa.select(shown.c.version, shown.c.lead_time).where(shown.c.uid == uid, shown.c.lead_time.is_not(None))
+        query = sa.select(shown.c.version, shown.c.lead_time).where(*_ours(uid), shown.c.lead_time.is_not(None))
         with self._store.engine.connect() as db:
             return [(row.version, row.lead_time) for row in db.execute(query)]
+
+
+def _ours(uid: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return shown.c.uid == uid, shown.c.ours.is_(sa.true())
 
 
 def forget_tasks(db: sa.Connection, uid: str, task_ids: Collection[int]) -> None:

@@ -49,7 +49,7 @@ class Studio:
         for number in range(1, TASKS + 1):
             value = {"x": 1.0, "y": 1.0, "width": 5.0, "height": 5.0, "rectanglelabels": ["Car"]}
             common = {"from_name": "label", "to_name": "image", "type": "rectanglelabels", "score": 0.9}
-            seen = PredictionRecord(number, "v1", 0.9, [{"id": f"r{number}", **common, "value": value}], NOON)
+            seen = PredictionRecord(number, "yoloop-v1", 0.9, [{"id": f"r{number}", **common, "value": value}], NOON)
             self.tasks[number] = TaskRecord(number, NOON, NOON, {"image": f"{number}.jpg"}, (), (seen,))
 
     def _call(self, do: Callable[[], Any]) -> Any:
@@ -95,6 +95,9 @@ class Studio:
             return made
 
         return self._call(create)
+
+    def drafts(self, number: int, task: int) -> frozenset[int]:
+        return self._call(frozenset)
 
     def annotation(self, annotation: int) -> AnnotationRecord | None:
         return self._call(

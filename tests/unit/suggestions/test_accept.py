@@ -38,9 +38,10 @@ class Studio:
         self.touched: set[int] = set()
         self.hidden: set[int] = set()
         self.minutes = 0
+        self.drafted: set[int] = set()
         self.clock: datetime | None = None
 
-    def suggest(self, *regions: dict[str, Any], version: str = "v1") -> int:
+    def suggest(self, *regions: dict[str, Any], version: str = "yoloop-v1") -> int:
         """A new task with one prediction, which has the task's number."""
         number = len(self.tasks) + 1
         made = PredictionRecord(number, version, 0.5, list(regions), NOON)
@@ -85,6 +86,9 @@ class Studio:
         self.save(task, *self.tasks[task].annotations, made)
         return made
 
+    def drafts(self, number: int, task: int) -> frozenset[int]:
+        return frozenset(self.drafted)
+
     def annotation(self, number: int) -> AnnotationRecord | None:
         return next((one for task in self.tasks.values() for one in task.annotations if one.id == number), None)
 
@@ -122,7 +126,7 @@ def test_sure_regions_become_an_annotation(services: Services, studio: Studio) -
     noted = box("b", 0.95, meta={"text": ["Look here"]})
     task = studio.suggest(box("a", 0.8), noted, box("c", 0.79), box("d", 0.85, "Plane"))
     done = run_of(services, labels={"Plane": 0.9})
-    assert (done.version, done.tasks, done.regions, done.labels, done.skipped) == ("v1", 1, 2, {"Car": 2}, {})
+    assert (done.version, done.tasks, done.regions, done.labels, done.skipped) == ("yoloop-v1", 1, 2, {"Car": 2}, {})
     made = studio.annotation_of(task)
     note = "Accepted by yoloop at 0.8 or above, run one"
     assert made.parent_prediction == task and made.result == [
@@ -151,11 +155,11 @@ def test_why_tasks_are_left_alone(services: Services, studio: Studio) -> None:
 
 
 def test_the_newest_version_or_the_one_that_is_named(services: Services, studio: Studio) -> None:
-    old = studio.suggest(box("a", 0.9), version="v1")
-    new = studio.suggest(box("b", 0.9), version="v2-1a2b3c")
-    assert run_of(services, "one").version == "v2-1a2b3c"
+    old = studio.suggest(box("a", 0.9), version="yoloop-v1")
+    new = studio.suggest(box("b", 0.9), version="yoloop-v2-1a2b3c")
+    assert run_of(services, "one").version == "yoloop-v2-1a2b3c"
     assert studio.annotation_of(new).id and not studio.tasks[old].annotations
-    assert run_of(services, "two", version="v1").tasks == 1
+    assert run_of(services, "two", version="yoloop-v1").tasks == 1
     assert written(services) == {("one", new, 1), ("two", old, 1)}
 
 
@@ -233,6 +237,6 @@ def test_what_to_expect_comes_from_what_people_made_of_such_suggestions(services
         studio.save(task, AnnotationRecord(task, kept, False, False, NOON, NOON, 1, 3.0, task))
     studio.suggest(box("new", 0.9))
     done = run_of(services)
-    assert (done.expected.right, done.expected.shown, done.expected_of) == (20, 25, "v1")
+    assert (done.expected.right, done.expected.shown, done.expected_of) == (20, 25, "yoloop-v1")
     assert "Of such suggestions so far, by v1: 20 of 25 right (61–91 %)." in str(done)
     assert len(services.ledger.examples(INFO.uid)) == 25
