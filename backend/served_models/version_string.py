@@ -36,6 +36,11 @@ def is_ours(version: str) -> bool:
     return _OURS.fullmatch(version) is not None
 
 
+def may_be_ours(version: str) -> bool:
+    """Whether yoloop calls, or until 0.7 called, its versions so."""
+    return is_ours(version) or _UNTIL_0_7.fullmatch(version) is not None
+
+
 def number_of(version: str) -> int | None:
     """The number in a version called so; None where it is another's."""
     found = _OURS.fullmatch(version)

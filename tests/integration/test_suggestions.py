@@ -41,7 +41,7 @@ class Studio:
     late: bool = False
     error: Exception = field(default_factory=Ended)
     calls: int = 0
-    clock: Iterator[int] = field(default_factory=itertools.count)
+    minutes: Iterator[int] = field(default_factory=itertools.count)
     tasks: dict[int, TaskRecord] = field(default_factory=dict)
     clock: datetime | None = None
 
@@ -49,7 +49,7 @@ class Studio:
         for number in range(1, TASKS + 1):
             value = {"x": 1.0, "y": 1.0, "width": 5.0, "height": 5.0, "rectanglelabels": ["Car"]}
             common = {"from_name": "label", "to_name": "image", "type": "rectanglelabels", "score": 0.9}
-            seen = PredictionRecord(number, "yoloop-v1", 0.9, [{"id": f"r{number}", **common, "value": value}], NOON)
+            seen = PredictionRecord(number, "yoloop-v0", 0.9, [{"id": f"r{number}", **common, "value": value}], NOON)
             self.tasks[number] = TaskRecord(number, NOON, NOON, {"image": f"{number}.jpg"}, (), (seen,))
 
     def _call(self, do: Callable[[], Any]) -> Any:
@@ -62,7 +62,7 @@ class Studio:
         return found
 
     def _now(self) -> datetime:
-        return NOON + timedelta(minutes=next(self.clock))
+        return NOON + timedelta(minutes=next(self.minutes))
 
     def project(self, number: int) -> ProjectInfo:
         return self._call(lambda: INFO)
@@ -131,8 +131,8 @@ def with_studio(services: Services, studio: Studio, monkeypatch: pytest.MonkeyPa
     return studio
 
 
-CALLS = 6 + 2 * TASKS
-"""Calls of an acceptance: the project twice, changes, count, two looks at open tasks, and two for each task."""
+CALLS = 7 + 3 * TASKS
+"""Calls of an acceptance: the project twice, changes, count, two looks at open tasks, the times of all tasks, and three for each task."""
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -158,7 +158,7 @@ def test_an_acceptance_that_ends_anywhere_is_finished_by_the_next(
 
 
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("after", range(1, 3 + 2 * TASKS))
+@pytest.mark.parametrize("after", range(1, 5 + 4 * TASKS))
 def test_an_undo_that_ends_anywhere_is_finished_by_the_next(
     services: Services, monkeypatch: pytest.MonkeyPatch, after: int, late: bool
 ) -> None:
@@ -176,7 +176,7 @@ def test_an_undo_that_ends_anywhere_is_finished_by_the_next(
 
 
 def test_an_error_names_the_run(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    studio = Studio(CALLS, error=LabelStudioError("It is down.", "Wait.", reason="why", code=502))
+    studio = Studio(CALLS - 1, error=LabelStudioError("It is down.", "Wait.", reason="why", code=502))
     with_studio(services, studio, monkeypatch)
     with pytest.raises(LabelStudioError, match="Run one ended early") as raised:
         accept(services, services.store.find(1), run="one", now=1.0)
