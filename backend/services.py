@@ -19,6 +19,7 @@ from backend.store.embeddings import Embeddings
 from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
 from backend.store.near_duplicates import Duplicates
+from backend.store.unreadable import UnreadableTasks
 from model_registry import Registry
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Services:
         self.store = Store(settings.database_url)
         self.ledger = Ledger(self.store)
         self.duplicates = Duplicates(self.store)
+        self.unreadable = UnreadableTasks(self.store)
         self.jobs = Jobs(self.store)
         self.embeddings = Embeddings(self.store)
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")

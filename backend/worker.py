@@ -20,6 +20,7 @@ from backend.errors import Busy, LabelConfigError, LabelStudioError, YoloopError
 from backend.fit.sync import sync
 from backend.fit.training.process import Ahead
 from backend.fit.triggers import Rules, should_train
+from backend.fit.unreadable import try_again
 from backend.fit.workflow import Training
 from backend.labels.schema import parse_label_config
 from backend.observability.logs import about, adopt, new_job
@@ -162,6 +163,7 @@ class Worker:
             self._next_sync[uid] = now + settings.sync_interval if synced.complete else now
         if hint is not None and hint.uid == uid:
             store.answered(hint)
+        try_again(self._services, uid, now)
         self._decide(uid, now)
 
     def _expect(self, hint: Hint, now: float) -> None:

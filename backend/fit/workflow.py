@@ -122,6 +122,8 @@ class Training:
         self._tell(job, f"preparing {len(teaching)} annotated tasks")
         load = partial(self._services.ledger.examples, job.uid)
         dataset = build(self._services, project, schema, teaching, load, folder)
+        self._services.unreadable.failed(job.uid, dataset.unreadable, time.time())
+        self._services.unreadable.read(job.uid, dataset.learned)
         self._spec(project, dataset).save(folder)
         return {str(task_id): content for task_id, content in dataset.learned.items()}
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from backend.labels.schema import PATH_SEPARATOR
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
-from backend.store import acceptances, embeddings, outcomes
+from backend.store import acceptances, embeddings, outcomes, unreadable
 from backend.store.acceptances import unchanged
 from backend.store.contents import content_hash
 from backend.store.database import MOST_NAMED, Store
@@ -96,6 +96,7 @@ class Ledger:
             left_out = unchanged(db, uid, tasks)
             # Of a task that came twice the later reading counts.
             rows = {task.id: {"uid": uid, "task_id": task.id, **_row(task, left_out)} for task in tasks}
+            _forget_other_images(db, uid, tasks)
             upsert(db, table, list(rows.values()))
             if cursor is not None:
                 db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))
@@ -104,7 +105,7 @@ class Ledger:
         """Task id → its `updated_at` as it was read, of the ids above `after` and up to `up_to` (None: all above)."""
         query = sa.select(table.c.task_id, table.c.updated_at).where(*_between(uid, after, up_to))
         with self._store.engine.connect() as db:
-            return {task_id: updated_at for task_id, updated_at in fetch_plain(db, query)}
+            return dict(fetch_plain(db, query))
 
     def keep_only(
         self,
@@ -127,7 +128,7 @@ class Ledger:
             gone = sorted(set(there) - set(task_ids))
             for some in (gone[start : start + MOST_NAMED] for start in range(0, len(gone), MOST_NAMED)):
                 db.execute(table.delete().where(table.c.uid == uid, table.c.task_id.in_(some)))
-                for other in (outcomes, acceptances, embeddings):
+                for other in (outcomes, acceptances, embeddings, unreadable):
                     other.forget_tasks(db, uid, some)
         return len(gone)
 
@@ -158,12 +159,12 @@ class Ledger:
 
     def counts(self, uid: str) -> tuple[int, int]:
         """Annotated tasks that teach, and those of them that the last training did not see as they are."""
-        count = sa.func.count
+        count, read = sa.func.count, ~unreadable.known(uid)
         with self._store.engine.connect() as db:
             known, new = db.execute(
                 sa.select(
-                    count().filter(table.c.content.is_not(None)),
-                    count().filter(table.c.content.is_not(None), table.c.content.is_distinct_from(table.c.seen)),
+                    count().filter(table.c.content.is_not(None), read),
+                    count().filter(table.c.content.is_not(None), table.c.content.is_distinct_from(table.c.seen), read),
                 ).where(table.c.uid == uid)
             ).one()
         return known, new
@@ -171,12 +172,12 @@ class Ledger:
     def progress(self, uid: str) -> Progress:
         """The numbers that the trigger decides on."""
         with self._store.engine.connect() as db:
-            count = sa.func.count
+            count, read = sa.func.count, ~unreadable.known(uid)
             labelled, seen, new = db.execute(
                 sa.select(
-                    count().filter(table.c.content.is_not(None)),
+                    count().filter(table.c.content.is_not(None), read),
                     count().filter(table.c.seen.is_not(None)),
-                    count().filter(table.c.content.is_distinct_from(table.c.seen)),
+                    count().filter(table.c.content.is_distinct_from(table.c.seen), read),
                 ).where(table.c.uid == uid)
             ).one()
             jobs = db.execute(
@@ -225,6 +226,14 @@ class Ledger:
 
 def _end(job: Any) -> float:
     return float(job.finished_at)
+
+
+def _forget_other_images(db: sa.Connection, uid: str, tasks: Sequence[TaskRecord]) -> None:
+    """An image that could not be read is no reason not to try another one."""
+    for task in tasks:
+        query = sa.select(table.c.data).where(table.c.uid == uid, table.c.task_id == task.id)
+        if db.scalar(query.where(unreadable.known(uid))) not in (None, task.data):
+            unreadable.forget_tasks(db, uid, [task.id])
 
 
 def _between(uid: str, after: int, up_to: int | None) -> tuple[sa.ColumnElement[bool], ...]:

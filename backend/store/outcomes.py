@@ -175,9 +175,7 @@ class Outcomes:
             partition_by=shown.c.version, order_by=(shown.c.submitted_at, shown.c.annotation_id)
         )
         numbered = (
-            sa.select(shown, ((order - 1) // size).label("window"))
-            .where(*_ours(uid), shown.c.version != "")
-            .subquery()
+            sa.select(shown, ((order - 1) // size).label("window")).where(*_ours(uid), shown.c.version != "").subquery()
         )
         said = sa.and_(outcomes.c.uid == numbered.c.uid, outcomes.c.annotation_id == numbered.c.annotation_id)
         start = sa.func.min(numbered.c.submitted_at)

@@ -28,7 +28,7 @@ from backend.labelstudio.records import AnnotationRecord, OpenTask, PredictionRe
 from backend.served_models.in_service import version_in_service
 from backend.served_models.version_string import made_here, number_of
 from backend.services import Services
-from backend.store.acceptances import AcceptedAnnotation, Acceptances
+from backend.store.acceptances import Acceptances, AcceptedAnnotation
 from backend.store.contents import content_hash
 from backend.store.database import Project
 
@@ -267,8 +267,7 @@ def _alone(services: Services, uid: str) -> Iterator[None]:
 
 
 def _survey(client: LabelStudioClient, project_id: int) -> tuple[int, str]:
-    """How many tasks are open, and the version of the newest prediction on them that a pretrained model of yoloop's made;
-    empty: there is none."""
+    """How many tasks are open, and the version of the newest prediction there that a pretrained model made; empty: none."""
     total, newest = 0, None
     for page in client.open_tasks(project_id):
         total += len(page)

@@ -132,7 +132,8 @@ def with_studio(services: Services, studio: Studio, monkeypatch: pytest.MonkeyPa
 
 
 CALLS = 7 + 3 * TASKS
-"""Calls of an acceptance: the project twice, changes, count, two looks at open tasks, the times of all tasks, and three for each task."""
+"""Calls of an acceptance: the project twice, changes, count, two looks at open tasks, all times,
+and three for each task."""
 
 
 @pytest.mark.parametrize("late", [False, True])

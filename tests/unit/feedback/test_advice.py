@@ -14,7 +14,12 @@ GOOD, HALF = Precision(100, 100), Precision(50, 100)
 def test_the_lowest_score_that_can_be_trusted() -> None:
     own = {95: GOOD, 80: Precision(98, 100), 60: HALF, 30: GOOD}
     found = advise("Car", "yoloop-v3", own, own)
-    assert (found.threshold, found.version, found.precision, found.lacking) == (0.8, "yoloop-v3", Precision(198, 200), 0)
+    assert (found.threshold, found.version, found.precision, found.lacking) == (
+        0.8,
+        "yoloop-v3",
+        Precision(198, 200),
+        0,
+    )
     assert str(found) == "Car: trust scores from 0.80 on; suggestions of yoloop-v3: 198 of 200 right (96–100 %)."
 
 

@@ -103,7 +103,14 @@ def test_nothing_is_known_at_first(store: Store) -> None:
 
 
 def test_sure_ones_of_one_version_or_all(store: Store) -> None:
-    write(store, 1, "yoloop-v1", ("Car", "accepted", 0.9, None), ("Car", "deleted", 0.8, None), ("Car", "accepted", 0.7, None))
+    write(
+        store,
+        1,
+        "yoloop-v1",
+        ("Car", "accepted", 0.9, None),
+        ("Car", "deleted", 0.8, None),
+        ("Car", "accepted", 0.7, None),
+    )
     write(store, 2, "yoloop-v2-1a2b3c", ("Car", "accepted", 0.8, None), ("Plane", "moved", 0.5, 0.7))
     write(store, 3, "somebody else's", ("Car", "deleted", 0.9, None))
     assert at_or_above(store, UID, {"Car": 0.8}) == Precision(2, 3)
@@ -111,7 +118,9 @@ def test_sure_ones_of_one_version_or_all(store: Store) -> None:
     assert at_or_above(store, UID, {"Car": 0.8, "Plane": 0.5}) == Precision(3, 4)
     assert at_or_above(store, UID, {}) == at_or_above(store, UID, {"Car": 0.8}, "yoloop-v9") == Precision(0, 0)
     assert last_version(store, UID) == "yoloop-v2-1a2b3c"
-    assert by_percent(store, UID, "yoloop-v1") == {"Car": {90: Precision(1, 1), 80: Precision(0, 1), 70: Precision(1, 1)}}
+    assert by_percent(store, UID, "yoloop-v1") == {
+        "Car": {90: Precision(1, 1), 80: Precision(0, 1), 70: Precision(1, 1)}
+    }
     assert by_percent(store, UID)["Car"][80] == Precision(1, 2)
 
 

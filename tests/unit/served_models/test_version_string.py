@@ -15,7 +15,9 @@ def test_ours(version: str) -> None:
     assert is_ours(version)
 
 
-@pytest.mark.parametrize("version", ["", "v", "v3", "v3-1a2b3c", "yoloop-v", "yoloop-v3-XYZ", "gpt-v3", "yoloop-v3 ", "yolo"])
+@pytest.mark.parametrize(
+    "version", ["", "v", "v3", "v3-1a2b3c", "yoloop-v", "yoloop-v3-XYZ", "gpt-v3", "yoloop-v3 ", "yolo"]
+)
 def test_others(version: str) -> None:
     assert not is_ours(version)
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from backend.errors import BadRequest, NotFound
-from backend.labelstudio.records import AnnotationRecord, OpenTask, PredictionRecord, ProjectInfo, TaskRecord
 from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
+from backend.labelstudio.records import AnnotationRecord, OpenTask, PredictionRecord, ProjectInfo, TaskRecord
 from backend.served_models.parts import TAG, Part, dump
 from backend.served_models.served import own_suggestions
 from backend.served_models.version_string import fingerprint

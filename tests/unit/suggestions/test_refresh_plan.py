@@ -46,7 +46,10 @@ def test_nothing_goes_before_the_new_one_is_there() -> None:
 
 
 def test_what_somebody_began_is_left_alone() -> None:
-    assert outdated(task(1, prediction(1, "yoloop-v1"), prediction(2, "yoloop-v2"), touched=True), "yoloop-v2", keep=1) == []
+    assert (
+        outdated(task(1, prediction(1, "yoloop-v1"), prediction(2, "yoloop-v2"), touched=True), "yoloop-v2", keep=1)
+        == []
+    )
 
 
 def test_twins_go_and_the_newest_stays() -> None:
