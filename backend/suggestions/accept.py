@@ -267,7 +267,7 @@ def _alone(services: Services, uid: str) -> Iterator[None]:
 
 
 def _survey(client: LabelStudioClient, project_id: int) -> tuple[int, str]:
-    """How many tasks are open, and the version of the newest prediction there that a pretrained model made; empty: none."""
+    """How many tasks are open, and the version of the newest prediction there by a pretrained model; empty: none."""
     total, newest = 0, None
     for page in client.open_tasks(project_id):
         total += len(page)

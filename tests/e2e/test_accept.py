@@ -31,7 +31,7 @@ from backend.suggestions.accept import accept, undo
 
 pytestmark = pytest.mark.group("label-studio", minutes=5)
 
-VERSION = "yoloop-v3"
+VERSION = "yoloop-v0"
 NOW = 1e9
 Region = dict[str, Any]
 
@@ -262,7 +262,8 @@ def test_scores_for_labels_doubtful_ones_and_versions(labelled: Labelled) -> Non
 
     assert tasks(version=VERSION) == 2 and tasks(version=VERSION, complete_only=True) == 1
     assert tasks(version=VERSION, labels={"Car": 0.91}) == 0 and tasks(version=VERSION, min_score=0.9) == 2
-    assert tasks() == 1 and tasks(version="yoloop-v9") == 0
+    assert tasks() == 2, "the one in service"
+    assert tasks(version="yoloop-v2") == 1 and tasks(version="yoloop-v9") == 0
     for wrong in ({"labels": {"Cat": 0.9}}, {"labels": {"Car": 1.1}}, {"min_score": -0.1}, {"min_score": float("nan")}):
         with pytest.raises(BadRequest):
             tasks(**wrong)
