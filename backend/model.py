@@ -230,7 +230,7 @@ class YoloBackend:
     def _version(self, served: Served) -> str:
         suggested = list(served.fingerprinted())
         if not served.baseline and not (suggested and served.settled):
-            return served.name  # v0 without weights, or not loaded yet, has no classes to speak of
+            return version_string(served.name)  # v0 without weights, or not loaded yet, has no classes to speak of
         settings = self._services.settings
         strategy = strategy_of(parse_label_config(self.label_config), settings.sampling)
         now = fingerprint(suggested, settings.score_threshold, strategy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from backend.settings import Settings
 from backend.store.database import Project, Store
 from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
+from backend.store.unreadable import UnreadableTasks
 from model_registry import Registry
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from backend.labelstudio.client import LabelStudioClient
     from backend.store.embeddings import Embeddings
     from backend.store.near_duplicates import Duplicates
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class Services:
         self.settings = settings
         self.store = Store(settings.database_url)
         self.ledger = Ledger(self.store)
+        self.unreadable = UnreadableTasks(self.store)
         self.jobs = Jobs(self.store, partial(training_lives, settings.root))
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")
         self._clients: dict[Connection, LabelStudioClient] = {}
@@ -136,6 +142,20 @@ class Services:
             if found not in self._clients:
                 self._clients[found] = LabelStudioClient(found.url, found.api_key)
             return self._clients[found]
+
+    def trained(self, uid: str) -> Callable[[], frozenset[int]]:
+        """A function that gives the numbers of the versions trained here for a project; it looks once, when asked."""
+
+        @functools.cache
+        def numbers() -> frozenset[int]:
+            found = self.jobs.versions(uid)
+            try:
+                found |= {version.number for version in self.registry.versions(uid)}
+            except Exception as error:  # it may be a server that is away; what the trainings say stands
+                log.warning("Project %s: its versions cannot be listed: %s", uid, type(error).__name__)
+            return frozenset(found)
+
+        return numbers
 
     def source_of(self, project: Project | None) -> Callable[[str, int | None], Source]:
         """A function that makes an image's `Source` from its reference in a task and the task's id."""

@@ -17,11 +17,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from backend.errors import LabelConfigError, LabelStudioError, YoloopError, unwritable
+from backend.errors import Busy, LabelConfigError, LabelStudioError, YoloopError, unwritable
 from backend.fit.queue import Queue
 from backend.fit.sync import sync
 from backend.fit.training.process import Ahead
 from backend.fit.triggers import Rules, should_train
+from backend.fit.unreadable import try_again
 from backend.fit.workflow import Training
 from backend.labels.schema import parse_label_config
 from backend.observability.full_disk import told
@@ -43,6 +44,9 @@ QUEUE = "training"
 CHECK_ROOM = 2.0
 """Seconds between two tries to write, where nothing could be written."""
 
+BUSY = 1.0
+"""Seconds before a project is read that somebody else reads just now."""
+
 LATEST_RETRY = 600.0
 """Seconds between tries to sync a project whose Label Studio does not answer, at most."""
 
@@ -54,6 +58,7 @@ class Worker:
         self._next_sync: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         self._failed_at: dict[str, float] = {}
+        self._compared: set[str] = set()
         self._looked = 0.0
         self._keeper = Keeper(services)
         self._ahead = Ahead(services.settings.root)
@@ -133,14 +138,27 @@ class Worker:
         # An event tells that tasks changed, so these are asked for. Now and then the project itself is read, and so it
         # is where nobody knows what changed.
         certain = hint is not None and hint.uid == uid and not hint.deletions
-        whole = not certain or uid in self._failures or now >= self._next_sync.get(uid, 0.0)
+        first = uid not in self._compared
+        whole = not certain or first or now >= self._next_sync.get(uid, 0.0)
         try:
-            synced = sync(self._services, uid, now, deletions=hint is not None and hint.deletions, whole=whole)
+            synced = sync(
+                self._services,
+                uid,
+                now,
+                deletions=hint is not None and hint.deletions,
+                whole=whole,
+                compare=first,
+                wait=0.0,
+            )
+        except Busy:  # a training or an acceptance reads it just now
+            self._next_sync[uid] = now + BUSY
+            return
         except Exception as error:  # whatever it is, the other projects go on
             if unwritable(error):
                 raise  # they do not
             if not isinstance(error, LabelStudioError):
                 log.exception("Project %s could not be synced", uid)
+            self._compared.discard(uid)
             self._heartbeat.failed("sync")
             failures = self._failures[uid] = self._failures.get(uid, 0) + 1
             self._failed_at[uid] = now
@@ -152,12 +170,14 @@ class Worker:
         self._failed_at.pop(uid, None)
         if self._failures.pop(uid, 0):
             log.info("Project %s can be read again", uid)
+        self._compared.add(uid)
         if whole:
-            self._next_sync[uid] = now + settings.sync_interval
+            self._next_sync[uid] = now + settings.sync_interval if synced.complete else now
         if hint is not None and hint.uid == uid:
             if hint.asked_by_a_person(synced.changed):
                 self._services.jobs.request(uid, ASKED, now)
             store.answered(hint)
+        try_again(self._services, uid, now)
         self._decide(uid, now)
 
     def _expect(self, hint: Hint, now: float) -> None:

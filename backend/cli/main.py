@@ -211,13 +211,17 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
         training = f"{jobs[0].status}: {jobs[0].message}"
     elif jobs and jobs[0].status != "done":
         training = f"{jobs[0].status}: {jobs[0].message}" + (f"; {waits}" if waits else "")
+    unreadable = services.unreadable.all(project.uid)
+    named = "".join(
+        f"; {len(unreadable)} cannot be read, such as task {one.task_id}: {one.reason}" for one in unreadable[:1]
+    )
     ago = f"{time.time() - project.synced_at:.0f} s ago" if project.synced_at else "never"
     return {
         "project": project.id,
         "uid": project.uid,
         "title": project.title,
         "serves": serves or "v0, nothing is trained yet",
-        "annotations": f"{progress.labelled} teach, {progress.new} of them new",
+        "annotations": f"{progress.labelled} teach, {progress.new} of them new{named}",
         "suggestions": str(Refreshes(services.store).get(project.uid) or ""),
         "last sync": ago,
         "training": training,

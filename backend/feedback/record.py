@@ -2,12 +2,12 @@
 
 So every annotation first judges the suggestion that it was made from, and only then teaches. What `yoloop accept`
 made judges nothing while nobody has changed it, and neither does what Label Studio's own action made of
-predictions that nobody looked at.
+predictions that nobody looked at, nor what was made from another model's predictions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,9 +15,11 @@ from typing import Any
 from backend.feedback.outcomes import RIGHT_IOU, Outcome, outcomes
 from backend.feedback.selection import run_of
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
+from backend.served_models.version_string import made_here
 from backend.store.acceptances import Acceptances, AcceptedAnnotation
 from backend.store.contents import content_hash
 from backend.store.database import Store, whole
+from backend.store.leases import Lease
 from backend.store.ledger import teaching_annotation
 from backend.store.outcomes import Outcomes, RegionOutcome, ShownSuggestion
 
@@ -25,19 +27,29 @@ AT_ONCE = timedelta(seconds=1)
 """Between the times of making and of changing an annotation, as Label Studio writes them, when nobody changed it."""
 
 
-def record(store: Store, uid: str, tasks: Sequence[TaskRecord], controls: Collection[str] | None = None) -> None:
+def record(
+    store: Store,
+    uid: str,
+    tasks: Sequence[TaskRecord],
+    controls: Collection[str] | None = None,
+    lease: Lease | None = None,
+    trained: Callable[[], Collection[int]] = tuple,
+) -> None:
     """Write down which suggestion each teaching annotation was made from and what became of it; safe to repeat.
 
-    A changed annotation's rows are replaced. Rows that name a version stay when Label Studio has forgotten, with a
-    removed prediction, which one it was.
+    A changed annotation's rows are replaced, a deleted one's go. Rows that name a version stay when Label Studio has
+    forgotten, with a removed prediction, which one it was.
 
     Args:
         controls: names of the tags that count; None: all.
+        lease: the reader's, see `backend.store.leases`.
+        trained: gives the numbers of the project's versions, by which a suggestion of 0.7 is told from others'.
     """
-    left_out = Acceptances(store).adopt(uid, _made_by_accepting(tasks), tasks)
+    left_out = Acceptances(store).adopt(uid, _made_by_accepting(tasks), tasks, lease)
     # Comparing masks takes time, in which nobody else should have to wait for the database.
-    judged = [(task, each) for task in tasks if (each := _judged(task, left_out, controls)) is not None]
-    Outcomes(store, RIGHT_IOU).save(uid, [_rows(task.id, each) for task, each in judged])
+    judged = [(task, each) for task in tasks if (each := _judged(task, left_out, controls, trained)) is not None]
+    there = {task.id: {each.id for each in task.annotations} for task in tasks}
+    Outcomes(store, RIGHT_IOU).save(uid, [_rows(task.id, each) for task, each in judged], there, lease)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +61,19 @@ class _Judged:
     outcomes: Sequence[Outcome] = ()
 
 
-def _judged(task: TaskRecord, left_out: Collection[int], controls: Collection[str] | None) -> _Judged | None:
+def _judged(
+    task: TaskRecord,
+    left_out: Collection[int],
+    controls: Collection[str] | None,
+    trained: Callable[[], Collection[int]],
+) -> _Judged | None:
     annotation = teaching_annotation(task.annotations, left_out)
     if annotation is None:
         return None
     prediction = shown_to(annotation, task.predictions)
     if prediction is None:
         return _Judged(annotation, "")
-    if nobody_looked(annotation, prediction):
+    if nobody_looked(annotation, prediction) or not made_here(prediction.version, prediction.result, trained):
         return None
     return _Judged(annotation, prediction.version, outcomes(prediction.result, annotation.result, controls))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from backend.feedback.outcomes import RIGHT_IOU
 from backend.feedback.precision import Precision
-from backend.served_models.version_string import is_ours
+from backend.served_models.version_string import may_be_ours
 from backend.store.database import Store
 from backend.store.outcomes import BinCount, Outcomes
 
@@ -117,14 +117,14 @@ def suggestion_statistics(store: Store, uid: str) -> SuggestionStatistics:
 
 def last_version(store: Store, uid: str) -> str:
     """The version of yoloop's whose suggestion was corrected last; empty when none was."""
-    return next((version for version in Outcomes(store, RIGHT_IOU).versions(uid) if is_ours(version)), "")
+    return next((version for version in Outcomes(store, RIGHT_IOU).versions(uid) if may_be_ours(version)), "")
 
 
 def by_percent(store: Store, uid: str, version: str | None = None) -> dict[str, Percents]:
     """Label → its suggestions by score, of one version, or of all of yoloop's together."""
     found: dict[str, Percents] = {}
     for count in Outcomes(store, RIGHT_IOU).by_percent(uid):
-        if is_ours(count.version) and version in (None, count.version):
+        if may_be_ours(count.version) and version in (None, count.version):
             there = found.setdefault(count.label, {})
             before = there.get(count.percent, Precision(0, 0))
             there[count.percent] = Precision(before.right + count.right, before.shown + count.shown)
@@ -138,7 +138,7 @@ def at_or_above(store: Store, uid: str, least: Mapping[str, float], version: str
         version: the one that counts; None: all of yoloop's together.
     """
     counts = Outcomes(store, RIGHT_IOU).at_or_above(uid, least)
-    ours = [each for each in counts if is_ours(each.version) and version in (None, each.version)]
+    ours = [each for each in counts if may_be_ours(each.version) and version in (None, each.version)]
     return Precision(sum(each.right for each in ours), sum(each.shown for each in ours))
 
 

@@ -49,6 +49,10 @@ from model_registry import Decision, RegistryError, Version, decide, decide_toge
 log = logging.getLogger(__name__)
 
 
+READING = 600.0
+"""Seconds to wait while somebody else reads the project."""
+
+
 class Training:
     """One job's steps.
 
@@ -143,7 +147,7 @@ class Training:
         self._end_trainer()
         # It imports meanwhile. Should this process die before the step is written down, so does that one, untrained.
         self._trainer = self._start()
-        self._read(self._services, job.uid, time.time())
+        self._read(self._services, job.uid, time.time(), wait=READING)
         project = self._services.store.project(job.uid)
         assert project is not None
         schema = parse_label_config(project.label_config).require()
@@ -153,6 +157,8 @@ class Training:
         self._tell(job, f"preparing {len(teaching)} annotated tasks")
         load = partial(self._services.ledger.examples, job.uid)
         dataset = build(self._services, project, schema, teaching, load, folder)
+        self._services.unreadable.failed(job.uid, dataset.unreadable, time.time())
+        self._services.unreadable.read(job.uid, dataset.learned)
         self._spec(project, dataset).save(folder)
         return {str(task_id): content for task_id, content in dataset.learned.items()}
 

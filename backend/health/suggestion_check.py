@@ -25,6 +25,7 @@ from backend.served_models.label_coverage import Mapping as LabelMapping
 from backend.served_models.label_coverage import mappings
 from backend.served_models.parts import parts_of
 from backend.served_models.served import Served, trained, unloaded
+from backend.served_models.version_string import number_of
 from backend.services import open_images
 from backend.settings import Settings
 from model_registry import Version
@@ -140,7 +141,7 @@ def prediction(name: str, task: Task, uid: str, label_config: str, serves: str, 
     version = str(entry.get("model_version") or "")
     if "result" not in entry:
         return ill(name, str(entry.get("error")), "Mend that; the log of `yoloop up` may say more.")
-    if version.partition("-")[0] != serves:
+    if number_of(version) != int(serves.removeprefix("v")):
         return ill(name, f"{version} answers, but {serves} is in service.", "Restart `yoloop up`; its log says why.")
     if errors := refused(label_config, entry):
         return ill(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from backend.errors import LabelStudioError
@@ -39,6 +40,8 @@ class LabelStudioApi:
         self._lock = threading.Lock()
         self._sdk: Any = None
         self._fresh_until = math.inf
+        self.clock: datetime | None = None
+        """Label Studio's time, as it told with its last answer; None where it tells none."""
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -49,7 +52,13 @@ class LabelStudioApi:
 
     def _get(self, doing: str, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
         """What `read` makes of the plain JSON at `path`."""
-        return self._call(doing, lambda sdk: read(_request(sdk, "GET", path, (200,), params=params).json()))
+
+        def ask(sdk: Any) -> T:
+            answer = _request(sdk, "GET", path, (200,), params=params)
+            self.clock = _time(answer.headers.get("date"))
+            return read(answer.json())
+
+        return self._call(doing, ask)
 
     def _send(self, doing: str, method: str, path: str, body: Any, read: Callable[[Any], T]) -> T:
         """Send JSON once, without a second try, and give what `read` makes of the answer."""
@@ -143,6 +152,15 @@ class LabelStudioApi:
             lifetime = told.get("exp", math.inf) - told.get("iat", 0)  # both by Label Studio's clock
             self._fresh_until = time.monotonic() + lifetime - _SPARE.total_seconds()
         return True
+
+
+def _time(date: str | None) -> datetime | None:
+    """The time in an answer's `Date` header, to the second; None where there is none that can be read."""
+    try:
+        found = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _request(sdk: Any, method: str, path: str, good: Sequence[int], **options: Any) -> Any:

@@ -42,6 +42,10 @@ _FIELDS = (
 _OPEN = f"{_PREDICTION},data,predictions,drafts,cancelled_annotations"
 
 
+MOST_NAMED = 100
+"""Tasks that are asked for by their ids at once: those stand in the address, which servers cut short."""
+
+
 class LabelStudioClient(LabelStudioApi):
     """One Label Studio, as the owner of one token: see `LabelStudioApi`."""
 
@@ -108,12 +112,22 @@ class LabelStudioClient(LabelStudioApi):
     def task_ids(self, project_id: int, page_size: int = 1000) -> dict[int, datetime]:
         """Every task's id and `updated_at`, without their contents."""
         found: dict[int, datetime] = {}
-        while True:
-            after = [_filter("id", "greater", "Number", max(found))] if found else []
-            page, more = self._tasks(project_id, after, "id", page_size, "id,updated_at", read_id_and_time)
-            found |= dict(page)
-            if not more:
-                return found
+        more = True
+        while more:
+            page, more = self.task_times(project_id, max(found, default=0), page_size)
+            found |= page
+        return found
+
+    def task_times(self, project_id: int, after: int, page_size: int = 1000) -> tuple[dict[int, datetime], bool]:
+        """The next tasks' ids and `updated_at`, from the lowest id above `after` on; and whether there are more."""
+        above = [_filter("id", "greater", "Number", after)] if after else []
+        page, more = self._tasks(project_id, above, "id", page_size, "id,updated_at", read_id_and_time)
+        return dict(page), more
+
+    def tasks(self, project_id: int, task_ids: Sequence[int]) -> list[TaskRecord]:
+        """These tasks, at most `MOST_NAMED`, as `changed_tasks` gives them; those that are gone are left out."""
+        page, _ = self._tasks(project_id, [], "id", MOST_NAMED, _FIELDS, read_task, only=task_ids)
+        return page
 
     def changed_tasks(
         self, project_id: int, since: datetime | None, page_size: int = 500
@@ -233,6 +247,20 @@ class LabelStudioClient(LabelStudioApi):
             lambda body: int(body["total_annotations"]) + int(body["cancelled_annotations"]),
         )
 
+    def drafts(self, project_id: int, task_id: int) -> frozenset[int]:
+        """Ids of the annotations of a task that somebody is changing: there is a draft that is not saved yet."""
+        try:
+            return self._get(
+                f"read task {task_id}",
+                f"api/tasks/{task_id}/",
+                {"project": project_id},
+                lambda body: frozenset(int(each["annotation"]) for each in body["drafts"] if each["annotation"]),
+            )
+        except LabelStudioError as error:
+            if error.code == 404:
+                return frozenset()
+            raise
+
     def set_sampling(self, project_id: int, sampling: str) -> None:
         """Choose the order of the label stream: `Uncertainty sampling`, `Sequential sampling` …"""
         self._call(
@@ -344,9 +372,15 @@ class LabelStudioClient(LabelStudioApi):
         page_size: int,
         include: str,
         read: Callable[[dict[str, Any]], T],
+        only: Sequence[int] | None = None,
     ) -> tuple[list[T], bool]:
         """A listing's first page and whether there is more; Label Studio may give less than `page_size`."""
-        query = {"filters": {"conjunction": "and", "items": filters}, "ordering": [f"tasks:{order}"]}
+        query: dict[str, Any] = {
+            "filters": {"conjunction": "and", "items": filters},
+            "ordering": [f"tasks:{order}"],
+        }
+        if only is not None:
+            query["selectedItems"] = {"all": False, "included": list(only)}
         params: dict[str, Any] = {
             "project": project_id,
             "page_size": page_size,

@@ -1,11 +1,14 @@
-"""The text that Label Studio knows a version by, `v3` or `v3-1a2b3c`, and what it is made of."""
+"""The text that Label Studio knows a version by, `yoloop-v3` or `yoloop-v3-1a2b3c`, and what it is made of.
+
+Others call their versions `v3`, too; until 0.7 so did yoloop. What carries such a name is told by more than that.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import cast
 
 from backend.labels.mapping import map_classes
@@ -15,17 +18,49 @@ from backend.settings import Sampling
 DEFAULT_SAMPLING = "least-confidence"
 """The strategy that a fingerprint does not mention."""
 
-_OURS = re.compile(r"v[0-9]+(-[0-9a-f]{6})?")
+PREFIX = "yoloop-"
+
+_OURS = re.compile(PREFIX + r"v([0-9]{1,9})(-[0-9a-f]{6})?")
+_UNTIL_0_7 = re.compile(r"v([0-9]{1,9})(-[0-9a-f]{6})?")
+_REGION = re.compile(r"[0-9a-f]{10}")
 
 
-def version_string(name: str, fingerprint: str, baseline: str) -> str:
-    """A version's name, followed by the fingerprint once it is no longer the `baseline` that the name stands for."""
-    return name if not baseline or fingerprint == baseline else f"{name}-{fingerprint}"
+def version_string(name: str, fingerprint: str = "", baseline: str = "") -> str:
+    """A version's name as Label Studio is told it, followed by the fingerprint once it is no longer the `baseline` that
+    the name stands for."""
+    return f"{PREFIX}{name}" + ("" if not baseline or fingerprint == baseline else f"-{fingerprint}")
 
 
 def is_ours(version: str) -> bool:
-    """Whether a prediction's version is called as yoloop calls its own: `v3` or `v3-1a2b3c`."""
+    """Whether a prediction's version is called as yoloop calls its own: `yoloop-v3` or `yoloop-v3-1a2b3c`."""
     return _OURS.fullmatch(version) is not None
+
+
+def may_be_ours(version: str) -> bool:
+    """Whether yoloop calls, or until 0.7 called, its versions so."""
+    return is_ours(version) or _UNTIL_0_7.fullmatch(version) is not None
+
+
+def number_of(version: str) -> int | None:
+    """The number in a version called so; None where it is another's."""
+    found = _OURS.fullmatch(version)
+    return None if found is None else int(found[1])
+
+
+def made_here(version: str, result: Iterable[Mapping[str, object]], trained: Callable[[], Collection[int]]) -> bool:
+    """Whether a stored prediction is yoloop's.
+
+    One of the plain names that 0.7 gave is, where a version of that number was trained here and every region's id looks
+    as yoloop makes them; one without any region may be anybody's.
+
+    Args:
+        trained: gives the numbers of the project's versions; asked only where it matters.
+    """
+    if is_ours(version):
+        return True
+    plain = _UNTIL_0_7.fullmatch(version)
+    ids = [str(region.get("id", "")) for region in result] if plain else []
+    return plain is not None and bool(ids) and all(map(_REGION.fullmatch, ids)) and int(plain[1]) in trained()
 
 
 def fingerprint(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import sqlalchemy as sa
@@ -45,3 +45,8 @@ class Embeddings:
             found = [row.vector for row in db.execute(query) if row.task_id not in without]
         rows = [vector for each in found if len(vector := np.frombuffer(each, np.float32)) == size]
         return np.stack(rows) if rows else np.zeros((0, size), np.float32)
+
+
+def forget_tasks(db: sa.Connection, uid: str, task_ids: Collection[int]) -> None:
+    """Forget the images of tasks that are gone."""
+    db.execute(table.delete().where(table.c.uid == uid, table.c.task_id.in_(task_ids)))

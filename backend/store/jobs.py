@@ -94,6 +94,12 @@ class Jobs:
         """The newest jobs of a project, newest first."""
         return self._select(table.c.uid == uid, limit=limit)
 
+    def versions(self, uid: str) -> set[int]:
+        """Numbers of the versions that trainings of a project made."""
+        query = sa.select(table.c.version).where(table.c.uid == uid, table.c.version != "")
+        with self._store.engine.connect() as db:
+            return {int(name[1:]) for name in db.scalars(query) if name[1:].isdecimal()}
+
     def ended(self) -> dict[tuple[str, str], int]:
         """Project and final status → how many trainings ended so."""
         which = (table.c.uid, table.c.status)

@@ -20,10 +20,12 @@ from backend.errors import LabelConfigError
 from backend.labels.reading import Reader
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
+from backend.store import acceptances, embeddings, outcomes, unreadable
 from backend.store.acceptances import unchanged
 from backend.store.contents import content_hash
 from backend.store.database import MOST_NAMED, Store
 from backend.store.dialect import fetch_plain, upsert
+from backend.store.leases import Lease, held
 from backend.store.progress import KEPT, Progress, by_itself
 from backend.store.tables import jobs as jobs_table
 from backend.store.tables import ledger as table
@@ -78,20 +80,54 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def update(self, uid: str, tasks: Sequence[TaskRecord], cursor: float) -> None:
-        """Take in changed tasks and, in the same transaction, how far Label Studio was read."""
-        with self._store.write() as db:
-            left_out = unchanged(db, uid, tasks)
-            upsert(db, table, [{"uid": uid, "task_id": task.id, **_row(task, left_out)} for task in tasks])
-            db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))
+    def update(
+        self, uid: str, tasks: Sequence[TaskRecord], cursor: float | None = None, lease: Lease | None = None
+    ) -> None:
+        """Take in tasks as they were read and, in the same transaction, how far Label Studio was read.
 
-    def keep_only(self, uid: str, task_ids: Iterable[int]) -> int:
-        """Forget the tasks that Label Studio no longer has. Returns how many those were."""
+        Args:
+            cursor: None: that stays as it is.
+            lease: the reader's, see `leases`: with it, an older reading never replaces a newer one.
+        """
         with self._store.write() as db:
-            known = set(db.scalars(sa.select(table.c.task_id).where(table.c.uid == uid)))
-            gone = known - set(task_ids)
-            for task_id in gone:
-                db.execute(table.delete().where(table.c.uid == uid, table.c.task_id == task_id))
+            held(db, lease)
+            left_out = unchanged(db, uid, tasks)
+            # Of a task that came twice the later reading counts.
+            rows = {task.id: {"uid": uid, "task_id": task.id, **_row(task, left_out)} for task in tasks}
+            _forget_other_images(db, uid, tasks)
+            upsert(db, table, list(rows.values()))
+            if cursor is not None:
+                db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))
+
+    def times(self, uid: str, after: int = 0, up_to: int | None = None) -> dict[int, float | None]:
+        """Task id → its `updated_at` as it was read, of the ids above `after` and up to `up_to` (None: all above)."""
+        query = sa.select(table.c.task_id, table.c.updated_at).where(*_between(uid, after, up_to))
+        with self._store.engine.connect() as db:
+            return dict(fetch_plain(db, query))
+
+    def keep_only(
+        self,
+        uid: str,
+        task_ids: Collection[int],
+        after: int = 0,
+        up_to: int | None = None,
+        lease: Lease | None = None,
+    ) -> int:
+        """Forget the tasks that Label Studio no longer has, and what became of their suggestions.
+
+        Args:
+            task_ids: all that it has with an id above `after` and up to `up_to` (None: all above).
+
+        Returns how many are gone.
+        """
+        with self._store.write() as db:
+            held(db, lease)
+            there = db.scalars(sa.select(table.c.task_id).where(*_between(uid, after, up_to)))
+            gone = sorted(set(there) - set(task_ids))
+            for some in (gone[start : start + MOST_NAMED] for start in range(0, len(gone), MOST_NAMED)):
+                db.execute(table.delete().where(table.c.uid == uid, table.c.task_id.in_(some)))
+                for other in (outcomes, acceptances, embeddings, unreadable):
+                    other.forget_tasks(db, uid, some)
         return len(gone)
 
     def task_count(self, uid: str) -> int:
@@ -121,12 +157,12 @@ class Ledger:
 
     def counts(self, uid: str) -> tuple[int, int]:
         """Annotated tasks that teach, and those of them that the last training did not see as they are."""
-        count = sa.func.count
+        count, read = sa.func.count, ~unreadable.known(uid)
         with self._store.engine.connect() as db:
             known, new = db.execute(
                 sa.select(
-                    count().filter(table.c.content.is_not(None)),
-                    count().filter(table.c.content.is_not(None), table.c.content.is_distinct_from(table.c.seen)),
+                    count().filter(table.c.content.is_not(None), read),
+                    count().filter(table.c.content.is_not(None), table.c.content.is_distinct_from(table.c.seen), read),
                 ).where(table.c.uid == uid)
             ).one()
         return known, new
@@ -134,12 +170,12 @@ class Ledger:
     def progress(self, uid: str) -> Progress:
         """The numbers that the trigger decides on."""
         with self._store.engine.connect() as db:
-            count = sa.func.count
+            count, read = sa.func.count, ~unreadable.known(uid)
             labelled, seen, new = db.execute(
                 sa.select(
-                    count().filter(table.c.content.is_not(None)),
+                    count().filter(table.c.content.is_not(None), read),
                     count().filter(table.c.seen.is_not(None)),
-                    count().filter(table.c.content.is_distinct_from(table.c.seen)),
+                    count().filter(table.c.content.is_distinct_from(table.c.seen), read),
                 ).where(table.c.uid == uid)
             ).one()
             jobs = db.execute(
@@ -191,10 +227,24 @@ def _end(job: Any) -> float:
     return float(job.finished_at)
 
 
+def _forget_other_images(db: sa.Connection, uid: str, tasks: Sequence[TaskRecord]) -> None:
+    """An image that could not be read is no reason not to try another one."""
+    for task in tasks:
+        query = sa.select(table.c.data).where(table.c.uid == uid, table.c.task_id == task.id)
+        if db.scalar(query.where(unreadable.known(uid))) not in (None, task.data):
+            unreadable.forget_tasks(db, uid, [task.id])
+
+
+def _between(uid: str, after: int, up_to: int | None) -> tuple[sa.ColumnElement[bool], ...]:
+    above = (table.c.uid == uid, table.c.task_id > after)
+    return above if up_to is None else (*above, table.c.task_id <= up_to)
+
+
 def _row(task: TaskRecord, left_out: Collection[int]) -> dict[str, Any]:
     teaches = teaching_annotation(task.annotations, left_out)
     return {
         "task_created_at": task.created_at.timestamp(),
+        "updated_at": task.updated_at.timestamp(),
         "data": task.data,
         "annotation_id": None if teaches is None else teaches.id,
         "submitted_at": None if teaches is None else teaches.created_at.timestamp(),

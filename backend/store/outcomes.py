@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from backend.store.database import Store
+from backend.store.database import MOST_NAMED, Store
 from backend.store.dialect import upsert
+from backend.store.leases import Lease, held
 from backend.store.tables import outcomes, shown
 
 FATES = ("accepted", "moved", "relabelled", "deleted", "missed")
 
 _SUGGESTED = outcomes.c.outcome != "missed"
-_SAME = sa.and_(outcomes.c.uid == shown.c.uid, outcomes.c.annotation_id == shown.c.annotation_id)
+_SAME = sa.and_(
+    outcomes.c.uid == shown.c.uid, outcomes.c.annotation_id == shown.c.annotation_id, shown.c.ours.is_(sa.true())
+)
 _count = sa.func.count
 
 
@@ -96,19 +99,31 @@ class Outcomes:
             outcomes.c.outcome == "accepted", sa.and_(outcomes.c.outcome == "moved", outcomes.c.iou >= right_iou)
         ).is_(True)
 
-    def save(self, uid: str, judged: Iterable[tuple[ShownSuggestion, Sequence[RegionOutcome]]]) -> None:
+    def save(
+        self,
+        uid: str,
+        judged: Iterable[tuple[ShownSuggestion, Sequence[RegionOutcome]]],
+        there: Mapping[int, Collection[int]] | None = None,
+        lease: Lease | None = None,
+    ) -> None:
         """Write annotations down, each in place of what was written of it before.
 
         A row that names a version stays where the new one of the same submission names none.
+
+        Args:
+            there: task id → the ids of all its annotations: what was written of others is forgotten.
+            lease: the reader's, see `leases`.
         """
         with self._store.write() as db:
+            held(db, lease)
+            _forget_deleted(db, uid, there or {})
             for suggestion, regions in judged:
                 _save(db, uid, suggestion, regions)
 
     def versions(self, uid: str) -> list[str]:
         """The versions whose suggestions were shown, the one that was corrected last first."""
         newest = sa.func.max(shown.c.submitted_at)
-        query = sa.select(shown.c.version).where(shown.c.uid == uid).group_by(shown.c.version).order_by(newest.desc())
+        query = sa.select(shown.c.version).where(*_ours(uid)).group_by(shown.c.version).order_by(newest.desc())
         with self._store.engine.connect() as db:
             return list(db.scalars(query))
 
@@ -160,9 +175,7 @@ class Outcomes:
             partition_by=shown.c.version, order_by=(shown.c.submitted_at, shown.c.annotation_id)
         )
         numbered = (
-            sa.select(shown, ((order - 1) // size).label("window"))
-            .where(shown.c.uid == uid, shown.c.version != "")
-            .subquery()
+            sa.select(shown, ((order - 1) // size).label("window")).where(*_ours(uid), shown.c.version != "").subquery()
         )
         said = sa.and_(outcomes.c.uid == numbered.c.uid, outcomes.c.annotation_id == numbered.c.annotation_id)
         start = sa.func.min(numbered.c.submitted_at)
@@ -185,9 +198,33 @@ class Outcomes:
 
     def lead_times(self, uid: str) -> list[tuple[str, float]]:
         """Version (empty: no suggestion was shown) and seconds of each annotation of which Label Studio tells them."""
-        query = sa.select(shown.c.version, shown.c.lead_time).where(shown.c.uid == uid, shown.c.lead_time.is_not(None))
+        query = sa.select(shown.c.version, shown.c.lead_time).where(*_ours(uid), shown.c.lead_time.is_not(None))
         with self._store.engine.connect() as db:
             return [(row.version, row.lead_time) for row in db.execute(query)]
+
+
+def _ours(uid: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return shown.c.uid == uid, shown.c.ours.is_(sa.true())
+
+
+def forget_tasks(db: sa.Connection, uid: str, task_ids: Collection[int]) -> None:
+    """Forget what became of suggestions for tasks that are gone."""
+    _forget(db, uid, sa.select(shown.c.annotation_id).where(shown.c.uid == uid, shown.c.task_id.in_(task_ids)))
+
+
+def _forget_deleted(db: sa.Connection, uid: str, there: Mapping[int, Collection[int]]) -> None:
+    """Forget what was written of annotations that are not among those of their tasks any more."""
+    tasks = list(there)
+    for some in (tasks[start : start + MOST_NAMED] for start in range(0, len(tasks), MOST_NAMED)):
+        query = sa.select(shown.c.annotation_id, shown.c.task_id).where(shown.c.uid == uid, shown.c.task_id.in_(some))
+        gone = [annotation for annotation, task in db.execute(query).all() if annotation not in there[task]]
+        for place in range(0, len(gone), MOST_NAMED):
+            _forget(db, uid, gone[place : place + MOST_NAMED])
+
+
+def _forget(db: sa.Connection, uid: str, annotations: Any) -> None:
+    db.execute(outcomes.delete().where(outcomes.c.uid == uid, outcomes.c.annotation_id.in_(annotations)))
+    db.execute(shown.delete().where(shown.c.uid == uid, shown.c.annotation_id.in_(annotations)))
 
 
 def _save(db: sa.Connection, uid: str, suggestion: ShownSuggestion, regions: Sequence[RegionOutcome]) -> None:
@@ -198,7 +235,7 @@ def _save(db: sa.Connection, uid: str, suggestion: ShownSuggestion, regions: Seq
     if before is not None and same and before.version and not suggestion.version:
         return
     db.execute(outcomes.delete().filter_by(**here))
-    upsert(db, shown, here | asdict(suggestion))
+    upsert(db, shown, here | asdict(suggestion) | {"ours": True})
     rows = {each.region_id: here | asdict(each) for each in regions}
     if rows:
         db.execute(outcomes.insert(), list(rows.values()))

@@ -65,6 +65,8 @@ ledger = sa.Table(
     sa.Column("uid", sa.String, primary_key=True),
     sa.Column("task_id", sa.Integer, primary_key=True),
     sa.Column("task_created_at", sa.Float, nullable=False),
+    # The task's `updated_at` as it was read, in epoch seconds; null: read by 0.7 or before, so it is read again.
+    sa.Column("updated_at", sa.Float),
     sa.Column("data", sa.JSON, nullable=False),
     # The annotation that teaches; null when the task has none.
     sa.Column("annotation_id", sa.Integer),
@@ -74,6 +76,48 @@ ledger = sa.Table(
     sa.Column("content", sa.String),
     # The content that the last finished training saw.
     sa.Column("seen", sa.String),
+)
+
+leases = sa.Table(
+    # Who may do what only one may do at a time. `number` goes up each time that it is taken: who holds an older one
+    # writes nothing any more.
+    "leases",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("holder", sa.String, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    # Epoch seconds at which it ends by itself.
+    sa.Column("until", sa.Float, nullable=False),
+)
+
+listings = sa.Table(
+    # How far the ids of a project's tasks, with their times, are compared with the ledger.
+    "listings",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    # Wanted: from the first id on, as soon as the one that goes on has ended.
+    sa.Column("wanted", sa.Boolean, nullable=False, server_default=sa.true()),
+    # All ids up to this one are compared; null: no listing goes on.
+    sa.Column("after", sa.Integer),
+    # Epoch seconds at which the last one ended.
+    sa.Column("finished_at", sa.Float),
+    # Numbers of tasks, here and there, that differed although all ids were compared.
+    sa.Column("counted", sa.String, nullable=False, server_default=""),
+)
+
+unreadable = sa.Table(
+    # Annotated tasks of which an image could not be read: no news, and no lesson.
+    "unreadable",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    # A hash of the task's data; another one may be readable.
+    sa.Column("data", sa.String, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    # Epoch seconds of the last try.
+    sa.Column("tried_at", sa.Float, nullable=False),
 )
 
 jobs = sa.Table(
@@ -106,6 +150,8 @@ shown = sa.Table(
     sa.Column("version", sa.String, nullable=False),
     sa.Column("submitted_at", sa.Float, nullable=False),
     sa.Column("lead_time", sa.Float),
+    # Whether the suggestion was yoloop's own: others' are not counted.
+    sa.Column("ours", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 
 outcomes = sa.Table(
@@ -135,6 +181,20 @@ acceptances = sa.Table(
     sa.Column("content", sa.String, nullable=False),
     sa.Column("regions", sa.Integer, nullable=False),
     sa.Column("accepted_at", sa.Float, nullable=False),
+)
+
+removed_annotations = sa.Table(
+    # Annotations that were deleted in Label Studio when a run was taken back, as they were there.
+    "removed_annotations",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("annotation_id", sa.Integer, primary_key=True),
+    # Epoch seconds; Label Studio may give an id out again.
+    sa.Column("removed_at", sa.Float, primary_key=True),
+    sa.Column("task_id", sa.Integer, nullable=False),
+    sa.Column("run", sa.String, nullable=False),
+    # All that Label Studio said of it.
+    sa.Column("annotation", sa.JSON, nullable=False),
 )
 
 refreshes = sa.Table(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,13 +21,14 @@ from backend.feedback.precision import Precision
 from backend.feedback.record import accepted_annotation
 from backend.feedback.selection import Group, accepted, groups_of, run_of
 from backend.feedback.statistics import expected
-from backend.fit.sync import changes, reach, sync
+from backend.fit.sync import reach, sync
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.client import LabelStudioClient
-from backend.labelstudio.records import OpenTask, PredictionRecord
-from backend.served_models.version_string import is_ours
+from backend.labelstudio.records import AnnotationRecord, OpenTask, PredictionRecord
+from backend.served_models.in_service import version_in_service
+from backend.served_models.version_string import made_here, number_of
 from backend.services import Services
-from backend.store.acceptances import Acceptances
+from backend.store.acceptances import Acceptances, AcceptedAnnotation
 from backend.store.contents import content_hash
 from backend.store.database import Project
 
@@ -140,7 +142,7 @@ def accept(
         complete_only: leave out tasks that have a suggestion below its least score, too. Else they are accepted
             without it: Label Studio then calls them completed, and what is not labelled teaches to see nothing there.
         dry_run: write nothing to Label Studio.
-        version: whose suggestions, as predictions carry it; None: the one of yoloop's that suggested last.
+        version: whose suggestions, as yoloop's predictions carry it; None: the one in service.
 
     Raises BadRequest for scores and labels that cannot be, Busy while another run of the project goes on, and
     LabelStudioError; then what was accepted so far stays and can be taken back.
@@ -151,14 +153,17 @@ def accept(
         client, current = reach(services, project.uid)
         _check_labels(current, scores)
         sync(services, project.uid, now)
-        total, newest = _survey(client, project.id)
-        chosen = newest if version is None else version
+        trained = services.trained(project.uid)
+        total, untrained = _survey(client, project.id)
+        if version is None:
+            version = version_in_service(services.registry, services.settings, current)
+        chosen = untrained if version is None else version
         skipped, counted, left_out = Counter[str](), Counter[str](), Counter[str]()
         least: dict[str, float] = {}
         tasks = done = in_part = 0
         for page in client.open_tasks(project.id, page_size=PAGE):
             for task in page:
-                prediction = _prediction(task, chosen)
+                prediction = _prediction(task, chosen, trained)
                 groups = groups_of(prediction.result, min_score, scores) if prediction else []
                 why = _reason(task, prediction, groups, complete_only)
                 sure = [group for group in groups if group.sure]
@@ -201,21 +206,18 @@ def undo(services: Services, project: Project, run: str, told: Told = lambda don
     Raises NotFound when there is no annotation of that run, and Busy while another run of the project goes on.
     """
     with _alone(services, project.uid):
-        client, current = reach(services, project.uid)
-        for _ in changes(services, client, current):
-            pass  # finds annotations whose rows were lost in a crash
+        client, _ = reach(services, project.uid)
+        sync(services, project.uid, time.time())  # finds annotations whose rows were lost in a crash
         acceptances = Acceptances(services.store)
         rows = acceptances.of_run(project.uid, run)
         removed = 0
         kept = set[int]()
         for number, row in enumerate(rows, start=1):
             there = client.annotation(row.annotation_id)
-            if there is not None and content_hash({}, there.result) != row.content:
+            if there is not None and not _delete(client, acceptances, project, row, there):
                 kept.add(row.annotation_id)
             else:
-                if there is not None:
-                    client.delete_annotation(row.annotation_id)
-                    removed += 1
+                removed += there is not None
                 acceptances.remove(project.uid, row.annotation_id)
             told(number, len(rows))
         if not rows:
@@ -226,6 +228,35 @@ def undo(services: Services, project: Project, run: str, told: Told = lambda don
                 "It may have been taken back already; Label Studio shows a run's name in a region's info panel.",
             )
     return Undone(run, removed, len(kept))
+
+
+def _delete(
+    client: LabelStudioClient,
+    acceptances: Acceptances,
+    project: Project,
+    row: AcceptedAnnotation,
+    annotation: AnnotationRecord,
+) -> bool:
+    """Delete an annotation that nobody has worked on, and keep a copy. False: somebody has, so it stays.
+
+    Label Studio deletes whatever is there by then, so it is read again as late as possible.
+    """
+    if _worked_on(annotation, row) or annotation.id in client.drafts(project.id, row.task_id):
+        return False
+    now = time.time()
+    acceptances.keep_copy(project.uid, row.run, row.task_id, annotation, now)
+    again = client.annotation(annotation.id)
+    if again is not None and again != annotation:
+        acceptances.drop_copy(project.uid, annotation.id, now)
+        return False
+    client.delete_annotation(annotation.id)
+    return True
+
+
+def _worked_on(annotation: AnnotationRecord, row: AcceptedAnnotation) -> bool:
+    """Whether a person changed it, spent time on it, or made it ground truth or a skipped one."""
+    marked = annotation.ground_truth or annotation.was_cancelled or annotation.lead_time is not None
+    return marked or content_hash({}, annotation.result) != row.content
 
 
 def _check_scores(min_score: float, scores: Mapping[str, float]) -> None:
@@ -263,19 +294,21 @@ def _alone(services: Services, uid: str) -> Iterator[None]:
 
 
 def _survey(client: LabelStudioClient, project_id: int) -> tuple[int, str]:
-    """How many tasks are open, and the version of the newest of yoloop's predictions on them; empty: none."""
+    """How many tasks are open, and the version of the newest prediction there by a pretrained model; empty: none."""
     total, newest = 0, None
     for page in client.open_tasks(project_id):
         total += len(page)
-        for each in (one for task in page for one in task.predictions if is_ours(one.version)):
+        for each in (one for task in page for one in task.predictions if number_of(one.version) == 0):
             if newest is None or (each.created_at, each.id) > (newest.created_at, newest.id):
                 newest = each
     return total, newest.version if newest else ""
 
 
-def _prediction(task: OpenTask, version: str) -> PredictionRecord | None:
-    of_version = [each for each in task.predictions if version and each.version == version]
-    return max(of_version, key=lambda each: (each.created_at, each.id), default=None)
+def _prediction(task: OpenTask, version: str, trained: Callable[[], Collection[int]]) -> PredictionRecord | None:
+    """The newest of yoloop's predictions of a version."""
+    named = (each for each in task.predictions if version and each.version == version)
+    own = (each for each in named if made_here(each.version, each.result, trained))
+    return max(own, key=lambda each: (each.created_at, each.id), default=None)
 
 
 def _reason(task: OpenTask, prediction: PredictionRecord | None, groups: list[Group], complete_only: bool) -> str:
@@ -307,12 +340,17 @@ def _write(
         made = client.create_annotation(
             project.id, task.id, result, parent_prediction=prediction.id, last_action="prediction"
         )
+        # Written down at once, so that it can be taken back whatever happens next.
+        Acceptances(services.store).save(project.uid, accepted_annotation(run, task.id, made, now))
+        if client.annotation_count(project.id, task.id) > 1:  # somebody saved between the look and the write
+            client.delete_annotation(made.id)
+            Acceptances(services.store).remove(project.uid, made.id)
+            return ANNOTATED
     except LabelStudioError as error:
         # A prediction that is gone is a 400, a task that is gone a 404.
         if error.code == 404 or (error.code == 400 and "parent_prediction" in error.reason):
             return GONE
         raise
-    Acceptances(services.store).save(project.uid, accepted_annotation(run, task.id, made, now))
     return ""
 
 

@@ -20,9 +20,10 @@ from filelock import FileLock
 
 from backend.errors import LabelStudioError, NotFound, YoloopError
 from backend.labelstudio.client import LabelStudioClient
-from backend.labelstudio.records import OpenTask
+from backend.labelstudio.records import OpenTask, PredictionRecord
 from backend.model import YoloBackend
 from backend.processes.child import SUPERVISED, stand_back
+from backend.served_models.version_string import made_here
 from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 from backend.store.database import Project
@@ -93,6 +94,7 @@ class Refresher:
         self._client: LabelStudioClient = serving.services.client(project)
         self._backend = YoloBackend(serving.services, serving.engine, uid, project.label_config)
         self._refreshes = Refreshes(serving.services.store)
+        self._trained = serving.services.trained(uid)
 
     def run(
         self,
@@ -116,7 +118,7 @@ class Refresher:
             version, ready = self._version(champion)
             began = time.time()
             tasks = self._open(view)
-            todo = [task for task in lacking(tasks, version) if ready and (only is None or task.id in only)]
+            todo = [task for task in lacking(tasks, version, _kept) if ready and (only is None or task.id in only)]
             count = _Count(version, key if whole else None, len(tasks) - len(todo), len(todo), told)
             if whole:
                 known = self._serving.services.ledger.task_count(uid)
@@ -127,7 +129,7 @@ class Refresher:
             told(0, 0, count.total)
             asked = self._suggest(todo, count, since=began)
             if asked:  # Label Studio has stored them meanwhile, unless its request failed
-                forgotten = [task for task in lacking(self._open(view), version) if task.id in asked]
+                forgotten = [task for task in lacking(self._open(view), version, _kept) if task.id in asked]
                 self._counted(count, done=len(asked) - len(forgotten))
                 self._suggest(forgotten, count, since=math.inf)
             removed, left = self._clean(version, view)
@@ -152,7 +154,15 @@ class Refresher:
             time.sleep(0.2)
 
     def _open(self, view: int | None) -> list[OpenTask]:
-        return [_light(task) for page in self._client.open_tasks(self._project.id, view) for task in page]
+        return [self._light(task) for page in self._client.open_tasks(self._project.id, view) for task in page]
+
+    def _ours(self, prediction: PredictionRecord) -> bool:
+        return made_here(prediction.version, prediction.result, self._trained)
+
+    def _light(self, task: OpenTask) -> OpenTask:
+        """The task with our own predictions alone, and without their regions, which would fill the memory."""
+        own = filter(self._ours, task.predictions)
+        return replace(task, predictions=tuple(replace(each, result=[]) for each in own))
 
     def _suggest(self, todo: Sequence[OpenTask], count: _Count, since: float) -> set[int]:
         """Predict and store. Returns the tasks left to Label Studio, as it asked for them itself since then."""
@@ -228,7 +238,7 @@ class Refresher:
         before = time.time() - 60 * settings.keep_minutes
         for page in self._client.open_tasks(self._project.id, view):
             for task in page:
-                for prediction, replaced_at in outdated(task, version, settings.keep_versions):
+                for prediction, replaced_at in outdated(task, version, settings.keep_versions, self._ours):
                     if replaced_at.timestamp() > before:
                         left += 1
                         continue
@@ -242,9 +252,9 @@ class Refresher:
             follow(self._client, self._project.id, version)
 
 
-def _light(task: OpenTask) -> OpenTask:
-    """The task without its predictions' regions, which would fill the memory."""
-    return replace(task, predictions=tuple(replace(each, result=[]) for each in task.predictions))
+def _kept(_prediction: PredictionRecord) -> bool:
+    """Of a light task all predictions are ours."""
+    return True
 
 
 def main() -> None:

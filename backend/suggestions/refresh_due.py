@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 
+from backend.served_models.version_string import PREFIX
 from backend.settings import Settings
 from backend.store.database import Project
 from backend.store.refreshes import Refresh
@@ -18,7 +19,7 @@ FAILED = 600.0
 
 def key_of(project: Project, champion: int | None, settings: Settings) -> str:
     """What a project's suggestions depend on: the version, the labelling config, and the settings that change them."""
-    said = "\n".join([project.label_config, str(settings.score_threshold), settings.sampling])
+    said = "\n".join([PREFIX, project.label_config, str(settings.score_threshold), settings.sampling])
     return f"{champion}:{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 

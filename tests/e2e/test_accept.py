@@ -34,7 +34,7 @@ from backend.suggestions.accept import accept, undo
 
 pytestmark = pytest.mark.group("label-studio", minutes=5)
 
-VERSION = "v3"
+VERSION = "yoloop-v0"
 NOW = 1e9
 Region = dict[str, Any]
 
@@ -257,7 +257,7 @@ def test_a_crash_before_the_row_is_made_good(labelled: Labelled) -> None:
 
 def test_scores_for_labels_doubtful_ones_and_versions(labelled: Labelled) -> None:
     labelled.suggest([[labelled.region(0.9, True)], [labelled.region(0.9, True), labelled.region(0.3, True)]])
-    labelled.suggest([[labelled.region(0.99, True)]], "v2")
+    labelled.suggest([[labelled.region(0.99, True)]], "yoloop-v2")
     labelled.suggest([[labelled.region(0.99, True)]], "somebody else's")
 
     def tasks(**options: Any) -> int:
@@ -265,7 +265,8 @@ def test_scores_for_labels_doubtful_ones_and_versions(labelled: Labelled) -> Non
 
     assert tasks(version=VERSION) == 2 and tasks(version=VERSION, complete_only=True) == 1
     assert tasks(version=VERSION, labels={"Car": 0.91}) == 0 and tasks(version=VERSION, min_score=0.9) == 2
-    assert tasks() == 1 and tasks(version="v9") == 0
+    assert tasks() == 2, "the one in service"
+    assert tasks(version="yoloop-v2") == 1 and tasks(version="yoloop-v9") == 0
     for wrong in ({"labels": {"Cat": 0.9}}, {"labels": {"Car": 1.1}}, {"min_score": -0.1}, {"min_score": float("nan")}):
         with pytest.raises(BadRequest):
             tasks(**wrong)

@@ -99,7 +99,7 @@ def test_connecting_sets_label_studio_up(project: Project) -> None:
     info = project.label_studio.api("GET", f"/api/projects/{project.number}/")
     (backend,) = project.label_studio.api("GET", f"/api/ml?project={project.number}")
     assert info["sampling"] == "Uncertainty sampling"
-    assert (backend["title"], info["model_version"]) == ("v0", "v0")
+    assert (backend["title"], info["model_version"]) == ("yoloop-v0", "yoloop-v0")
     again = project.yoloop.run(
         "connect", "--project", str(project.number), "--url", project.yoloop.url, "--active-learning"
     )
@@ -110,12 +110,12 @@ def test_after_the_first_promotion_every_unlabelled_task_has_its_suggestions(pro
     for task in sorted(project.pictures)[:TAUGHT]:
         project.submit(task)
     project.wait_for_version("v1")
-    _all_carry(project, "v1")
+    _all_carry(project, "yoloop-v1")
     assert len(project.tasks()) == PICTURES - TAUGHT
 
 
 def test_the_least_sure_task_opens_next(project: Project) -> None:
-    _eight_of_eight(project, "v1")
+    _eight_of_eight(project, "yoloop-v1")
 
 
 def test_the_score_column_is_filled(project: Project) -> None:
@@ -131,23 +131,23 @@ def test_a_refresh_whose_worker_is_killed_ends_all_the_same(project: Project) ->
     open_before = set(project.tasks())
     with _Annotator(project):  # somebody asks for suggestions all the time: the refresh stands back
         project.yoloop.run("promote", "v2")
-        wait_for(lambda: project.counts().get("v2", 0) > 0, 60, "the first new suggestions")
+        wait_for(lambda: project.counts().get("yoloop-v2", 0) > 0, 60, "the first new suggestions")
         (worker,) = project.yoloop.processes("backend.cli.main", "worker")
         worker.kill()
-    some = project.counts()["v2"]
+    some = project.counts()["yoloop-v2"]
     assert some < len(open_before), "the refresh was over before its worker was killed"
-    _all_carry(project, "v2")
+    _all_carry(project, "yoloop-v2")
     assert set(project.tasks()) == open_before
 
 
 def test_outdated_suggestions_are_removed_where_nobody_labelled(project: Project) -> None:
-    wait_for(lambda: set(project.versions()) == {("v2",)}, 60, "the old suggestions to go", pause=2)
+    wait_for(lambda: set(project.versions()) == {("yoloop-v2",)}, 60, "the old suggestions to go", pause=2)
     # What people were shown stays: it tells what suggestions are worth.
-    assert project.counts()["v1"] == 8
+    assert project.counts()["yoloop-v1"] == 8
 
 
 def test_the_least_sure_task_of_the_new_version_opens_next(project: Project) -> None:
-    _eight_of_eight(project, "v2")
+    _eight_of_eight(project, "yoloop-v2")
 
 
 def test_new_tasks_are_suggested_for_on_demand(project: Project, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_new_tasks_are_suggested_for_on_demand(project: Project, tmp_path: Path)
     project.pictures |= new
     said = project.yoloop.run("predict", "--project", str(project.number))
     assert re.search(r"20 tasks? .*v2", said), said
-    wait_for(lambda: set(project.versions()) == {("v2",)}, 60, "one prediction for each", pause=2)
+    wait_for(lambda: set(project.versions()) == {("yoloop-v2",)}, 60, "one prediction for each", pause=2)
 
 
 def test_bulk_acceptance_keeps_its_promise(project: Project) -> None:
@@ -193,8 +193,8 @@ def test_bulk_acceptance_keeps_its_promise(project: Project) -> None:
 
 def test_a_rollback_brings_the_older_suggestions_back(project: Project) -> None:
     project.yoloop.run("rollback")
-    _all_carry(project, "v1")
-    assert "unlabelled tasks carry v1" in project.yoloop.run("status")
+    _all_carry(project, "yoloop-v1")
+    assert "unlabelled tasks carry yoloop-v1" in project.yoloop.run("status")
 
 
 def _register_once_more(project: Project) -> None:

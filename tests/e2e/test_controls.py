@@ -138,7 +138,7 @@ def test_annotations_of_all_controls_make_one_version(project: Project) -> None:
 
     print({name: round(value, 3) for name, value in version["metrics"].items()})
     assert version["champion"], version
-    wait_for(lambda: project.setup() == "v1", 60, "the new version to serve")
+    wait_for(lambda: project.setup() == "yoloop-v1", 60, "the new version to serve")
     report = project.report()
     assert {name: each["task"] for name, each in report.items()} == {
         "box": "detect",
@@ -159,7 +159,7 @@ def test_every_stored_prediction_is_valid(project: Project, predictions: list[tu
     interface = LabelInterface(SCENE_CONFIG)
     for _, stored in predictions:
         assert interface.validate_prediction(stored, return_errors=True) == []
-        assert stored["model_version"] == "v1" == project.setup()
+        assert stored["model_version"] == "yoloop-v1" == project.setup()
         assert 0 <= stored["score"] <= 1
         numbers = [each["id"] for each in stored["result"]]
         assert len(numbers) == len(set(numbers))
@@ -230,7 +230,7 @@ def test_the_next_version_knows_the_new_label(project: Project) -> None:
     version = project.wait_for_version("v2")
 
     assert (version["parent"], version["champion"]) == ("v1", True), version
-    wait_for(lambda: project.setup() == "v2", 60, "the new version to serve")
+    wait_for(lambda: project.setup() == "yoloop-v2", 60, "the new version to serve")
     box = project.report()["box"]
     assert box["classes"] == {"Disc": "Disc", "Square": "Square", "Triangle": "Triangle"}
     assert (box["model"], box["unmapped_labels"]) == ("v2", [])

@@ -170,7 +170,7 @@ def test_all_is_well(place: Place) -> None:
     assert found["token"].told.startswith(f"A personal access token of {place.label_studio.email}")
     assert "1.23" in found["Label Studio"].told
     assert "8 × 6 pixels" in found["image"].told
-    assert re.search(r"got \d+ suggestions of v0", found["prediction"].told), found["prediction"]
+    assert re.search(r"got \d+ suggestions of yoloop-v0", found["prediction"].told), found["prediction"]
     assert "Car, Plane" in found["labels of label"].told
     assert "0 of 10" in found["training"].told or "no submitted annotation" in found["training"].told
 

@@ -123,7 +123,7 @@ def test_before_any_training_nothing_is_suggested_and_it_says_why(loop: Loop) ->
     (entry,) = answer["results"]
     assert "result" not in entry
     assert "pretrained weights" in entry["error"]
-    assert loop.setup() == "v0"
+    assert loop.setup() == "yoloop-v0"
 
 
 def test_forty_annotations_make_a_version_that_serves(loop: Loop) -> None:
@@ -131,7 +131,7 @@ def test_forty_annotations_make_a_version_that_serves(loop: Loop) -> None:
         loop.submit(task)
     first = loop.wait_for_version("v1")
     assert first["champion"], first
-    wait_for(lambda: loop.setup() == "v1", 20, "the new version to serve")
+    wait_for(lambda: loop.setup() == "yoloop-v1", 20, "the new version to serve")
     assert first["parent"] == ""
     assert first["metrics"]["mAP50"] > 0.8
 
@@ -164,12 +164,12 @@ def test_more_annotations_make_a_second_version_from_the_first(loop: Loop) -> No
 
 def test_promote_and_rollback_take_effect_at_once(loop: Loop) -> None:
     loop.yoloop.run("promote", "v2")
-    wait_for(lambda: loop.setup() == "v2", 20, "v2 to serve")
+    wait_for(lambda: loop.setup() == "yoloop-v2", 20, "v2 to serve")
     loop.yoloop.run("rollback")
-    wait_for(lambda: loop.setup() == "v1", 20, "v1 to serve again")
+    wait_for(lambda: loop.setup() == "yoloop-v1", 20, "v1 to serve again")
     task = loop.open[0]
     predictions = loop.label_studio.api("GET", f"/api/tasks/{task}/?project={loop.project}")["predictions"]
-    assert "v1" in {each["model_version"] for each in predictions}
+    assert "yoloop-v1" in {each["model_version"] for each in predictions}
 
 
 def test_a_killed_server_comes_back_with_the_same_version(loop: Loop) -> None:
@@ -178,11 +178,11 @@ def test_a_killed_server_comes_back_with_the_same_version(loop: Loop) -> None:
         process.kill()
     wait_for(lambda: not loop.yoloop.healthy(), 60, "the server to be gone")
     wait_for(loop.yoloop.healthy, 60, "a new server")
-    assert loop.setup() == "v1"
+    assert loop.setup() == "yoloop-v1"
     task = loop.open[0]
     body = {"project": loop.uid, "label_config": CONFIG, "tasks": [{"id": task, "data": _data_of(loop, task)}]}
     (entry,) = loop.yoloop.post("/predict", body)["results"]
-    assert entry["model_version"] == "v1"
+    assert entry["model_version"] == "yoloop-v1"
     assert entry["result"]
 
 

@@ -112,7 +112,7 @@ def test_the_worker_reads_the_project_now_and_then_and_changed_tasks_at_events(c
 
     project, tasks = f"/{connected.number}/", "/api/tasks/"
     now = time.time()
-    assert asked(now) == [project, tasks]
+    assert asked(now) == [project, tasks, tasks], "at its start it compares the times of all tasks"
     store.hint(connected.uid, now + 10)
     assert asked(now + 11) == [tasks]
     assert not store.hints()

@@ -43,7 +43,7 @@ def row(number: int, result: Any, suggested: Any = None) -> dict[str, Any]:
         **{"id": number, "result": result, "was_cancelled": False, "ground_truth": False, "lead_time": 3.5},
         **{"created_at": WHEN, "updated_at": WHEN, "completed_by": 1, "parent_prediction": number},
     }
-    prediction = {"id": number, "model_version": "v1", "score": 0.5, "result": suggested, "created_at": WHEN}
+    prediction = {"id": number, "model_version": "yoloop-v1", "score": 0.5, "result": suggested, "created_at": WHEN}
     return {
         **{"id": number, "created_at": WHEN, "updated_at": WHEN, "data": {"image": "a.png"}},
         **{"annotations": [annotation], "predictions": [prediction]},

@@ -31,7 +31,7 @@ def region(number: int, score: float, label: str = "Disc", left: float = 10.0) -
 
 def annotated(number: int, suggested: list[dict[str, Any]], drawn: list[dict[str, Any]]) -> TaskRecord:
     at = START + timedelta(minutes=number)
-    prediction = PredictionRecord(number, "v1", 0.5, suggested, at)
+    prediction = PredictionRecord(number, "yoloop-v1", 0.5, suggested, at)
     annotation = AnnotationRecord(number, drawn, False, False, at, at, 1, 4.0 + number % 3, number)
     return TaskRecord(number, at, at, {"image": f"{number}.jpg"}, (annotation,), (prediction,))
 
@@ -63,14 +63,14 @@ def test_advice_names_the_score_that_can_be_trusted(client: FlaskClient) -> None
 
 
 def test_the_metrics_count_outcomes_and_fresh_tasks(serving: Serving, client: FlaskClient) -> None:
-    Refreshes(serving.services.store).save(UID, "1:a", version="v1", total=5, done=3, failed=1)
+    Refreshes(serving.services.store).save(UID, "1:a", version="yoloop-v1", total=5, done=3, failed=1)
     text = client.get("/metrics").text
-    name = f'yoloop_suggestion_outcomes{{label="Disc",outcome="%s",project="{UID}",score="%s",version="v1"}}'
+    name = f'yoloop_suggestion_outcomes{{label="Disc",outcome="%s",project="{UID}",score="%s",version="yoloop-v1"}}'
     assert f"{name % ('accepted', '0.9')} 80.0" in text
     assert f"{name % ('deleted', '0.3')} 20.0" in text
     assert f'yoloop_trusted_score{{label="Disc",project="{UID}"}} 0.9' in text
     assert f'yoloop_lead_time_seconds{{project="{UID}",suggestions="with"}} 5.0' in text
-    assert f'yoloop_fresh_tasks{{project="{UID}",state="done",version="v1"}} 3.0' in text
+    assert f'yoloop_fresh_tasks{{project="{UID}",state="done",version="yoloop-v1"}} 3.0' in text
 
 
 @pytest.mark.parametrize(

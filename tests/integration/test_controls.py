@@ -239,9 +239,9 @@ def test_a_version_of_two_models(
         (first, weights(["Disc", "Square"], {0: (0, 0.8)})),
         (second, weights(["Square", "Disc"], {1: (0, 0.7)})),
     )
-    assert promote(serving, client, made, two) == "v1"
+    assert promote(serving, client, made, two) == "yoloop-v1"
     entry = answer(client, two)
-    assert entry["model_version"] == "v1"
+    assert entry["model_version"] == "yoloop-v1"
     assert said(entry) == {"boxes": {"Disc": 0.8}, "round": {"Square": 0.7}}
     assert len({model for model, _ in passes}) == len(passes) == 2
     assert {name: each["model"] for name, each in report(client).items()} == {"boxes": "v1", "round": "v1"}
@@ -260,7 +260,7 @@ def test_a_version_is_served_whole_or_not_at_all(
     tried = serving.settings.root / "registry" / "local" / UID / "1" / "weights-1.pt"
     wait_for(lambda: tried.exists(), pause=0.02)
     entry = answer(client, two)
-    assert entry["model_version"] == "v0"
+    assert entry["model_version"] == "yoloop-v0"
     assert said(entry) == {"boxes": {"Disc": 0.9}, "round": {"Square": 0.6}}
 
 
@@ -281,7 +281,7 @@ def test_a_control_that_stays_with_a_version(client: FlaskClient, serving: Servi
     )
     promote(serving, client, new, pinned)
     entry = answer(client, pinned)
-    assert entry["model_version"].split("-")[0] == "v2"
+    assert entry["model_version"].rpartition("-")[0] == "yoloop-v2"
     assert said(entry) == {"boxes": {"Disc": 0.7, "Square": 0.5}, "round": {"Disc": 0.8}}
     assert {name: each["model"] for name, each in report(client).items()} == {"boxes": "v2", "round": "v1"}
 
@@ -292,8 +292,8 @@ def test_a_version_registered_with_a_pinned_control_needs_no_mention_of_it(
     pinned = view(tag("RectangleLabels", "boxes", DISC), tag("EllipseLabels", "round", DISC, extra='model_path="v1"'))
     register(serving, pinned, (detect(["Disc"], "boxes"), weights(["Disc"], {0: (0, 0.8)})))
     new = register(serving, pinned, (detect(["Disc"], "boxes"), weights(["Disc"], {0: (0, 0.7)})))
-    assert promote(serving, client, new, pinned) == "v2"
-    assert answer(client, pinned)["model_version"] == "v2"
+    assert promote(serving, client, new, pinned) == "yoloop-v2"
+    assert answer(client, pinned)["model_version"] == "yoloop-v2"
 
 
 def test_renamed_and_new_labels(client: FlaskClient, serving: Serving, weights: Weights) -> None:
@@ -308,10 +308,10 @@ def test_renamed_and_new_labels(client: FlaskClient, serving: Serving, weights: 
     )
     finds = weights(["Old", "Square"], {0: (0, 0.8), 1: (1, 0.7)})
     made = register(serving, before, (detect(["Old", "Square"], "label"), finds))
-    assert promote(serving, client, made, before) == "v1"
+    assert promote(serving, client, made, before) == "yoloop-v1"
     assert said(answer(client, before)) == {"label": {"Old": 0.8, "Square": 0.7}}
     renamed = client.post("/setup", json=setup(after)).get_json()["model_version"]
-    assert renamed.startswith("v1-")
+    assert renamed.startswith("yoloop-v1-")
     entry = answer(client, after)
     assert entry["model_version"] == renamed
     assert said(entry) == {"label": {"New name": 0.8}}
@@ -339,7 +339,7 @@ def test_labels_apart_from_what_draws(client: FlaskClient, serving: Serving, wei
     assert drawn_with(entry) == {"box"}  # not every object twice
     finds = weights(["Disc", "Square"], {0: (1, 0.8)})
     made = register(serving, split, (detect(["Disc", "Square"], "round"), finds))
-    assert promote(serving, client, made, split) == "v1"
+    assert promote(serving, client, made, split) == "yoloop-v1"
     entry = answer(client, split)
     assert said(entry) == {"label": {"Square": 0.8}}
     assert drawn_with(entry) == {"round"}

@@ -62,7 +62,7 @@ def served(serving: Serving) -> object:
     assert found.name == "v1"
     client.post("/setup", json=setup())
     (entry,) = client.post("/predict", json=predict([task(1)])).get_json()["results"]
-    assert entry["model_version"].startswith("v1")
+    assert entry["model_version"].startswith("yoloop-v1")
     assert len(entry["result"]) == 8  # the grid of 4 x 4, cut to the image's 2 : 1
     return found.suggests[0].loaded.detector
 
@@ -163,7 +163,7 @@ class TestPretrained:
     def ask(self, client: FlaskClient) -> list[tuple[str, float]]:
         """The base model's suggestions: labels and scores, best first."""
         (entry,) = client.post("/predict", json=predict([task(1)])).get_json()["results"]
-        assert entry["model_version"] == "v0"
+        assert entry["model_version"] == "yoloop-v0"
         return [
             (each["value"]["rectanglelabels"][0], pytest.approx(each["score"], abs=0.01)) for each in entry["result"]
         ]

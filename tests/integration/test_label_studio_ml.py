@@ -56,7 +56,7 @@ def test_the_installable_release_can_host_it(home: Path) -> None:
     assert OLD_RELEASE.is_dir(), "scripts/test puts label-studio-ml 1.0.9 there"
     entries, event, job = json.loads(_run(home, SCRIPT))
     assert len(entries) == 2
-    assert all("result" not in entry and entry["model_version"] == "v0" for entry in entries)
+    assert all("result" not in entry and entry["model_version"] == "yoloop-v0" for entry in entries)
     assert event == {"status": "noted"}
     assert job["status"] == "queued"
 
@@ -74,8 +74,8 @@ entries = model.predict([{"id": 1, "data": {"image": "/data/upload/1/a.jpg"}}], 
 print(json.dumps([model.kept, entries, model.fit("START_TRAINING", {})]))
 """
     kept, entries, job = json.loads(_run(home, code, str(Path(__file__).parent)))
-    assert kept == {"model_version": "v0"}
-    assert [entry["model_version"] for entry in entries] == ["v0"]
+    assert kept == {"model_version": "yoloop-v0"}
+    assert [entry["model_version"] for entry in entries] == ["yoloop-v0"]
     assert job["status"] == "queued"
 
 

@@ -179,10 +179,10 @@ def test_an_image_in_a_nested_field(start: Start) -> None:
 
 def test_another_mapping_is_another_version(client: FlaskClient) -> None:
     first = client.post("/setup", json=setup()).get_json()["model_version"]
-    assert first == "v0"
+    assert first == "yoloop-v0"
     mapped = config().replace('value="Disc"', 'value="Disc" predicted_values="Square"')
     second = client.post("/setup", json=setup(mapped)).get_json()["model_version"]
-    assert second.startswith("v0-")
+    assert second.startswith("yoloop-v0-")
     assert {entry["model_version"] for entry in ask(client, [task(1)], mapped)} == {second}
     third = client.post("/setup", json=setup(config('model_score_threshold="0.3"'))).get_json()["model_version"]
     assert third not in (first, second)
@@ -193,12 +193,12 @@ def test_the_version_is_the_same_before_and_after_the_model_is_loaded(serving: S
     services, settings = serving.services, serving.settings
     models = Models(settings, services.registry, list)
     waiting = YoloBackend(services, Engine(models, serving.engine.pool, serving.engine.metrics), UID, config())
-    assert waiting.setup() == "v0"
+    assert waiting.setup() == "yoloop-v0"
     models.start()
     assert models.ready(UID, parse_label_config(config()), time.monotonic() + 10).ready
-    assert waiting.setup() == "v0"
+    assert waiting.setup() == "yoloop-v0"
     other = config('model_score_threshold="0.3"')
-    assert YoloBackend(services, serving.engine, UID, other).setup().startswith("v0-")
+    assert YoloBackend(services, serving.engine, UID, other).setup().startswith("yoloop-v0-")
     models.close()
 
 

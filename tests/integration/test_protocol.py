@@ -79,14 +79,14 @@ def test_recorded_requests(
     if entry["path"] == "/health":
         assert said["status"] == "UP"
     elif entry["path"] == "/setup":
-        assert re.fullmatch(r"v0(-[0-9a-f]{6})?", said["model_version"])
+        assert re.fullmatch(r"yoloop-v0(-[0-9a-f]{6})?", said["model_version"])
     elif entry["path"] == "/versions":
         assert said["versions"] == []
     elif entry["path"] == "/predict":
         tasks = entry["body"]["tasks"]
         assert len(said["results"]) == len(tasks)
         for sent, got in zip(tasks, said["results"], strict=True):
-            assert got["model_version"] == "v0"
+            assert got["model_version"] == "yoloop-v0"
             # What lies in Label Studio is served here; the other hosts of the recording are gone.
             assert ("result" in got) is sent["data"]["image"].startswith("/data/")
             assert ("error" in got) is not ("result" in got)
@@ -216,7 +216,7 @@ def test_fields_that_cannot_be_used(refusing: FlaskClient, path: str, body: dict
 @pytest.mark.parametrize("path", sorted((TESTS / "public_configs").glob("*.xml")), ids=lambda path: path.stem)
 def test_every_config_of_the_public_example_is_answered(shared: FlaskClient, path: Path) -> None:
     client, xml = shared, path.read_text()
-    assert client.post("/setup", json=setup(xml)).get_json()["model_version"].startswith("v0")
+    assert client.post("/setup", json=setup(xml)).get_json()["model_version"].startswith("yoloop-v0")
     fields = {field: picture() for field in re.findall(r'(?:value|valueList)="\$(\w+)"', xml)}
     response = client.post("/predict", json=predict([{"id": 1, "data": fields}, {"id": 2, "data": {}}], xml))
     assert response.status_code == 200

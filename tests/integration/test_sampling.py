@@ -55,8 +55,8 @@ def test_the_attribute_goes_before_the_setting_and_changes_the_version(start: St
     assert scores(serving, [task(1)], named)[0] == pytest.approx(0.2, abs=0.01)
     client = create_app(serving=serving).test_client()
     versions = [client.post("/setup", json=setup(each)).get_json()["model_version"] for each in (plain, named)]
-    assert versions[0] == "v0"
-    assert versions[1].startswith("v0-")
+    assert versions[0] == "yoloop-v0"
+    assert versions[1].startswith("yoloop-v0-")
     answer = client.post("/setup", json=setup(config('model_sampling="best"')))
     assert answer.status_code == 400
     assert "least-confidence" in answer.get_json()["hint"]

@@ -41,14 +41,15 @@ class Studio:
     late: bool = False
     error: Exception = field(default_factory=Ended)
     calls: int = 0
-    clock: Iterator[int] = field(default_factory=itertools.count)
+    minutes: Iterator[int] = field(default_factory=itertools.count)
     tasks: dict[int, TaskRecord] = field(default_factory=dict)
+    clock: datetime | None = None
 
     def __post_init__(self) -> None:
         for number in range(1, TASKS + 1):
             value = {"x": 1.0, "y": 1.0, "width": 5.0, "height": 5.0, "rectanglelabels": ["Car"]}
             common = {"from_name": "label", "to_name": "image", "type": "rectanglelabels", "score": 0.9}
-            seen = PredictionRecord(number, "v1", 0.9, [{"id": f"r{number}", **common, "value": value}], NOON)
+            seen = PredictionRecord(number, "yoloop-v0", 0.9, [{"id": f"r{number}", **common, "value": value}], NOON)
             self.tasks[number] = TaskRecord(number, NOON, NOON, {"image": f"{number}.jpg"}, (), (seen,))
 
     def _call(self, do: Callable[[], Any]) -> Any:
@@ -61,7 +62,7 @@ class Studio:
         return found
 
     def _now(self) -> datetime:
-        return NOON + timedelta(minutes=next(self.clock))
+        return NOON + timedelta(minutes=next(self.minutes))
 
     def project(self, number: int) -> ProjectInfo:
         return self._call(lambda: INFO)
@@ -71,6 +72,9 @@ class Studio:
 
     def changed_tasks(self, number: int, since: datetime | None) -> Iterator[list[TaskRecord]]:
         yield self._call(lambda: [each for each in self.tasks.values() if since is None or each.updated_at > since])
+
+    def task_times(self, number: int, after: int) -> tuple[dict[int, datetime], bool]:
+        return self._call(lambda: ({each.id: each.updated_at for each in self.tasks.values()}, False))
 
     def open_tasks(self, number: int, view: int | None = None, page_size: int = 200) -> Iterator[list[OpenTask]]:
         yield self._call(
@@ -91,6 +95,9 @@ class Studio:
             return made
 
         return self._call(create)
+
+    def drafts(self, number: int, task: int) -> frozenset[int]:
+        return self._call(frozenset)
 
     def annotation(self, annotation: int) -> AnnotationRecord | None:
         return self._call(
@@ -124,8 +131,9 @@ def with_studio(services: Services, studio: Studio, monkeypatch: pytest.MonkeyPa
     return studio
 
 
-CALLS = 6 + 2 * TASKS
-"""Calls of an acceptance: the project twice, changes, count, two looks at open tasks, and two for each task."""
+CALLS = 7 + 3 * TASKS
+"""Calls of an acceptance: the project twice, changes, count, two looks at open tasks, all times,
+and three for each task."""
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -151,7 +159,7 @@ def test_an_acceptance_that_ends_anywhere_is_finished_by_the_next(
 
 
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("after", range(1, 3 + 2 * TASKS))
+@pytest.mark.parametrize("after", range(1, 5 + 4 * TASKS))
 def test_an_undo_that_ends_anywhere_is_finished_by_the_next(
     services: Services, monkeypatch: pytest.MonkeyPatch, after: int, late: bool
 ) -> None:
@@ -169,7 +177,7 @@ def test_an_undo_that_ends_anywhere_is_finished_by_the_next(
 
 
 def test_an_error_names_the_run(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    studio = Studio(CALLS, error=LabelStudioError("It is down.", "Wait.", reason="why", code=502))
+    studio = Studio(CALLS - 1, error=LabelStudioError("It is down.", "Wait.", reason="why", code=502))
     with_studio(services, studio, monkeypatch)
     with pytest.raises(LabelStudioError, match="Run one ended early") as raised:
         accept(services, services.store.find(1), run="one", now=1.0)

@@ -126,25 +126,25 @@ def load(app: Flask) -> Iterator[Load]:
 @pytest.mark.slow
 def test_promotions_and_rollbacks_under_load(app: Flask, serving: Serving, weights: Weights) -> None:
     registry = serving.services.registry
-    assert version(app) == "v0"
+    assert version(app) == "yoloop-v0"
     for name in ("v1", "v2"):
         assert register(serving, weights(LABELS, {1: (0, SCORES[name])})).name == name
     with load(app) as running:
-        running.see("v0")
+        running.see("yoloop-v0")
         registry.promote(UID, 1, "better")
-        wait_for_version(app, "v1")
-        running.see("v1")
+        wait_for_version(app, "yoloop-v1")
+        running.see("yoloop-v1")
         registry.promote(UID, 2, "better still")
-        wait_for_version(app, "v2")
-        running.see("v2")
+        wait_for_version(app, "yoloop-v2")
+        running.see("yoloop-v2")
         registry.rollback(UID)
-        wait_for_version(app, "v1")
-        running.see("v1")
+        wait_for_version(app, "yoloop-v1")
+        running.see("yoloop-v1")
         registry.rollback(UID)
-        wait_for_version(app, "v0")
-        running.see("v0")
+        wait_for_version(app, "yoloop-v0")
+        running.see("yoloop-v0")
     assert running.wrong == []
-    assert set(running.answers) == {"v0", "v1", "v2"}
+    assert set(running.answers) == {"yoloop-v0", "yoloop-v1", "yoloop-v2"}
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(
@@ -153,24 +153,24 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(
     registry = serving.services.registry
     register(serving, weights(LABELS, {1: (0, SCORES["v1"])}))
     registry.promote(UID, 1, "better")
-    wait_for_version(app, "v1")
+    wait_for_version(app, "yoloop-v1")
     (tmp_path / "junk.pt").write_bytes(b"junk")
     register(serving, tmp_path / "junk.pt")
     register(serving, weights(LABELS, {1: (0, SCORES["v3"])}))
     with load(app) as running:
-        running.see("v1")
+        running.see("yoloop-v1")
         registry.promote(UID, 2, "by mistake")
         tried = serving.services.settings.root / "registry" / "local" / UID / "2" / "weights.pt"
         while not tried.exists():
             time.sleep(0.01)
-        running.see("v1")
-        assert version(app) == "v1"
+        running.see("yoloop-v1")
+        assert version(app) == "yoloop-v1"
         # The next good version is not held up by the broken one.
         registry.promote(UID, 3, "mended")
-        wait_for_version(app, "v3")
-        running.see("v3")
+        wait_for_version(app, "yoloop-v3")
+        running.see("yoloop-v3")
     assert running.wrong == []
-    assert set(running.answers) == {"v1", "v3"}
+    assert set(running.answers) == {"yoloop-v1", "yoloop-v3"}
 
 
 def test_weights_that_changed_on_the_disk_are_not_served(
@@ -180,10 +180,10 @@ def test_weights_that_changed_on_the_disk_are_not_served(
     register(serving, weights(LABELS, {1: (0, SCORES["v1"])}))
     (stored,) = (serving.settings.root / "registry" / "artifacts").rglob("weights.pt")
     stored.write_bytes(weights(LABELS, {1: (0, SCORES["v2"])}).read_bytes())
-    assert version(app) == "v0"
+    assert version(app) == "yoloop-v0"
     registry.promote(UID, 1, "better")
     wait_for(lambda: "not the one that was registered" in caplog.text, pause=0.01)
-    assert version(app) == "v0"
+    assert version(app) == "yoloop-v0"
     entries = app.test_client().post("/predict", json=predict([task(1)])).get_json()["results"]
     assert round(entries[0]["result"][0]["score"], 2) == SCORES["v0"]
 
@@ -193,12 +193,12 @@ def test_what_served_before_a_restart_serves_after_it(app: Flask, serving: Servi
     stored = serving.settings.models_dir / "tiny.pt"
     register(serving, stored)
     serving.services.registry.promote(UID, 1, "better")
-    wait_for_version(app, "v1")
+    wait_for_version(app, "yoloop-v1")
     serving.close()
     again = create_app(serving=start(finds={1: (0, SCORES["v2"])}))
-    assert version(again) == "v1"  # at once, although it is still being loaded
+    assert version(again) == "yoloop-v1"  # at once, although it is still being loaded
     entries = again.test_client().post("/predict", json=predict([task(1)])).get_json()["results"]
-    assert entries[0]["model_version"] == "v1"
+    assert entries[0]["model_version"] == "yoloop-v1"
     assert round(entries[0]["result"][0]["score"], 2) == SCORES["v0"]
 
 
@@ -212,7 +212,7 @@ def test_the_last_good_version_serves_after_a_restart_when_the_champion_is_spoil
     for name in ("v1", "v2", "v3"):
         register(serving, weights(LABELS, {1: (0, SCORES[name])}))
         registry.promote(UID, int(name[1:]), "better")
-    wait_for_version(app, "v3")
+    wait_for_version(app, "yoloop-v3")
     serving.close()
     shutil.rmtree(serving.settings.root / "registry" / "local")
     run = registry.version(UID, 3).run_id
@@ -223,10 +223,10 @@ def test_the_last_good_version_serves_after_a_restart_when_the_champion_is_spoil
         stored.write_bytes(whole[: len(whole) // 2])
     again = create_app(serving=start(finds={1: (0, SCORES["v0"])}))
     entries = again.test_client().post("/predict", json=predict([task(1)])).get_json()["results"]
-    assert entries[0]["model_version"] == version(again) == "v2"
+    assert entries[0]["model_version"] == version(again) == "yoloop-v2"
     assert round(entries[0]["result"][0]["score"], 2) == SCORES["v2"]
     stored.write_bytes(whole)
-    wait_for_version(again, "v3")
+    wait_for_version(again, "yoloop-v3")
 
 
 def test_the_versions_are_listed(app: Flask, serving: Serving) -> None:
@@ -256,7 +256,7 @@ def test_the_models_used_least_recently_wait_on_the_disk(start: Start, weights: 
     for uid in (*other, "8.1", "10.1", "9.1"):
         (entry,) = client.post("/predict", json=predict([task(1)], uid=uid)).get_json()["results"]
         assert round(entry["result"][0]["score"], 2) == other[uid]
-        assert entry["model_version"] == "v1"
+        assert entry["model_version"] == "yoloop-v1"
         held = [slot for slot in models._slots.values() if slot.awake]
         assert len(held) <= 2
     assert set(models.loaded()) == set(other)

@@ -25,7 +25,7 @@ def box(region_id: str, label: str = "Car", **more: Any) -> dict[str, Any]:
     return {**named, "score": 0.9, "value": value, **more}
 
 
-def prediction(number: int, *regions: dict[str, Any], version: str = "v1") -> PredictionRecord:
+def prediction(number: int, *regions: dict[str, Any], version: str = "yoloop-v1") -> PredictionRecord:
     return PredictionRecord(number, version, 0.5, list(regions), NOON)
 
 
@@ -74,7 +74,7 @@ class TestRecord:
         record(
             store, UID, [task(1, [annotation(5, box("a"), box("n"), parent=3)], [prediction(3, box("a"), box("b"))])]
         )
-        assert rows(store, shown) == [(UID, 5, 1, "v1", NOON.timestamp(), 7.0)]
+        assert rows(store, shown) == [(UID, 5, 1, "yoloop-v1", NOON.timestamp(), 7.0, True)]
         assert fates(store) == {(5, "a"): "accepted", (5, "b"): "deleted", (5, "n"): "missed"}
 
     def test_reading_again_changes_nothing(self, store: Store) -> None:
@@ -93,12 +93,12 @@ class TestRecord:
 
     def test_without_a_suggestion_only_the_time_is_noted(self, store: Store) -> None:
         record(store, UID, [task(1, [annotation(5, box("a"))])])
-        assert rows(store, shown) == [(UID, 5, 1, "", NOON.timestamp(), 7.0)] and fates(store) == {}
+        assert rows(store, shown) == [(UID, 5, 1, "", NOON.timestamp(), 7.0, True)] and fates(store) == {}
 
     def test_a_removed_prediction_takes_nothing_along(self, store: Store) -> None:
         record(store, UID, [task(1, [annotation(5, box("a"), parent=3)], [prediction(3, box("a"))])])
-        record(store, UID, [task(1, [annotation(5, box("a"))], [prediction(4, box("q"), version="v2")])])
-        assert rows(store, shown)[0][3] == "v1" and fates(store) == {(5, "a"): "accepted"}
+        record(store, UID, [task(1, [annotation(5, box("a"))], [prediction(4, box("q"), version="yoloop-v2")])])
+        assert rows(store, shown)[0][3] == "yoloop-v1" and fates(store) == {(5, "a"): "accepted"}
 
     def test_an_id_given_out_again_is_another_annotation(self, store: Store) -> None:
         record(store, UID, [task(1, [annotation(5, box("a"), parent=3)], [prediction(3, box("a"))])])

@@ -39,7 +39,7 @@ def test_bins(store: Store) -> None:
     write(
         store,
         1,
-        "v1",
+        "yoloop-v1",
         ("Car", "accepted", 0.92, None),
         ("Car", "moved", 0.9, 0.8),
         ("Car", "moved", 1.0, 0.6),
@@ -48,30 +48,30 @@ def test_bins(store: Store) -> None:
         ("Car", "missed", None, None),
         ("Plane", "accepted", 0.0, None),
     )
-    write(store, 2, "v2", ("Car", "moved", 0.9, None))
-    write(store, 3, "v1", ("Car", "accepted", 0.9, None), uid="2.200")
+    write(store, 2, "yoloop-v2", ("Car", "moved", 0.9, None))
+    write(store, 3, "yoloop-v1", ("Car", "accepted", 0.9, None), uid="2.200")
     found = {(each.version, each.label, each.low): each for each in suggestion_statistics(store, UID).bins}
     assert set(found) == {
-        ("v1", "Car", None),
-        ("v1", "Car", 0.3),
-        ("v1", "Car", 0.9),
-        ("v1", "Plane", 0.0),
-        ("v2", "Car", 0.9),
+        ("yoloop-v1", "Car", None),
+        ("yoloop-v1", "Car", 0.3),
+        ("yoloop-v1", "Car", 0.9),
+        ("yoloop-v1", "Plane", 0.0),
+        ("yoloop-v2", "Car", 0.9),
     }
-    high = found["v1", "Car", 0.9]
+    high = found["yoloop-v1", "Car", 0.9]
     assert (high.high, high.accepted, high.moved, high.moved_iou) == (1.0, 1, 2, pytest.approx(0.7))
     assert high.precision == Precision(2, 3)
-    low = found["v1", "Car", 0.3]
+    low = found["yoloop-v1", "Car", 0.3]
     assert (low.deleted, low.relabelled, low.moved_iou, low.precision) == (1, 1, None, Precision(0, 2))
-    assert (found["v1", "Car", None].missed, found["v1", "Car", None].precision) == (1, Precision(0, 0))
-    assert found["v2", "Car", 0.9].precision == Precision(0, 1)
+    assert (found["yoloop-v1", "Car", None].missed, found["yoloop-v1", "Car", None].precision) == (1, Precision(0, 0))
+    assert found["yoloop-v2", "Car", 0.9].precision == Precision(0, 1)
 
 
 def test_the_curve_goes_on_in_the_order_of_submission(store: Store) -> None:
     for number in reversed(range(WINDOW + 5)):
         fate = "accepted" if number >= WINDOW else "deleted"
-        write(store, number, "v1", ("Car", fate, 0.5, None), ("Car", "missed", None, None))
-    write(store, 100, "v1")
+        write(store, number, "yoloop-v1", ("Car", fate, 0.5, None), ("Car", "missed", None, None))
+    write(store, 100, "yoloop-v1")
     write(store, 200, "")
     first, second = suggestion_statistics(store, UID).curve
     assert (first.annotations, first.start, first.end) == (WINDOW, 0.0, WINDOW - 1.0)
@@ -81,14 +81,14 @@ def test_the_curve_goes_on_in_the_order_of_submission(store: Store) -> None:
 
 
 def test_an_annotation_without_any_region_misses_nothing(store: Store) -> None:
-    write(store, 1, "v1")
+    write(store, 1, "yoloop-v1")
     (only,) = suggestion_statistics(store, UID).curve
     assert (only.annotations, only.precision, only.recall) == (1, Precision(0, 0), Precision(0, 0))
 
 
 def test_lead_time(store: Store) -> None:
     for number, (version, seconds) in enumerate(
-        [("v1", 2.0), ("v2", 4.0), ("v1", 9.0), ("", 20.0), ("", 10.0), ("", None)]
+        [("yoloop-v1", 2.0), ("yoloop-v2", 4.0), ("yoloop-v1", 9.0), ("", 20.0), ("", 10.0), ("", None)]
     ):
         write(store, number, version, seconds=seconds)
     found = suggestion_statistics(store, UID).lead_time
@@ -103,42 +103,51 @@ def test_nothing_is_known_at_first(store: Store) -> None:
 
 
 def test_sure_ones_of_one_version_or_all(store: Store) -> None:
-    write(store, 1, "v1", ("Car", "accepted", 0.9, None), ("Car", "deleted", 0.8, None), ("Car", "accepted", 0.7, None))
-    write(store, 2, "v2-1a2b3c", ("Car", "accepted", 0.8, None), ("Plane", "moved", 0.5, 0.7))
+    write(
+        store,
+        1,
+        "yoloop-v1",
+        ("Car", "accepted", 0.9, None),
+        ("Car", "deleted", 0.8, None),
+        ("Car", "accepted", 0.7, None),
+    )
+    write(store, 2, "yoloop-v2-1a2b3c", ("Car", "accepted", 0.8, None), ("Plane", "moved", 0.5, 0.7))
     write(store, 3, "somebody else's", ("Car", "deleted", 0.9, None))
     assert at_or_above(store, UID, {"Car": 0.8}) == Precision(2, 3)
-    assert at_or_above(store, UID, {"Car": 0.8}, "v1") == Precision(1, 2)
+    assert at_or_above(store, UID, {"Car": 0.8}, "yoloop-v1") == Precision(1, 2)
     assert at_or_above(store, UID, {"Car": 0.8, "Plane": 0.5}) == Precision(3, 4)
-    assert at_or_above(store, UID, {}) == at_or_above(store, UID, {"Car": 0.8}, "v9") == Precision(0, 0)
-    assert last_version(store, UID) == "v2-1a2b3c"
-    assert by_percent(store, UID, "v1") == {"Car": {90: Precision(1, 1), 80: Precision(0, 1), 70: Precision(1, 1)}}
+    assert at_or_above(store, UID, {}) == at_or_above(store, UID, {"Car": 0.8}, "yoloop-v9") == Precision(0, 0)
+    assert last_version(store, UID) == "yoloop-v2-1a2b3c"
+    assert by_percent(store, UID, "yoloop-v1") == {
+        "Car": {90: Precision(1, 1), 80: Precision(0, 1), 70: Precision(1, 1)}
+    }
     assert by_percent(store, UID)["Car"][80] == Precision(1, 2)
 
 
 def test_a_version_speaks_for_itself_once_it_has_enough(store: Store) -> None:
-    write(store, 0, "v1", *[("Car", "accepted", 0.9, None)] * 5)
+    write(store, 0, "yoloop-v1", *[("Car", "accepted", 0.9, None)] * 5)
     for number in range(1, ENOUGH):
-        write(store, number, "v2", ("Car", "deleted", 0.9, None), ("Car", "accepted", 0.7, None))
-    assert expected(store, UID, {"Car": 0.8}, "v2") == (Precision(5, ENOUGH + 4), "")
-    write(store, ENOUGH, "v2", ("Car", "deleted", 0.8, None))
-    assert expected(store, UID, {"Car": 0.8}, "v2") == (Precision(0, ENOUGH), "v2")
+        write(store, number, "yoloop-v2", ("Car", "deleted", 0.9, None), ("Car", "accepted", 0.7, None))
+    assert expected(store, UID, {"Car": 0.8}, "yoloop-v2") == (Precision(5, ENOUGH + 4), "")
+    write(store, ENOUGH, "yoloop-v2", ("Car", "deleted", 0.8, None))
+    assert expected(store, UID, {"Car": 0.8}, "yoloop-v2") == (Precision(0, ENOUGH), "yoloop-v2")
     assert expected(store, UID, {"Car": 0.8}, "") == (Precision(5, ENOUGH + 5), "")
-    assert expected(store, UID, {}, "v2") == (Precision(0, 0), "")
+    assert expected(store, UID, {}, "yoloop-v2") == (Precision(0, 0), "")
 
 
 @pytest.mark.parametrize("percent", range(101))
 def test_a_score_falls_on_its_own_percent(store: Store, percent: int) -> None:
-    write(store, 1, "v1", ("Car", "accepted", percent / 100, None))
+    write(store, 1, "yoloop-v1", ("Car", "accepted", percent / 100, None))
     assert by_percent(store, UID) == {"Car": {percent: Precision(1, 1)}}
     assert suggestion_statistics(store, UID).bins[0].low == min(percent // 10, 9) / 10
 
 
 def test_advice_takes_the_version_that_was_shown_last(store: Store) -> None:
     for number in range(80):
-        write(store, number, "v1", ("Car", "accepted", 0.9, None))
+        write(store, number, "yoloop-v1", ("Car", "accepted", 0.9, None))
     (found,) = advice(store, UID)
-    assert (found.version, found.threshold) == ("v1", 0.9)
-    (found,) = advice(store, UID, "v2")
+    assert (found.version, found.threshold) == ("yoloop-v1", 0.9)
+    (found,) = advice(store, UID, "yoloop-v2")
     assert (found.version, found.threshold) == ("", 0.9)
 
 

@@ -5,25 +5,45 @@ import re
 import pytest
 
 from backend.labels.schema import Control, parse_label_config
-from backend.served_models.version_string import fingerprint, is_ours, strategy_of, version_string
+from backend.served_models.version_string import fingerprint, is_ours, made_here, strategy_of, version_string
 
 COCO = {0: "person", 2: "car", 5: "bus", 7: "truck", 9: "Plane"}
 
 
-@pytest.mark.parametrize("version", ["v0", "v12", "v3-1a2b3c"])
+@pytest.mark.parametrize("version", ["yoloop-v0", "yoloop-v12", "yoloop-v3-1a2b3c"])
 def test_ours(version: str) -> None:
     assert is_ours(version)
 
 
-@pytest.mark.parametrize("version", ["", "v", "v3-", "v3-XYZ", "gpt-v3", "v3 ", "yolo"])
+@pytest.mark.parametrize(
+    "version", ["", "v", "v3", "v3-1a2b3c", "yoloop-v", "yoloop-v3-XYZ", "gpt-v3", "yoloop-v3 ", "yolo"]
+)
 def test_others(version: str) -> None:
     assert not is_ours(version)
 
 
+@pytest.mark.parametrize(
+    ("version", "ids", "ours"),
+    [
+        ("yoloop-v9", ["theirs"], True),
+        ("v3", ["0123456789", "abcdef0123"], True),
+        ("v3-1a2b3c", ["0123456789"], True),
+        ("v3", ["0123456789", "theirs"], False),
+        ("v3", ["0123456789", "ABCDEF0123"], False),
+        ("v3", [], False),  # who found nothing shows nothing
+        ("v4", ["0123456789"], False),
+        ("v0", ["0123456789"], False),
+        ("mine", ["0123456789"], False),
+    ],
+)
+def test_what_0_7_made_here_is_ours(version: str, ids: list[str], ours: bool) -> None:
+    assert made_here(version, [{"id": each} for each in ids], lambda: {1, 3}) is ours
+
+
 def test_a_name_stands_for_its_baseline() -> None:
-    assert version_string("v3", "1a2b3c", "1a2b3c") == "v3"
-    assert version_string("v3", "1a2b3c", "") == "v3"
-    assert version_string("v3", "1a2b3c", "d4e5f6") == "v3-1a2b3c"
+    assert version_string("v3", "1a2b3c", "1a2b3c") == "yoloop-v3"
+    assert version_string("v3", "1a2b3c", "") == "yoloop-v3"
+    assert version_string("v3", "1a2b3c", "d4e5f6") == "yoloop-v3-1a2b3c"
 
 
 def test_the_first_control_that_names_a_strategy_decides() -> None:

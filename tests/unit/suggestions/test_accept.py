@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,10 +10,15 @@ from typing import Any
 import pytest
 
 from backend.errors import BadRequest, NotFound
+from backend.labels.networks import Network
+from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, OpenTask, PredictionRecord, ProjectInfo, TaskRecord
+from backend.served_models.parts import TAG, Part, dump
+from backend.served_models.served import own_suggestions
+from backend.served_models.version_string import fingerprint
 from backend.services import Services
 from backend.settings import Settings
-from backend.store.tables import acceptances
+from backend.store.tables import acceptances, removed_annotations
 from backend.suggestions import accept as module
 from backend.suggestions.accept import ANNOTATED, DOUBTFUL, NO_SUGGESTION, NOT_SURE, TOUCHED, Acceptance, accept, undo
 
@@ -38,8 +44,10 @@ class Studio:
         self.touched: set[int] = set()
         self.hidden: set[int] = set()
         self.minutes = 0
+        self.drafted: set[int] = set()
+        self.clock: datetime | None = None
 
-    def suggest(self, *regions: dict[str, Any], version: str = "v1") -> int:
+    def suggest(self, *regions: dict[str, Any], version: str = "yoloop-v0") -> int:
         """A new task with one prediction, which has the task's number."""
         number = len(self.tasks) + 1
         made = PredictionRecord(number, version, 0.5, list(regions), NOON)
@@ -64,6 +72,9 @@ class Studio:
     def changed_tasks(self, number: int, since: datetime | None) -> Iterator[list[TaskRecord]]:
         yield [each for each in self.tasks.values() if since is None or each.updated_at > since]
 
+    def task_times(self, number: int, after: int) -> tuple[dict[int, datetime], bool]:
+        return {each.id: each.updated_at for each in self.tasks.values() if each.id > after}, False
+
     def open_tasks(self, number: int, page_size: int = 200) -> Iterator[list[OpenTask]]:
         for each in list(self.tasks.values()):
             if not each.annotations or each.id in self.hidden:
@@ -80,6 +91,9 @@ class Studio:
         made = AnnotationRecord(100 + task, list(result), False, False, at, at, 1, None, parent_prediction)
         self.save(task, *self.tasks[task].annotations, made)
         return made
+
+    def drafts(self, number: int, task: int) -> frozenset[int]:
+        return frozenset(self.drafted)
 
     def annotation(self, number: int) -> AnnotationRecord | None:
         return next((one for task in self.tasks.values() for one in task.annotations if one.id == number), None)
@@ -118,7 +132,7 @@ def test_sure_regions_become_an_annotation(services: Services, studio: Studio) -
     noted = box("b", 0.95, meta={"text": ["Look here"]})
     task = studio.suggest(box("a", 0.8), noted, box("c", 0.79), box("d", 0.85, "Plane"))
     done = run_of(services, labels={"Plane": 0.9})
-    assert (done.version, done.tasks, done.regions, done.labels, done.skipped) == ("v1", 1, 2, {"Car": 2}, {})
+    assert (done.version, done.tasks, done.regions, done.labels, done.skipped) == ("yoloop-v0", 1, 2, {"Car": 2}, {})
     assert (done.left_out, done.partial) == ({"Car": 1, "Plane": 1}, 1)
     made = studio.annotation_of(task)
     note = "Accepted by yoloop at 0.8 or above, run one"
@@ -162,13 +176,84 @@ def test_no_task_is_left_half_labelled_unless_that_is_wanted(services: Services,
     assert "1 of the accepted tasks are labelled in part only" in str(done) and "With --partial" not in str(done)
 
 
-def test_the_newest_version_or_the_one_that_is_named(services: Services, studio: Studio) -> None:
-    old = studio.suggest(box("a", 0.9), version="v1")
-    new = studio.suggest(box("b", 0.9), version="v2-1a2b3c")
-    assert run_of(services, "one").version == "v2-1a2b3c"
-    assert studio.annotation_of(new).id and not studio.tasks[old].annotations
-    assert run_of(services, "two", version="v1").tasks == 1
-    assert written(services) == {("one", new, 1), ("two", old, 1)}
+def trained(services: Services, folder: Path) -> None:
+    """One more version of the project, as a training registers it, and in service."""
+    (folder / "weights.pt").write_bytes(b"any")
+    network = Network("detect", "detect", ("Car", "Plane"), controls=("label",))
+    part = Part(network, "weights.pt", 64)
+    made = services.registry.register(
+        INFO.uid, f"job {time.monotonic_ns()}", {"weights.pt": folder / "weights.pt"}, metrics={}, params={},
+        tags={TAG: dump([part]), "fingerprint": fingerprint(own_suggestions(parse_label_config(CONFIG), [part]), 0.25)},
+    )  # fmt: skip
+    services.registry.promote(INFO.uid, made.number, "better")
+
+
+def test_the_version_in_service_or_the_one_that_is_named(services: Services, studio: Studio, tmp_path: Path) -> None:
+    for _ in range(2):
+        trained(services, tmp_path)
+    old = studio.suggest(box("a", 0.9), version="yoloop-v1")
+    new = studio.suggest(box("b", 0.9), version="yoloop-v2")
+    assert run_of(services, dry_run=True).version == "yoloop-v2"
+    services.registry.rollback(INFO.uid)
+    assert run_of(services, "one").version == "yoloop-v1"
+    assert studio.annotation_of(old).id and not studio.tasks[new].annotations
+    assert run_of(services, "two", version="yoloop-v2").tasks == 1
+    assert written(services) == {("one", old, 1), ("two", new, 1)}
+
+
+def test_predictions_of_others_are_not_accepted(services: Services, studio: Studio, tmp_path: Path) -> None:
+    trained(services, tmp_path)
+    ours = studio.suggest(box("0123456789", 0.9), version="v1")
+    theirs = studio.suggest(box("0123456789", 0.9), box("theirs", 0.9), version="v1")
+    later = studio.suggest(box("0123456789", 0.9), version="v2")
+    for version in ("v1", "v2"):
+        run_of(services, version, version=version)
+    assert [len(studio.tasks[each].annotations) for each in (ours, theirs, later)] == [1, 0, 0]
+
+
+def test_who_saves_between_the_look_and_the_write_is_left_alone(
+    services: Services, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = studio.suggest(box("a", 0.9))
+    theirs = AnnotationRecord(7, [], False, False, NOON, NOON, 1, 2.0, None)
+    create = studio.create_annotation
+
+    def slowly(*given: Any, **named: Any) -> AnnotationRecord:
+        studio.save(task, theirs)
+        return create(*given, **named)
+
+    monkeypatch.setattr(studio, "create_annotation", slowly)
+    assert run_of(services).skipped == {ANNOTATED: 1}
+    assert studio.tasks[task].annotations == (theirs,) and written(services) == set()
+
+
+@pytest.mark.parametrize("how", ["saved meanwhile", "draft", "ground truth", "confirmed"])
+def test_undo_never_takes_what_a_person_did(
+    services: Services, studio: Studio, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    task, other = studio.suggest(box("a", 0.9)), studio.suggest(box("b", 0.9))
+    run_of(services)
+    made = studio.annotation_of(task)
+    look = studio.annotation
+
+    def meanwhile(number: int) -> AnnotationRecord | None:
+        found = look(number)
+        if number == made.id and found == made:  # right after it was looked at
+            studio.save(task, replace(made, result=[box("mine", 0.9)], updated_at=NOON + timedelta(hours=1)))
+        return found
+
+    if how == "saved meanwhile":
+        monkeypatch.setattr(studio, "annotation", meanwhile)
+    elif how == "draft":
+        studio.drafted = {made.id}
+    else:
+        studio.save(task, replace(made, ground_truth=how == "ground truth", lead_time=2.0))
+    undone = undo(services, services.store.find(1), "one")
+    assert (undone.removed, undone.kept) == (1, 1)
+    assert [len(studio.tasks[each].annotations) for each in (task, other)] == [1, 0]
+    with services.store.engine.connect() as db:
+        (copy,) = db.execute(removed_annotations.select()).all()
+    assert (copy.task_id, copy.annotation["result"][0]["id"], copy.run) == (other, "b", "one")
 
 
 @pytest.mark.parametrize(
@@ -245,6 +330,6 @@ def test_what_to_expect_comes_from_what_people_made_of_such_suggestions(services
         studio.save(task, AnnotationRecord(task, kept, False, False, NOON, NOON, 1, 3.0, task))
     studio.suggest(box("new", 0.9))
     done = run_of(services)
-    assert (done.expected.right, done.expected.shown, done.expected_of) == (20, 25, "v1")
-    assert "Of such suggestions so far, by v1: 20 of 25 right (61–91 %)." in str(done)
+    assert (done.expected.right, done.expected.shown, done.expected_of) == (20, 25, "yoloop-v0")
+    assert "Of such suggestions so far, by yoloop-v0: 20 of 25 right (61–91 %)." in str(done)
     assert len(services.ledger.examples(INFO.uid)) == 25

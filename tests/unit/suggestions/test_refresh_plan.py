@@ -24,43 +24,46 @@ def task(number: int, *predictions: PredictionRecord, touched: bool = False) -> 
 def test_the_least_sure_come_first_and_the_unseen_last() -> None:
     tasks = [
         task(1),
-        task(2, prediction(1, "v1", 0.9)),
-        task(3, prediction(2, "v1", 0.2)),
-        task(4, prediction(3, "v2", 0.1)),
-        task(5, prediction(4, "v1", 0.1), prediction(5, "v1", 0.95)),
+        task(2, prediction(1, "yoloop-v1", 0.9)),
+        task(3, prediction(2, "yoloop-v1", 0.2)),
+        task(4, prediction(3, "yoloop-v2", 0.1)),
+        task(5, prediction(4, "yoloop-v1", 0.1), prediction(5, "yoloop-v1", 0.95)),
         task(6, prediction(6, "others", 0.0)),
-        task(7, prediction(7, "v1", None)),
+        task(7, prediction(7, "yoloop-v1", None)),
     ]
-    assert [each.id for each in lacking(tasks, "v2")] == [3, 2, 5, 1, 6, 7]
+    assert [each.id for each in lacking(tasks, "yoloop-v2")] == [3, 2, 5, 1, 6, 7]
 
 
 def test_what_the_new_version_replaces() -> None:
-    old = task(1, prediction(1, "v1"), prediction(2, "v2"), prediction(3, "v3"))
-    assert outdated(old, "v3", keep=2) == [(1, START + timedelta(minutes=3))]
-    assert [number for number, _ in outdated(old, "v3", keep=1)] == [2, 1]
-    assert outdated(old, "v3", keep=3) == []
+    old = task(1, prediction(1, "yoloop-v1"), prediction(2, "yoloop-v2"), prediction(3, "yoloop-v3"))
+    assert outdated(old, "yoloop-v3", keep=2) == [(1, START + timedelta(minutes=3))]
+    assert [number for number, _ in outdated(old, "yoloop-v3", keep=1)] == [2, 1]
+    assert outdated(old, "yoloop-v3", keep=3) == []
 
 
 def test_nothing_goes_before_the_new_one_is_there() -> None:
-    assert outdated(task(1, prediction(1, "v1"), prediction(2, "v2")), "v3", keep=1) == []
+    assert outdated(task(1, prediction(1, "yoloop-v1"), prediction(2, "yoloop-v2")), "yoloop-v3", keep=1) == []
 
 
 def test_what_somebody_began_is_left_alone() -> None:
-    assert outdated(task(1, prediction(1, "v1"), prediction(2, "v2"), touched=True), "v2", keep=1) == []
+    assert (
+        outdated(task(1, prediction(1, "yoloop-v1"), prediction(2, "yoloop-v2"), touched=True), "yoloop-v2", keep=1)
+        == []
+    )
 
 
 def test_twins_go_and_the_newest_stays() -> None:
-    twins = task(1, prediction(1, "v2"), prediction(2, "v2"), prediction(3, "v2"))
-    assert [number for number, _ in outdated(twins, "v2", keep=2)] == [1, 2]
-    assert {at for _, at in outdated(twins, "v2", keep=2)} == {START + timedelta(minutes=3)}
+    twins = task(1, prediction(1, "yoloop-v2"), prediction(2, "yoloop-v2"), prediction(3, "yoloop-v2"))
+    assert [number for number, _ in outdated(twins, "yoloop-v2", keep=2)] == [1, 2]
+    assert {at for _, at in outdated(twins, "yoloop-v2", keep=2)} == {START + timedelta(minutes=3)}
 
 
 def test_after_a_rollback_the_version_in_service_stays() -> None:
-    rolled = task(1, prediction(1, "v1"), prediction(2, "v2"))
-    assert [number for number, _ in outdated(rolled, "v1", keep=1)] == [2]
+    rolled = task(1, prediction(1, "yoloop-v1"), prediction(2, "yoloop-v2"))
+    assert [number for number, _ in outdated(rolled, "yoloop-v1", keep=1)] == [2]
 
 
-VERSIONS = st.sampled_from(["v1", "v2", "v3-aaaaaa", "mine", "yolo"])
+VERSIONS = st.sampled_from(["yoloop-v1", "yoloop-v2", "yoloop-v3-aaaaaa", "mine", "yolo"])
 
 
 @given(st.lists(st.tuples(VERSIONS, st.integers(0, 9)), max_size=8), VERSIONS, st.integers(1, 3))
