@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from support.hostile import CONTROLS, REGION, RESULTS, leaves, region
 
 from backend.feedback.record import record
-from backend.fit.dataset.build import objects_of, plan_of
+from backend.fit.dataset.examples import plan_of
+from backend.fit.dataset.lesson import lesson_of, reader_of
 from backend.fit.dataset.yolo_format import label_line
 from backend.labels.geometry import ImageSize
 from backend.labels.schema import parse_label_config
@@ -59,9 +60,12 @@ def learn(store: Store, result: Any, suggested: Any) -> dict[str, int]:
     assert ledger.progress(UID).labelled == 2
     examples = ledger.examples(UID)
     lines: dict[str, int] = {}
-    for network, controls in plan_of(SCHEMA, examples):
-        for example in examples:
-            for found in objects_of(example, controls, network, SIZE, 0):
+    readings = [reader_of(SCHEMA).read(example.result) for example in examples]
+    for network, controls in plan_of(SCHEMA, readings):
+        for reading in readings:
+            lesson = lesson_of(reading, SCHEMA, network, controls, "image", SIZE, 0)
+            assert lesson is None or not (lesson.left_out and lesson.objects)
+            for found in lesson.objects if lesson else ():
                 line = "chosen" if network.task == "classify" else label_line(network.task, found, SIZE, 1)
                 lines[network.task] = lines.get(network.task, 0) + (line is not None)
                 assert line is None or not {"nan", "inf", "-inf"} & set(line.split())

@@ -359,6 +359,7 @@ def test_one_reads_while_the_other_waits(services: Services) -> None:
         ("elsewhere/1/any", -1.0, True),
         ("elsewhere/1/any", 1e6, True),  # from before the clock was set back
     ],
+    ids=["our number again", "no such process", "lives", "another machine", "run out", "the clock was set back"],
 )
 def test_whose_lease_is_taken_over(services: Services, holder: str, until: float, free: bool) -> None:
     server = TaskServer()
