@@ -286,7 +286,7 @@ def test_the_command_asks_first_and_leaves_no_task_half_labelled(labelled: Label
     def run(*words: str, answer: str = "", code: int = 0) -> str:
         done = CliRunner().invoke(app, ["accept", str(labelled.number), *words], input=answer, env=env)
         assert done.exit_code == code, done.output + str(done.exception)
-        return str(done.output)
+        return str(done.stdout if "--json" in words else done.output)
 
     told = run("--dry-run")
     assert "Would accept 1 regions on 1 tasks" in told and "Left out: 1 doubtful regions" in told
