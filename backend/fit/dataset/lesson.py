@@ -153,6 +153,8 @@ def _with_siblings(
     for control in (*schema.controls, *skipped.values()):
         if control.kind in CHOOSES or control.to_name not in images or (control.name, control.from_name) in names:
             continue
+        if labels.isdisjoint(control.labels):
+            continue
         known = Network(network.key, network.task, tuple(each for each in network.classes if each in control.labels))
         as_drawn_there = replace(known, task="pose" if control.kind == "keypoint" else "detect")
         theirs = _objects(reading, control, as_drawn_there, size, page) if _used(reading, control, labels) else []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.shapes import SCENE_CONFIG, draw_scenes
 
 from backend.fit.dataset.examples import plan_of
 from backend.fit.dataset.lesson import Lesson, lesson_of, reader_of
@@ -76,3 +78,15 @@ def test_a_question_that_was_not_asked_is_not_answered_with_nothing() -> None:
     some = lessons(WHY, [bad, region("why", "choices", "dark")])["classify:why"]
     assert some is not None and [each.cls for each in some.objects] == [1]
     assert lessons(WHY, [])["classify:ok"] is None
+
+
+def test_tools_with_labels_of_their_own_do_not_keep_images_from_each_other(tmp_path: Path) -> None:
+    """Nine controls on one image, skeletons among them, as a careful person uses them."""
+    schema = parse_label_config(SCENE_CONFIG)
+    for scene in draw_scenes(tmp_path, 5, seed=11):
+        reading = reader_of(schema).read(scene.result())
+        for network, controls in plan_of(schema, [reading]):
+            lesson = lesson_of(reading, schema, network, controls, "image", ImageSize(scene.width, scene.height), 0)
+            assert lesson is not None and not lesson.left_out
+            drawn = sum(thing.control in network.controls for thing in scene.things)
+            assert network.task in ("classify", "pose") or len(lesson.objects) == drawn
