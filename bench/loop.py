@@ -74,7 +74,7 @@ def loop(studio: LabelStudioServer, folder: Path) -> dict[str, float]:
         began = time.monotonic()
         studio.api("POST", f"/api/tasks/{last['id']}/annotations/", json={"result": pictures[-1].result()})
         body = {"project": uid, "schema": CONFIG, "hostname": studio.url}
-        wait_for(lambda: yoloop.post("/setup", body)["model_version"] == "v1", TRAINING, "the first version")
+        wait_for(lambda: yoloop.post("/setup", body)["model_version"] == "yoloop-v1", TRAINING, "the first version")
         taken = time.monotonic() - began
         (version,) = yoloop.versions()
     web.close()

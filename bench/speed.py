@@ -130,7 +130,7 @@ def asking(port: int) -> Callable[..., None]:
         body = {"project": UID, "label_config": CONFIG, "tasks": tasks}
         answer = session.post(f"http://127.0.0.1:{PORT}/predict", json=body, timeout=120)
         answer.raise_for_status()
-        failed = [each for each in answer.json()["results"] if "result" not in each or each["model_version"] == "v0"]
+        failed = [each for each in answer.json()["results"] if "result" not in each or each["model_version"] == "yoloop-v0"]
         if failed:
             raise RuntimeError(f"The serving process did not suggest: {failed[0]}")
 
@@ -215,7 +215,7 @@ def growth(pid: int, home: Path, predictions: int) -> float:
     def serves(name: str) -> bool:
         body = {"project": UID, "schema": CONFIG, "hostname": "http://localhost"}
         answer = session.post(f"http://127.0.0.1:{PORT}/setup", json=body, timeout=30)
-        return str(answer.json()["model_version"]).partition("-")[0] == name
+        return str(answer.json()["model_version"]).removeprefix("yoloop-").partition("-")[0] == name
 
     before = 0.0
     for swap in range(SWAPS + 2):

@@ -255,8 +255,8 @@ class World:
         if jobs := self.jobs().unfinished():
             return f"a job is {jobs[0].status}: {jobs[0].message}"
         champion = self.registry.champion_number(self.uid)
-        if champion is not None and (served := self.served()) != f"v{champion}":
-            return f"{served or 'nothing'} serves instead of v{champion}"
+        if champion is not None and (served := self.served()) != f"yoloop-v{champion}":
+            return f"{served or 'nothing'} serves instead of yoloop-v{champion}"
         return ""
 
     def _mount(self) -> None:
@@ -268,7 +268,7 @@ class World:
             self.mounted = subprocess.run([mount, *options], check=False, capture_output=True).returncode == 0
 
     def wait_until_serving(self) -> None:
-        wait_for(lambda: self.served().startswith("v"), 90, "a version to serve")
+        wait_for(lambda: self.served().startswith("yoloop-v"), 90, "a version to serve")
 
 
 def blank_yolo(path: Path) -> Path:

@@ -186,7 +186,7 @@ class TestPretrained:
         assert self.ask(client) == before
         assert json.loads(self.outcome(serving).read_text())["precision"] in ("auto", "f32")
         serving.close()
-        assert alone(serving) == ["v0", "8", "False"]
+        assert alone(serving) == ["yoloop-v0", "8", "False"]
 
     def test_torch_goes_on_where_the_export_failed_and_that_is_remembered(
         self, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
