@@ -130,7 +130,9 @@ def asking(port: int) -> Callable[..., None]:
         body = {"project": UID, "label_config": CONFIG, "tasks": tasks}
         answer = session.post(f"http://127.0.0.1:{PORT}/predict", json=body, timeout=120)
         answer.raise_for_status()
-        failed = [each for each in answer.json()["results"] if "result" not in each or each["model_version"] == "yoloop-v0"]
+        failed = [
+            each for each in answer.json()["results"] if "result" not in each or each["model_version"] == "yoloop-v0"
+        ]
         if failed:
             raise RuntimeError(f"The serving process did not suggest: {failed[0]}")
 

@@ -164,7 +164,7 @@ def see_suggestions(server: LabelStudioServer, project: int, version: str) -> No
     def stored() -> dict[str, Any] | None:
         task = server.api("GET", f"/api/projects/{project}/next")["id"]
         found = server.api("GET", f"/api/predictions/?task={task}")
-        return next((one for one in found if one["model_version"] == version), None)
+        return next((one for one in found if one["model_version"] == f"yoloop-{version}"), None)
 
     # The promotion reaches the serving process within a second or two.
     prediction: dict[str, Any] = wait_for(stored, 30, f"suggestions of {version}")

@@ -123,7 +123,7 @@ def main() -> None:
         def suggested() -> dict[str, Any] | None:
             task = server.api("GET", f"/api/projects/{project}/next")["id"]
             found = server.api("GET", f"/api/predictions/?task={task}")
-            return next((each for each in found if each["model_version"] == version["version"]), None)
+            return next((each for each in found if each["model_version"] == f"yoloop-{version['version']}"), None)
 
         prediction: dict[str, Any] = wait_for(suggested, 60, "its suggestions in Label Studio", pause=2)
         print(f"Task {prediction['task']} shows {len(prediction['result'])} suggestions.", flush=True)

@@ -192,7 +192,10 @@ def _unnamed(address: str, key: str) -> YoloopError:
     from backend.labelstudio.client import LabelStudioClient
 
     there = LabelStudioClient(address, key).projects()
-    told = ", ".join(f'{each.id} "{each.title}"' for each in there[:20]) or "none"
+    newest = sorted(there, key=lambda each: -each.id)[:20]
+    told = ", ".join(f'{each.id} "{each.title}"' for each in newest) or "none"
+    if len(there) > len(newest):
+        told += f" and {len(there) - len(newest)} older ones"
     return YoloopError(
         f"Which project? Label Studio at {address} has: {told}.", "Name one, such as `yoloop connect 1`."
     )

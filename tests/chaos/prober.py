@@ -67,7 +67,7 @@ class Prober:
         if response.status_code != 200:
             return Answer(began, came, 0, f"HTTP {response.status_code} {response.text[:200]}")
         (entry,) = response.json()["results"]
-        version = re.fullmatch(r"v(\d+)", entry["model_version"])
+        version = re.fullmatch(r"yoloop-v(\d+)", entry["model_version"])
         if version is None or "result" not in entry:
             return Answer(began, came, 0, f"{entry['model_version']}: {entry.get('error', 'no trained version')}")
         return Answer(began, came, int(version[1]), "")
