@@ -12,6 +12,7 @@ from backend import protocol
 from backend.api import auth, routes
 from backend.api.requests import RETRY_AFTER, as_response, release
 from backend.errors import (
+    FULL,
     BadRequest,
     Busy,
     LabelStudioError,
@@ -97,8 +98,8 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:
         log.exception("A request failed")
-        if why := unwritable(error):
-            return known(NoRoom(f"yoloop can write nothing just now: {why}.", "Free some room on its disk."))
+        if unwritable(error) == FULL:
+            return known(NoRoom(f"yoloop can write nothing just now: {FULL}.", "Free some room on its disk."))
         made.engine.metrics.failed(error)
         return as_response(500, "yoloop failed to answer.", "Its log says why.")
 

@@ -113,15 +113,17 @@ class TrainingCancelled(TrainingError):
     pass
 
 
+FULL = "the disk is full"
+
 _ERRNO = {
-    errno.ENOSPC: "the disk is full",
+    errno.ENOSPC: FULL,
     errno.EDQUOT: "the disk's quota is used up",
     errno.EROFS: "the disk is read-only",
 }
 _SQLITE = {
     sqlite3.SQLITE_BUSY: "its database is locked",
     sqlite3.SQLITE_LOCKED: "its database is locked",
-    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_FULL: FULL,
     sqlite3.SQLITE_READONLY: "its database is read-only",
     sqlite3.SQLITE_IOERR: "its database cannot be read or written",
     sqlite3.SQLITE_CANTOPEN: "its database cannot be opened",
@@ -164,4 +166,4 @@ def unwritable_by(text: str) -> str:
     found = _SAID.search(text)
     if found is None:
         return ""
-    return "the disk is full" if "full" in found[0].lower() or "space" in found[0].lower() else "it cannot be written"
+    return FULL if "full" in found[0].lower() or "space" in found[0].lower() else "it cannot be written"

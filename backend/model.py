@@ -202,18 +202,17 @@ class YoloBackend:
     def _remember(self, payload: Mapping[str, Any]) -> None:
         """Save the config and title that an event carries; what is not there, or is past all measure, changes nothing.
 
-        A project that Label Studio's /setup never named is a stranger, of whom nothing is kept.
+        Of a project that is not known yet the config is not kept: anybody may send an event, and the worker reads the
+        config from Label Studio itself.
         """
         project = self._services.store.project(self.project_id)
-        if project is None:
-            return
         seen: ProjectColumns = {}
         label_config, title = payload.get("label_config"), payload.get("title")
-        if isinstance(label_config, str) and label_config and len(label_config) <= LARGEST:
+        if project is not None and isinstance(label_config, str) and 0 < len(label_config) <= LARGEST:
             seen["label_config"] = label_config
         if isinstance(title, str) and title:
             seen["title"] = title[:LONGEST_TITLE]
-        if any(value != getattr(project, key) for key, value in seen.items()):
+        if project is None or any(value != getattr(project, key) for key, value in seen.items()):
             self._services.store.save_project(self.project_id, **seen)
 
     def _limited(self, control: str, count: int) -> None:

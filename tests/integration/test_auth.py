@@ -303,7 +303,7 @@ def test_connect_makes_its_name_known_before_label_studio_asks(
         ("LABEL_STUDIO_API_KEY", "0" * 40),
     ):
         monkeypatch.setenv(variable, value)
-    ran = CliRunner().invoke(app, ["connect", "--project", "7", "--url", f"http://{name}"])
+    ran = CliRunner().invoke(app, ["connect", "7", "--no-active-learning", "--url", f"http://{name}"])
     http.shutdown()
     studio.close()
     assert ran.exit_code == 0, (ran.output, ran.exception, studio.paths)

@@ -28,7 +28,7 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servic
 def run(*words: str) -> str:
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0
-    return str(done.output)
+    return str(done.stdout)
 
 
 def test_a_training_whose_worker_was_killed_is_cancelled_at_once(services: Services) -> None:

@@ -20,6 +20,7 @@ from support.waiting import wait_for
 from backend.app import create_app
 from backend.feedback.record import record
 from backend.labelstudio.records import AnnotationRecord, PredictionRecord, TaskRecord
+from backend.processes.liveness import training
 from backend.server.process import Serving
 from backend.store.heartbeats import Heartbeat
 from backend.store.refreshes import Refreshes
@@ -143,7 +144,8 @@ def traffic(serving: Serving, client: FlaskClient, folder: Path) -> Iterator[Scr
     services.ledger.update(UID, tasks, now)
     job, _ = services.jobs.request(UID, "asked for", now)
     services.jobs.update(job.id, status="running", started_at=now, epoch=1, epochs=9)
-    yield Scrape(client)
+    with training(serving.settings.root, job.id):
+        yield Scrape(client)
     services.jobs.finish(job.id, "done", "It is better.", now + 1)
     yield Scrape(client)
 
@@ -155,7 +157,7 @@ def judged(number: int) -> TaskRecord:
     value = {"x": 10.0, "y": 10.0, "width": 20.0, "height": 20.0, "rotation": 0, "rectanglelabels": ["Disc"]}
     names = {"from_name": "label", "to_name": "image", "type": "rectanglelabels"}
     sure = {"id": f"r{number}", "score": 0.9, "value": value, **size, **names}
-    shown = PredictionRecord(number, "v1", 0.5, [sure], at)
+    shown = PredictionRecord(number, "yoloop-v1", 0.5, [sure], at)
     drawn = AnnotationRecord(number, [{**sure, "origin": "prediction"}], False, False, at, at, 1, 4.0, number)
     return TaskRecord(number, at, at, {"image": f"{number}.jpg"}, (drawn,), (shown,))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 import time
@@ -21,7 +22,7 @@ from support.web import Server, answer
 from backend.app import ID, create_app
 from backend.fit.training.process import start_training, tell
 from backend.observability.logs import Ids, about, known
-from backend.processes.child import end_group, start
+from backend.processes.child import SUPERVISED, end_group, start
 from backend.server.process import Serving
 from backend.store.database import Store
 from backend.store.jobs import Jobs
@@ -144,7 +145,9 @@ def test_gunicorn_writes_in_the_same_form(home: Path, tmp_path_factory: pytest.T
     shutil.copyfile(home / "mlflow.db", second / "mlflow.db")
     with served(home, YOLOOP_BASE_MODEL="") as (url, _):
         taken = url.rpartition(":")[2]
-        with pytest.raises(AssertionError), served(second, YOLOOP_PORT=taken, YOLOOP_LOG_FORMAT="json"):
+        # As `yoloop up` starts it again: it does not look first whether the port is free.
+        supervised = {"YOLOOP_PORT": taken, "YOLOOP_LOG_FORMAT": "json", SUPERVISED: str(os.getpid())}
+        with pytest.raises(AssertionError), served(second, **supervised):
             pass
     said = [line for line in lines(second / "serve.log") if line["logger"] == "gunicorn.error"]
     assert any("Address already in use" in line["message"] for line in said)
@@ -167,7 +170,7 @@ def test_the_worker_names_job_and_project(home: Path, studio: Server) -> None:
     (synced,) = [line for line in said if "cannot be read" in line["message"]]
     assert synced["project"] == UID
     assert re.fullmatch("sync-[0-9a-f]{8}", synced["job_id"])
-    trained = [line for line in said if line["logger"] == "backend.fit.workflow"]
+    trained = [line for line in said if line["logger"] == "backend.fit.ending"]
     assert [(line["job_id"], line["project"]) for line in trained] == [(job.id, UID)]
     assert "hush" not in log.read_text() and "0123456789abcdef" not in log.read_text()
     store.close()

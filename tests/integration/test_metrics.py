@@ -26,6 +26,7 @@ from backend.app import create_app
 from backend.engine.pool import EnginePool
 from backend.fit.workflow import Training
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
+from backend.processes.liveness import training
 from backend.server.process import Serving
 from backend.store.heartbeats import Heartbeat
 from backend.store.refreshes import Refreshes
@@ -131,7 +132,8 @@ def test_what_waits_and_what_was_read_is_told(serving: Serving, client: FlaskCli
     assert scrape("yoloop_sync_age_seconds", project=UID) is None, "it was never read"
     store.save_project(UID, synced_at=now - 50)
     serving.services.jobs.update(job.id, status="running", epoch=3, epochs=20)
-    scrape = Scrape(client)
+    with training(serving.settings.root, job.id):
+        scrape = Scrape(client)
     assert 50 <= (scrape("yoloop_sync_age_seconds", project=UID) or 0) < 600
     assert scrape("yoloop_sync_failing", project=UID) == 0
     assert (scrape("yoloop_training_epoch"), scrape("yoloop_training_epochs")) == (3, 20)

@@ -19,6 +19,7 @@ from support.hostile import ACCEPTED, REFUSED
 from support.web import PNG, Server, answer
 
 from backend.app import create_app
+from backend.processes.liveness import training
 from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 
@@ -290,9 +291,11 @@ def test_jobs_are_told(client: FlaskClient, serving: Serving) -> None:
     assert made.status_code == 201
     job = made.get_json()["job"]
     serving.services.jobs.update(job, status="running", epoch=3, epochs=10)
-    for response in (client.post("/job_status", json={"job": job}), client.get(f"/job_status?job={job}")):
-        said = response.get_json()
-        assert (said["job_status"], said["epoch"], said["epochs"], said["error"]) == ("running", 3, 10, "")
+    with training(serving.settings.root, job):
+        for response in (client.post("/job_status", json={"job": job}), client.get(f"/job_status?job={job}")):
+            said = response.get_json()
+            assert (said["job_status"], said["epoch"], said["epochs"], said["error"]) == ("running", 3, 10, "")
+    assert client.post("/job_status", json={"job": job}).get_json()["job_status"] == "queued", "nobody trains it"
     serving.services.jobs.finish(job, "failed", "It went wrong.", 5.0)
     said = client.post("/job_status", json={"job": job}).get_json()
     assert (said["job_status"], said["error"], said["finished_at"]) == ("failed", "It went wrong.", 5.0)

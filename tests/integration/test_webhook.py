@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from flask.testing import FlaskClient
 from support.bodies import UID, config, event, setup
 
@@ -168,8 +169,12 @@ def test_an_event_without_config_or_title_empties_nothing(client: FlaskClient, s
     assert before is not None and before.label_config
 
 
-def test_a_config_of_a_stranger_is_not_kept_whatever_its_size(client: FlaskClient, serving: Serving) -> None:
+@pytest.mark.parametrize("spaces", [0, 1_500_000])
+def test_a_config_of_a_stranger_is_not_kept_whatever_its_size(
+    client: FlaskClient, serving: Serving, spaces: int
+) -> None:
     body = event("PROJECT_UPDATED")
-    body["project"] = {**body["project"], "label_config": "<View>" + " " * 1_500_000 + "</View>"}
+    body["project"] = {**body["project"], "label_config": f"<View>{' ' * spaces}</View>", "title": "t" * 10_000}
     assert client.post("/webhook", json=body).status_code == 201
-    assert serving.services.store.projects() == []
+    (known,) = serving.services.store.projects()
+    assert (known.label_config, len(known.title)) == ("", 300)
