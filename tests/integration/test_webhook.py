@@ -68,6 +68,7 @@ def test_what_names_an_unknown_project_leaves_nothing(client: FlaskClient, servi
 
 
 def test_an_event_tells_of_its_project(client: FlaskClient, serving: Serving) -> None:
+    client.post("/setup", json=setup(config('model_score_threshold="0.9"')))
     client.post("/webhook", json=event("PROJECT_UPDATED"))
     project = serving.services.store.project(UID)
     assert project is not None
