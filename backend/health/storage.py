@@ -179,8 +179,7 @@ def learned_from(name: str, known: Annotations, number: int) -> Check:
     return ill(
         name,
         f"{known}.",
-        "Correct the labelling config, or the annotations that "
-        f"`yoloop annotations {number} --not-understood` names.",
+        f"Correct the config, or what `yoloop annotations {number} --not-understood` lists in Label Studio.",
     )
 
 
