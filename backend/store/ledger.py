@@ -54,8 +54,13 @@ def teaching_annotation(
     Args:
         left_out: ids of annotations that do not teach, see `acceptances.unchanged`.
     """
-    submitted = [each for each in annotations if not each.was_cancelled and each.id not in left_out]
-    return max(submitted, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
+    there = submitted(annotations, left_out)
+    return max(there, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
+
+
+def submitted(annotations: Iterable[AnnotationRecord], left_out: Collection[int] = ()) -> list[AnnotationRecord]:
+    """The annotations of a task that could teach."""
+    return [each for each in annotations if not each.was_cancelled and each.id not in left_out]
 
 
 class Ledger:
@@ -81,6 +86,7 @@ class Ledger:
             _forget_other_images(db, uid, tasks)
             upsert(db, table, list(rows.values()))
             readings.take(db, uid, {task_id: row["result"] for task_id, row in rows.items()})
+            readings.count(db, uid, {task.id: len(submitted(task.annotations, left_out)) for task in tasks})
             if cursor is not None:
                 db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 AT_ONCE = 500
 """Annotations that are read in one transaction."""
 
+LAST = 20
+LEAST_EMPTY = 5
+"""Of how many of the last annotations more than half, and how many at least, are empty before people are told."""
+
 MOST_LABELS = 20
 """Labels that a line for people names."""
 
@@ -45,11 +49,13 @@ class Said:
         labels: label → objects, of what is understood.
         problem: why a region is not understood; empty: all are.
         used: something can be learned from it.
+        regions: all of them, whatever they say.
     """
 
     labels: Mapping[str, int]
     problem: str = ""
     used: bool = True
+    regions: int = 0
 
 
 class Config:
@@ -65,8 +71,9 @@ class Config:
     def read(self, result: Sequence[Mapping[str, Any]]) -> Said:
         reading = self._reader.read(result)
         if not reading.problems:
-            return Said(dict(reading.labels))
-        return Said(dict(reading.labels), str(reading.problems[0]), _teaches(self.schema, reading))
+            return Said(dict(reading.labels), regions=len(result))
+        used = _teaches(self.schema, reading)
+        return Said(dict(reading.labels), str(reading.problems[0]), used, len(result))
 
 
 def _teaches(schema: LabelSchema, reading: Reading) -> bool:
@@ -107,6 +114,8 @@ class Annotations:
         not_understood: reason → annotations from which nothing is learned.
         image_unreadable: those of which an image cannot be read.
         objects: label of the config → objects; 0: no example yet.
+        several: tasks with more than one annotation, of which one teaches.
+        empty, last: how many of the `last` submitted ones say that nothing is there.
     """
 
     total: int
@@ -118,18 +127,22 @@ class Annotations:
     not_understood: Mapping[str, int] = field(default_factory=dict)
     image_unreadable: int = 0
     objects: Mapping[str, int] = field(default_factory=dict)
+    several: int = 0
+    empty: int = 0
+    last: int = 0
 
     @property
     def left_out(self) -> int:
         return sum(self.not_understood.values())
 
     def as_json(self) -> dict[str, Any]:
-        names = ("total", "used", "training", "validation", "new", "in_part", "image_unreadable")
+        names = ("total", "used", "training", "validation", "new", "in_part", "image_unreadable", "several")
         return {
             **{name: getattr(self, name) for name in names},
             "not_understood": self.left_out,
             "reasons": dict(self.not_understood),
             "objects": dict(self.objects),
+            "empty_of_last": [self.empty, self.last],
         }
 
     def __str__(self) -> str:
@@ -140,6 +153,10 @@ class Annotations:
         text += f" ({told})" if self.training + self.validation else ""
         text += f", {self.left_out} not understood: {reasons(self.not_understood)}" if self.not_understood else ""
         text += f"; {self.in_part} used only in part" if self.in_part else ""
+        if self.several:
+            text += f"; of {self.several} tasks with several, ground truth counts, else the newest"
+        if self.empty >= LEAST_EMPTY and 2 * self.empty > self.last:
+            text += f"; {self.empty} of the last {self.last} were submitted empty, which says that nothing is there"
         return text + (f"; {self.new} new" if self.new else "")
 
     def told_objects(self) -> str:
@@ -249,16 +266,24 @@ class Readings:
             count().filter(used, ledger.c.content.is_distinct_from(ledger.c.seen)),
             count().filter(used, table.c.problem != ""),
             count().filter(~read & sa.func.coalesce(table.c.used, sa.true())),
+            count().filter(table.c.annotations > 1),
         )
         about = (ledger.c.uid == uid, ledger.c.annotation_id.is_not(None))
         with self._store.engine.connect() as db:
-            total, taught, training, validation, new, in_part, unread = db.execute(
+            total, taught, training, validation, new, in_part, unread, several = db.execute(
                 numbers.select_from(ledger.outerjoin(table, mine)).where(*about)
             ).one()
             why = db.execute(
                 sa.select(table.c.problem, count()).where(table.c.uid == uid, ~table.c.used).group_by(table.c.problem)
             ).all()
             label_config = db.scalar(sa.select(projects.c.label_config).where(projects.c.uid == uid)) or ""
+            last = db.scalars(
+                sa.select(table.c.regions)
+                .select_from(ledger.join(table, mine))
+                .where(*about)
+                .order_by(ledger.c.submitted_at.desc(), ledger.c.annotation_id.desc())
+                .limit(LAST)
+            ).all()
         objects = self.objects(uid)
         return Annotations(
             total,
@@ -270,6 +295,9 @@ class Readings:
             dict(sorted(((reason, times) for reason, times in why), key=lambda each: -each[1])),
             unread,
             {label: objects.get(label, 0) for label in dict.fromkeys((*_labels(label_config), *objects))},
+            several,
+            last.count(0),
+            len(last),
         )
 
     def problems(self, uid: str) -> list[Problem]:
@@ -283,6 +311,18 @@ class Readings:
         )
         with self._store.engine.connect() as db:
             return [Problem(*row) for row in db.execute(query)]
+
+    def several(self, uid: str) -> dict[int, int]:
+        """Task id → its submitted annotations, of tasks with more than one."""
+        query = sa.select(table.c.task_id, table.c.annotations).where(table.c.uid == uid, table.c.annotations > 1)
+        with self._store.engine.connect() as db:
+            return {row.task_id: row.annotations for row in db.execute(query.order_by(table.c.task_id))}
+
+    def empty(self, uid: str) -> list[int]:
+        """Ids of the tasks whose annotation has no region."""
+        query = sa.select(table.c.task_id).where(table.c.uid == uid, table.c.regions == 0)
+        with self._store.engine.connect() as db:
+            return list(db.scalars(query.order_by(table.c.task_id)))
 
 
 def take(db: sa.Connection, uid: str, results: Mapping[int, Sequence[Mapping[str, Any]] | None]) -> None:
@@ -300,6 +340,13 @@ def take(db: sa.Connection, uid: str, results: Mapping[int, Sequence[Mapping[str
             forget_tasks(db, uid, list(there)[start : start + MOST_NAMED])
         return
     _write(db, uid, config, {task_id: config.read(result) for task_id, result in there.items()})
+
+
+def count(db: sa.Connection, uid: str, annotations: Mapping[int, int]) -> None:
+    """Remember how many annotations tasks have: task id → those that could teach."""
+    of = (table.c.uid == uid, table.c.task_id == sa.bindparam("one"))
+    if rows := [{"one": task_id, "number": number} for task_id, number in annotations.items()]:
+        db.execute(table.update().where(*of).values(annotations=sa.bindparam("number")), rows)
 
 
 def unused(uid: str) -> sa.ColumnElement[bool]:
@@ -320,6 +367,7 @@ def _write(db: sa.Connection, uid: str, config: Config, said: Mapping[int, Said]
             "labels": json.dumps(dict(each.labels), sort_keys=True),
             "problem": each.problem,
             "used": each.used,
+            "regions": each.regions,
         }
         for task_id, each in said.items()
     ]

@@ -134,6 +134,9 @@ readings = sa.Table(
     sa.Column("problem", sa.Text, nullable=False),
     # Something can be learned from it.
     sa.Column("used", sa.Boolean, nullable=False),
+    # Its regions, and the task's submitted annotations that could teach.
+    sa.Column("regions", sa.Integer, nullable=False),
+    sa.Column("annotations", sa.Integer, nullable=False, server_default="1"),
     # "training" or "validation", as the last dataset had it.
     sa.Column("side", sa.String, nullable=False, server_default=""),
 )

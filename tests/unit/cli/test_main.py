@@ -140,6 +140,11 @@ class TestAnnotations:
         told = json.loads(CliRunner().invoke(app, ["annotations", "7", "--json"]).stdout)
         assert (told["not_understood"], told["objects"]) == (1, {"Disc": 2, "Dead": 0})
 
+    def test_other_lists(self) -> None:
+        assert CliRunner().invoke(app, ["annotations", "7", "--several"]).stdout == "There is none.\n"
+        assert json.loads(CliRunner().invoke(app, ["annotations", "7", "--empty", "--json"]).stdout) == []
+        assert CliRunner().invoke(app, ["annotations", "7", "--empty", "--several"]).exit_code == 1
+
     def test_none_is_said_in_words(self) -> None:
         done = CliRunner().invoke(app, ["annotations", "8", "--not-understood"])
         assert (done.exit_code, done.stdout) == (0, "All annotations are understood.\n")

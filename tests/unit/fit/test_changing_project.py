@@ -119,7 +119,7 @@ def train(services: Services, config: str, annotations: Sequence[Sequence[Region
     training = Training(
         services,
         lambda _, function: function(),
-        lambda *given: None,
+        lambda *given, **named: None,
         waiting_process,
     )
     learned = training._prepare(job)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -162,3 +163,38 @@ def test_numbers_read_no_annotation(ledger: Ledger, readings: Readings, monkeypa
     assert readings.annotations(UID).objects["Disc"] == 1
     assert ledger.progress(UID).objects == {"Disc": 1}
     assert readings.renew(UID) == 0
+
+
+def test_several_annotations_of_a_task_are_counted_and_listed(ledger: Ledger, readings: Readings) -> None:
+    one = task(1, box("Disc")).annotations[0]
+    others = [replace(one, id=number) for number in (201, 202)]
+    skipped = replace(one, id=203, was_cancelled=True)
+    ledger.update(UID, [replace(task(1), annotations=(one, *others, skipped)), task(2, box("Disc"))])
+    assert readings.several(UID) == {1: 3}
+    assert "of 1 tasks with several, ground truth counts, else the newest" in str(readings.annotations(UID))
+    ledger.update(UID, [replace(task(1), annotations=(one, skipped))])
+    assert readings.several(UID) == {}
+    assert "several" not in str(readings.annotations(UID))
+
+
+@pytest.mark.parametrize(
+    ("empty", "full", "told"),
+    [(9, 3, "9 of the last 12"), (4, 1, ""), (5, 5, ""), (11, 9, "11 of the last 20"), (10, 20, "")],
+)
+def test_many_empty_ones_are_told(ledger: Ledger, readings: Readings, empty: int, full: int, told: str) -> None:
+    tasks = [task(number, box("Disc")) for number in range(1, full + 1)]
+    tasks += [task(number) for number in range(full + 1, full + empty + 1)]
+    ledger.update(UID, tasks)  # all at one time: the ids tell which came last
+    known = str(readings.annotations(UID))
+    assert (f"{told} were submitted empty" in known) if told else ("empty" not in known)
+    assert readings.empty(UID) == list(range(full + 1, full + empty + 1))
+
+
+def test_what_is_read_again_keeps_its_numbers(ledger: Ledger, readings: Readings, store: Store) -> None:
+    one = task(1, box("Disc")).annotations[0]
+    ledger.update(UID, [replace(task(1), annotations=(one, replace(one, id=7)))])
+    readings.prepared(UID, {1: VALIDATION}, {})
+    store.save_project(UID, label_config=config("Disc"))
+    assert readings.renew(UID) == 1
+    assert readings.several(UID) == {1: 2}
+    assert readings.annotations(UID).validation == 1

@@ -19,6 +19,8 @@ sa.Table(
     sa.Column("labels", sa.Text, nullable=False),
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("used", sa.Boolean, nullable=False),
+    sa.Column("regions", sa.Integer, nullable=False),
+    sa.Column("annotations", sa.Integer, nullable=False, server_default="1"),
     sa.Column("side", sa.String, nullable=False, server_default=""),
 )
 
