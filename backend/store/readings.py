@@ -245,8 +245,10 @@ class Readings:
                 db.execute(table.update().where(*of).values(problem=sa.bindparam("why"), used=False), rows)
 
     def objects(self, uid: str) -> dict[str, int]:
-        """Label → objects in all annotations, of labels in use."""
-        alike = sa.select(table.c.labels, sa.func.count()).where(table.c.uid == uid, table.c.labels != "{}")
+        """Label → objects in all annotations that something is learned from, of labels in use."""
+        alike = sa.select(table.c.labels, sa.func.count()).where(
+            table.c.uid == uid, table.c.used, table.c.labels != "{}"
+        )
         counted: Counter[str] = Counter()
         with self._store.engine.connect() as db:
             for labels, count in db.execute(alike.group_by(table.c.labels)):

@@ -328,7 +328,7 @@ def drawn(label: str, **fields: Any) -> dict[str, Any]:
 
 def test_only_labels_that_can_be_learned_are_counted(ledger: Ledger, store: Store) -> None:
     colour = drawn("", from_name="colour", type="choices", value={"x": 1, "choices": ["rare"]})
-    results = [[drawn("Disc"), drawn("car"), colour], [drawn("square ")], [{}]]
+    results = [[drawn("Disc"), colour], [drawn("square ")], [drawn("Disc"), drawn("car")], [{}]]
     for config, objects in ((CONFIG, {"Disc": 1, "Square": 1}), ("no XML", {})):
         store.save_project(UID, label_config=config)
         ledger.update(UID, [task(number, annotation(number, result=each)) for number, each in enumerate(results, 1)])

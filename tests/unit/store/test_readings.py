@@ -75,7 +75,7 @@ def test_each_annotation_is_used_or_has_a_reason(ledger: Ledger, readings: Readi
         "7 annotations: 4 used, 3 not understood: label `car` is not in the config (2), control `x` is not in the "
         "config (1); 4 new"
     )
-    assert known.told_objects() == "Disc 5, Square 4, Dead: no example yet"
+    assert known.told_objects() == "Disc 4, Square 4, Dead: no example yet"
     assert [(each.task_id, each.annotation_id, each.in_part) for each in readings.problems(UID)] == [
         (5, 105, False),
         (6, 106, False),
