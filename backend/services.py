@@ -19,6 +19,7 @@ from backend.settings import Settings
 from backend.store.database import Project, Store
 from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
+from backend.store.readings import Readings
 from backend.store.unreadable import UnreadableTasks
 from model_registry import Registry
 
@@ -96,6 +97,7 @@ class Services:
         self.settings = settings
         self.store = Store(settings.database_url)
         self.ledger = Ledger(self.store)
+        self.readings = Readings(self.store)
         self.unreadable = UnreadableTasks(self.store)
         self.jobs = Jobs(self.store, partial(training_lives, settings.root))
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")

@@ -31,7 +31,11 @@ def report() -> dict[str, Any]:
 
 
 def _reported(project: Project) -> dict[str, Any]:
-    known = {"project": project.uid, "title": project.title}
+    known = {
+        "project": project.uid,
+        "title": project.title,
+        "annotations": serving().services.readings.annotations(project.uid).as_json(),
+    }
     try:
         schema = parse_label_config(project.label_config)
     except LabelConfigError as error:

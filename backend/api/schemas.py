@@ -261,7 +261,12 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
     "/report": {
         "get": _get(
             "Which model suggests for which control, and what meets nothing.",
-            _answers(_object({"projects": _list(_object({"project": TEXT, "title": TEXT}))}), 400, 401, 404),
+            _answers(
+                _object({"projects": _list(_object({"project": TEXT, "title": TEXT, "annotations": ANYTHING}))}),
+                400,
+                401,
+                404,
+            ),
             [("project", UID, False)],
         )
     },

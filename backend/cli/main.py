@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from backend import __version__
 from backend.cli import connection, labelling, serving
+from backend.cli.annotations import count_annotations
 from backend.cli.home import locate
 from backend.cli.options import JsonOption, ProjectOption, open_services, takes_project
 from backend.engine.environment import provide_user
@@ -113,7 +114,7 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
         typer.echo("No project is known yet. Connect one: yoloop connect N")
     for row in rows:
         typer.echo(f"Project {row['project']}  {row['title']}")
-        for name in ("serves", "annotations", "suggestions", "last sync", "training", "trouble"):
+        for name in ("serves", "annotations", "objects", "suggestions", "last sync", "training", "trouble"):
             if row[name]:
                 typer.echo(f"  {name:<12}{row[name]}")
 
@@ -189,6 +190,7 @@ def doctor(project: ProjectOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
+app.command("annotations")(takes_project(count_annotations))
 app.command()(takes_project(labelling.predict))
 app.command()(takes_project(labelling.accept))
 app.command()(takes_project(labelling.advice))
@@ -202,7 +204,7 @@ def _uid(services: Any, named: str | None) -> str:
 def _status(services: Any, project: Any) -> dict[str, Any]:
     from backend.store.refreshes import Refreshes
 
-    progress = services.ledger.progress(project.uid)
+    known = services.readings.annotations(project.uid)
     serves = services.registry.name_in_service(project.uid)
     jobs = services.jobs.of_project(project.uid, limit=1)
     waits = f"waits: {project.waiting_for}" if project.waiting_for else ""
@@ -221,7 +223,9 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
         "uid": project.uid,
         "title": project.title,
         "serves": serves or "v0, nothing is trained yet",
-        "annotations": f"{progress.labelled} teach, {progress.new} of them new{named}",
+        "annotations": f"{known}{named}",
+        "objects": known.told_objects(),
+        "annotation_counts": known.as_json(),
         "suggestions": str(Refreshes(services.store).get(project.uid) or ""),
         "last sync": ago,
         "training": training,

@@ -87,6 +87,8 @@ def sync(
         except LabelStudioError:
             listings.want(uid)
             raise
+    if renewed := services.readings.renew(uid):
+        log.info("Project %s: %d annotations were read with the labelling config as it is now", uid, renewed)
     services.store.save_project(uid, synced_at=now, sync_error="")
     log.debug("Project %s: %d tasks changed, %d gone", uid, synced.changed, synced.gone)
     return synced

@@ -81,6 +81,8 @@ def should_train(progress: Progress, rules: Rules, now: float) -> Trigger:
     if progress.rejected:
         versions = "version was" if progress.rejected == 1 else f"{progress.rejected} versions were"
         after = f" (more than usual, as the last {versions} not better)"
+    if not progress.labelled and progress.left_out:
+        return Trigger(False, f"none of {progress.left_out} submitted annotations is understood")
     if not progress.labelled:
         return Trigger(False, "no submitted annotation yet")
     if progress.new < needed:

@@ -44,6 +44,7 @@ from backend.services import Services
 from backend.store.database import DatabaseError, Project
 from backend.store.jobs import Job
 from backend.store.progress import KEPT
+from backend.store.readings import TRAINING, VALIDATION, reasons
 from model_registry import Decision, RegistryError, Version, decide, decide_together
 
 log = logging.getLogger(__name__)
@@ -159,8 +160,12 @@ class Training:
         dataset = build(self._services, project, schema, teaching, load, folder)
         self._services.unreadable.failed(job.uid, dataset.unreadable, time.time())
         self._services.unreadable.read(job.uid, dataset.learned)
+        sides = {task_id: VALIDATION if judges else TRAINING for task_id, judges in dataset.sides.items()}
+        self._services.readings.prepared(job.uid, sides, dataset.not_understood)
         self._spec(project, dataset).save(folder)
-        return {str(task_id): content for task_id, content in dataset.learned.items()}
+        # What is not understood was not seen: as soon as it is, it is news.
+        seen = {task_id: each for task_id, each in dataset.learned.items() if task_id not in dataset.not_understood}
+        return {str(task_id): content for task_id, content in seen.items()}
 
     def _spec(self, project: Project, dataset: Dataset) -> Spec:
         settings = self._services.settings
@@ -395,6 +400,11 @@ class Training:
         else:
             registry.reject(job.uid, number, decision.reason)
         notes = [each["note"] for each in result["networks"] if each.get("note")]
+        known = self._services.readings.annotations(job.uid)
+        if known.left_out:
+            notes.append(
+                f"{known.left_out} of {known.total} annotations are not understood: {reasons(known.not_understood)}."
+            )
         return " ".join(
             [f"{version.name} {'promoted' if decision.promote else KEPT}: {decision.reason}", *dict.fromkeys(notes)]
         )

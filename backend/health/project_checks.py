@@ -160,6 +160,10 @@ class OneProject:
             lambda name: storage.synced(name, mine, around.settings, around.now, around.works, self.connect),
         )
 
+        yield self._check(
+            "annotations", lambda name: storage.learned_from(name, services.readings.annotations(mine.uid), mine.id)
+        )
+
         def training(name: str) -> Check:
             last = next(iter(services.jobs.of_project(mine.uid, limit=1)), None)
             progress = services.ledger.progress(mine.uid)

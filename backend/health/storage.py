@@ -22,6 +22,7 @@ from backend.settings import Settings
 from backend.store.database import Hint, Project
 from backend.store.jobs import Job
 from backend.store.progress import Progress
+from backend.store.readings import Annotations
 from backend.store.refreshes import Refresh
 from backend.store.sqlite_file import Locked, NoDatabase, NotWritable, check_writable, damage
 from model_registry import Registry, RegistryError, Version
@@ -169,6 +170,17 @@ def synced(name: str, project: Project, settings: Settings, now: float, works: b
         mend = "Restart `yoloop up`; its log may say why it hangs." if works else START
         return ill(name, f"Label Studio was last read {_long(ago)} ago.", mend)
     return well(name, f"Label Studio was read {_long(ago)} ago.")
+
+
+def learned_from(name: str, known: Annotations, number: int) -> Check:
+    """Whether all annotations say something under the labelling config."""
+    if not known.left_out and not known.in_part:
+        return well(name, f"{known}.")
+    return ill(
+        name,
+        f"{known}.",
+        f"Correct the config, or what `yoloop annotations {number} --not-understood` lists in Label Studio.",
+    )
 
 
 def training(name: str, last: Job | None, progress: Progress, settings: Settings, now: float, number: int) -> Check:

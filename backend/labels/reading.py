@@ -256,7 +256,8 @@ class Reader:
     ) -> NotUnderstood | Foreign | None:
         if here and entry.get("type") not in _WITHOUT_MEANING:
             reason: Reason = "no shape" if entry.get("type") == "labels" else "tool not learned"
-            return NotUnderstood(reason, str(entry.get("from_name")), _named(here), page, str(entry.get("id") or ""))
+            related = _named(here).union(*(self._related(each, labels) for each in here if labels))
+            return NotUnderstood(reason, str(entry.get("from_name")), related, page, str(entry.get("id") or ""))
         return Foreign(labels, str(entry.get("to_name") or ""), page) if labels else None
 
     def _on_image(self, tools: Sequence[_Tool], entry: Region) -> list[_Tool]:
@@ -298,7 +299,9 @@ class Reader:
             answered = {each.get("from_name") for each in entries}
             tools = [each for each in self._tools if each.draws.kind == kind and each.draws.from_name not in answered]
         elif kind == "keypoint":
-            tools = [each for each in self._tools if each.control.kind == "keypoint"]
+            drawing = [each for each in self._tools if each.draws.kind not in CHOOSES]
+            named = [each for each in drawing if any(each.names.find(label) is not None for label in labels)]
+            tools = named or [each for each in drawing if each.control.kind == "keypoint"]
         else:
             tools = [each for each in self._tools if each.draws.kind not in CHOOSES]
         fitting = [each for each in tools if any(each.names.find(label) is not None for label in labels)]

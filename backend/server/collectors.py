@@ -220,12 +220,14 @@ def taught(services: Services) -> Iterator[Metric]:
         "project",
         "state",
     )
+    left_out = _gauge("annotations_not_understood", "Annotated tasks from which nothing can be learned", "project")
     for project in services.store.projects():
         if project.synced_at is not None:
+            left_out.add_metric([project.uid], services.readings.annotations(project.uid).left_out)
             known, new = services.ledger.counts(project.uid)
             found.add_metric([project.uid, "known"], known)
             found.add_metric([project.uid, "new"], new)
-    yield found
+    yield from (found, left_out)
 
 
 def suggestion_statistics(reports: Sequence[Report]) -> Iterator[Metric]:

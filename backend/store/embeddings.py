@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 
 from backend.store.database import Store
 from backend.store.dialect import upsert
 from backend.store.tables import embeddings as table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MOST = 20_000
 """Embeddings that are compared with; the oldest tasks' are left out beyond."""
@@ -24,6 +27,8 @@ class Embeddings:
 
     def save(self, uid: str, version: str, vectors: Mapping[int, NDArray[np.float32]]) -> None:
         """Remember vectors by task id."""
+        import numpy as np
+
         rows = [
             {"uid": uid, "task_id": task, "version": version, "vector": vector.astype(np.float32).tobytes()}
             for task, vector in vectors.items()
@@ -35,6 +40,8 @@ class Embeddings:
 
     def of(self, uid: str, version: str, without: frozenset[int], size: int) -> NDArray[np.float32]:
         """(n, size): what the version made of the project's tasks, but for those named."""
+        import numpy as np
+
         query = (
             sa.select(table.c.task_id, table.c.vector)
             .where(table.c.uid == uid, table.c.version == version)

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from backend.errors import LabelConfigError
-from backend.labels.reading import Reader
-from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
-from backend.store import acceptances, embeddings, outcomes, unreadable
+from backend.store import acceptances, embeddings, outcomes, readings, unreadable
 from backend.store.acceptances import unchanged
 from backend.store.contents import content_hash
 from backend.store.database import MOST_NAMED, Store
@@ -58,20 +54,13 @@ def teaching_annotation(
     Args:
         left_out: ids of annotations that do not teach, see `acceptances.unchanged`.
     """
-    submitted = [each for each in annotations if not each.was_cancelled and each.id not in left_out]
-    return max(submitted, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
+    there = submitted(annotations, left_out)
+    return max(there, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
 
 
-def understood_labels(label_config: str, results: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, int]:
-    """How often annotations use each label of what can be learned from them; none where the config cannot be read."""
-    try:
-        reader = Reader(parse_label_config(label_config))
-    except LabelConfigError:
-        return {}
-    counted: Counter[str] = Counter()
-    for result in results:
-        counted.update(reader.read(result).labels)
-    return dict(counted)
+def submitted(annotations: Iterable[AnnotationRecord], left_out: Collection[int] = ()) -> list[AnnotationRecord]:
+    """The annotations of a task that could teach."""
+    return [each for each in annotations if not each.was_cancelled and each.id not in left_out]
 
 
 class Ledger:
@@ -96,6 +85,8 @@ class Ledger:
             rows = {task.id: {"uid": uid, "task_id": task.id, **_row(task, left_out)} for task in tasks}
             _forget_other_images(db, uid, tasks)
             upsert(db, table, list(rows.values()))
+            readings.take(db, uid, {task_id: row["result"] for task_id, row in rows.items()})
+            readings.count(db, uid, {task.id: len(submitted(task.annotations, left_out)) for task in tasks})
             if cursor is not None:
                 db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))
 
@@ -126,7 +117,7 @@ class Ledger:
             gone = sorted(set(there) - set(task_ids))
             for some in (gone[start : start + MOST_NAMED] for start in range(0, len(gone), MOST_NAMED)):
                 db.execute(table.delete().where(table.c.uid == uid, table.c.task_id.in_(some)))
-                for other in (outcomes, acceptances, embeddings, unreadable):
+                for other in (outcomes, acceptances, embeddings, unreadable, readings):
                     other.forget_tasks(db, uid, some)
         return len(gone)
 
@@ -157,7 +148,7 @@ class Ledger:
 
     def counts(self, uid: str) -> tuple[int, int]:
         """Annotated tasks that teach, and those of them that the last training did not see as they are."""
-        count, read = sa.func.count, ~unreadable.known(uid)
+        count, read = sa.func.count, ~unreadable.known(uid) & ~readings.unused(uid)
         with self._store.engine.connect() as db:
             known, new = db.execute(
                 sa.select(
@@ -170,12 +161,13 @@ class Ledger:
     def progress(self, uid: str) -> Progress:
         """The numbers that the trigger decides on."""
         with self._store.engine.connect() as db:
-            count, read = sa.func.count, ~unreadable.known(uid)
-            labelled, seen, new = db.execute(
+            count, read = sa.func.count, ~unreadable.known(uid) & ~readings.unused(uid)
+            labelled, seen, new, left_out = db.execute(
                 sa.select(
                     count().filter(table.c.content.is_not(None), read),
                     count().filter(table.c.seen.is_not(None)),
                     count().filter(table.c.content.is_distinct_from(table.c.seen), read),
+                    count().filter(readings.unused(uid)),
                 ).where(table.c.uid == uid)
             ).one()
             jobs = db.execute(
@@ -184,13 +176,7 @@ class Ledger:
                 .order_by(jobs_table.c.created_at.desc())
                 .limit(RECENT_JOBS)
             ).all()
-            objects: dict[str, int] = {}
-            if not any(job.version for job in jobs):
-                results = db.scalars(
-                    sa.select(table.c.result).where(table.c.uid == uid, table.c.annotation_id.is_not(None))
-                )
-                config = db.scalar(sa.select(projects.c.label_config).where(projects.c.uid == uid)) or ""
-                objects = understood_labels(config, results)
+        objects = {} if any(job.version for job in jobs) else readings.Readings(self._store).objects(uid)
         ended = sorted((job for job in jobs if job.finished_at is not None), key=_end, reverse=True)
         failed = list(itertools.takewhile(lambda job: job.status == "failed", ended))
         done = (job for job in ended if job.status == "done")
@@ -203,6 +189,7 @@ class Ledger:
             failed_at=failed[0].finished_at if failed else 0.0,
             rejected=sum(1 for _ in itertools.takewhile(lambda job: KEPT in job.message, done)),
             objects=objects,
+            left_out=left_out,
             began=tuple(job.created_at for job in alone),
             ended_at=max((job.finished_at for job in alone if job.finished_at is not None), default=-math.inf),
         )

@@ -18,7 +18,8 @@ class Progress:
     last finished training, which saw `seen`. `failures` trainings in a row failed, the last one at `failed_at`.
     `rejected` versions in a row were not better than the one in service. `objects` counts the objects of each label
     that is in use, as long as there is no version; then it is empty. `began` are the times, newest first, at which
-    trainings began by themselves, and the last such one ended at `ended_at`.
+    trainings began by themselves, and the last such one ended at `ended_at`. From `left_out` annotations nothing can be
+    learned, as they are not understood.
     """
 
     labelled: int
@@ -30,6 +31,7 @@ class Progress:
     objects: Mapping[str, int] = field(default_factory=dict)
     began: tuple[float, ...] = ()
     ended_at: float = -math.inf
+    left_out: int = 0
 
 
 def by_itself(reason: str) -> bool:

@@ -120,6 +120,27 @@ unreadable = sa.Table(
     sa.Column("tried_at", sa.Float, nullable=False),
 )
 
+readings = sa.Table(
+    # What the annotation that teaches for a task says under the labelling config.
+    "readings",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    # A hash of the labelling config that it was read with.
+    sa.Column("config", sa.String, nullable=False),
+    # Label → objects, as JSON.
+    sa.Column("labels", sa.Text, nullable=False),
+    # Why a region is not understood; empty: all are.
+    sa.Column("problem", sa.Text, nullable=False),
+    # Something can be learned from it.
+    sa.Column("used", sa.Boolean, nullable=False),
+    # Its regions, and the task's submitted annotations that could teach.
+    sa.Column("regions", sa.Integer, nullable=False),
+    sa.Column("annotations", sa.Integer, nullable=False, server_default="1"),
+    # "training" or "validation", as the last dataset had it.
+    sa.Column("side", sa.String, nullable=False, server_default=""),
+)
+
 jobs = sa.Table(
     "jobs",
     metadata,

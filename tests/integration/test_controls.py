@@ -121,7 +121,7 @@ def promote(serving: Serving, client: FlaskClient, made: Version, label_config: 
 
     def told() -> str:
         version = str(client.post("/setup", json=setup(label_config)).get_json()["model_version"])
-        return version if version.split("-")[0] == made.name else ""
+        return version if version.removeprefix("yoloop-").split("-")[0] == made.name else ""
 
     return wait_for(told, what=f"/setup to say {made.name}", pause=0.02)
 

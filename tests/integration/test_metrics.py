@@ -186,7 +186,26 @@ def test_a_real_training_is_told(start: Callable[..., Serving], tmp_path: Path) 
     assert 0 < (scrape("yoloop_last_training_seconds", project=UID) or 0) < time.time() - began
     assert scrape("yoloop_annotations", project=UID, state="known") == 20
     assert scrape("yoloop_annotations", project=UID, state="new") == 0
+    assert scrape("yoloop_annotations_not_understood", project=UID) == 0
+    counts = services.readings.annotations(UID)
+    assert counts.used == counts.training + counts.validation == 20 and counts.validation
     assert scrape("yoloop_jobs", project=UID, status="queued") == 1
+
+
+def test_what_is_not_understood_is_told(serving: Serving, client: FlaskClient, tmp_path: Path) -> None:
+    client.post("/setup", json=setup())
+    tasks = annotated(tmp_path / "pictures", 3)
+    for entry in (tasks[1].annotations[0].result, tasks[2].annotations[0].result):
+        entry[0]["value"]["rectanglelabels"] = ["car"]  # type: ignore[index]
+    serving.services.ledger.update(UID, tasks, 1.0)
+    serving.services.store.save_project(UID, synced_at=time.time())
+    scrape = Scrape(client)
+    assert scrape("yoloop_annotations_not_understood", project=UID) == 2
+    assert scrape("yoloop_annotations", project=UID, state="known") == 1
+    (reported,) = client.get("/report").get_json()["projects"]
+    told = reported["annotations"]
+    assert (told["total"], told["used"], told["not_understood"]) == (3, 1, 2)
+    assert told["reasons"] == {"label `car` is not in the config": 2}
 
 
 def test_a_version_that_cannot_be_loaded_is_told(serving: Serving, client: FlaskClient, tmp_path: Path) -> None:

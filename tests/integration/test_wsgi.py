@@ -147,7 +147,9 @@ def test_bodies_come_in_every_form(server: tuple[str, Path, Path]) -> None:
             assert session.post(f"{url}/validate", data=pieces(), timeout=10).json()["valid"]
             assert session.post(f"{url}/validate", data=body, timeout=10).json()["valid"]
             assert session.get(f"{url}/health", timeout=10).ok
-    head = b"POST /validate HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = b"POST /validate HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(
+        body
+    )
     with connect(url) as client:
         client.sendall(head)
         assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -161,7 +163,9 @@ def test_requests_in_one_breath_are_answered_in_order(server: tuple[str, Path, P
         chunked = b'Transfer-Encoding: chunked\r\n\r\n5;a=b\r\n{"a":\r\n2\r\n1}\r\n0\r\nX: y\r\n\r\n'
         client.sendall(
             b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            b"POST /validate HTTP/1.1\r\nHost: localhost\r\n" + chunked + b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            b"POST /validate HTTP/1.1\r\nHost: localhost\r\n"
+            + chunked
+            + b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"
             b"HEAD /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
         answer = answer_of(client)
@@ -175,7 +179,11 @@ def test_requests_in_one_breath_are_answered_in_order(server: tuple[str, Path, P
         (b"POST /setup HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n{" % 2**40, 413),
         (b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70000000\r\n\r\n{", 413),
         (b"POST /accept HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{", 413),
-        (b"POST /accept HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n" + bytes(300_000), 413),
+        (
+            b"POST /accept HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n"
+            + bytes(300_000),
+            413,
+        ),
         (b"POST /setup HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 9000, 400),
         (b"POST /setup HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (b"POST /setup HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n", 400),

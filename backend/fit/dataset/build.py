@@ -66,13 +66,15 @@ class Dataset:
     """What was written, for the networks that have something to learn from.
 
     `learned` maps task id → content of the examples whose images were all read; `unreadable` task id → reason;
-    `not_understood` the tasks with a region that is not understood, of which no network learns → the first reason.
+    `not_understood` the tasks with a region that is not understood, of which no network learns → the first reason;
+    `sides` those that are learned from → whether they judge.
     """
 
     networks: list[NetworkData]
     learned: dict[int, str]
     unreadable: dict[int, str]
     not_understood: dict[int, str]
+    sides: dict[int, bool]
 
 
 def held_out_of(
@@ -125,7 +127,7 @@ def build(
         _write_manifest(folder / "manifest.json", project, data, index.manifest())
         learned = {task_id: content for task_id, (_, content) in teaching.items() if task_id not in stale}
         learned |= {each.task_id: each.content for each in examples if each.task_id not in unreadable}
-        return Dataset([each for each in data if each.objects], learned, unreadable, not_understood)
+        return Dataset([each for each in data if each.objects], learned, unreadable, not_understood, index.sides())
 
 
 def _index(root: Path) -> Index:

@@ -277,10 +277,10 @@ class Index:
         )
         return {task: next(iter(json.loads(reasons).values())) for task, reasons in rows}
 
-    def sides(self) -> tuple[int, int]:
-        """How many tasks train some network, and how many validate one."""
-        rows = dict(self._db.execute("SELECT held_out, count(DISTINCT task) FROM lessons GROUP BY held_out").fetchall())
-        return rows.get(0, 0), rows.get(1, 0)
+    def sides(self) -> dict[int, bool]:
+        """Task → whether one of its pictures judges, of all from which some network learns or by which it is judged."""
+        rows = self._db.execute("SELECT task, max(held_out) FROM lessons GROUP BY task")
+        return {task: bool(held_out) for task, held_out in rows}
 
     def about(self, network: int) -> About:
         """All pictures of a network taken together."""

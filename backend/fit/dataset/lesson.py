@@ -147,7 +147,8 @@ def _with_siblings(
     paged = mine[0].pages
     objects, drawn = list(own.objects), set(own.drawn)
     for each in reading.foreign:
-        if each.to_name in images and labels.intersection(each.labels) and (not paged or each.page == page):
+        here = each.to_name in images or each.to_name not in schema.images
+        if here and labels.intersection(each.labels) and (not paged or each.page == page):
             return Lesson(left_out="its label was drawn with a tool that is not learned")
     skipped = {(each.control.name, each.control.from_name): each.control for each in reading.regions if each.skipped}
     for control in (*schema.controls, *skipped.values()):

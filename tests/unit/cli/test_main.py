@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from typer.testing import CliRunner
 
 from backend import __version__
 from backend.cli.main import app
+from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store.database import Store
+from backend.store.ledger import Ledger
 
 FIRST, SECOND = "7.1795453273", "8.1795453299"
 
@@ -96,6 +100,54 @@ def test_an_unknown_setting_is_named_and_the_command_goes_on(home: Path, monkeyp
     code, said, wrong = run("status")
     assert code == 0 and "Project 7  Discs" in said
     assert "YOLOOP_TRAIN_MINUTE is no setting" in wrong and "did you mean YOLOOP_TRAIN_MINUTES?" in wrong
+
+
+class TestAnnotations:
+    CONFIG = (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+        '<Label value="Disc"/><Label value="Dead"/></RectangleLabels></View>'
+    )
+
+    @pytest.fixture(autouse=True)
+    def annotated(self, home: Path) -> None:
+        noon = datetime(2026, 11, 23, 12, tzinfo=UTC)
+        store = Store(f"sqlite:///{home / 'yoloop.db'}")
+        store.save_project(FIRST, label_config=self.CONFIG, url="http://localhost:8080", api_key="secret")
+        tasks = []
+        for number, label in enumerate(("Disc", "car", "Disc"), 1):
+            value = {"x": 1, "y": 2, "width": 30, "height": 40, "rectanglelabels": [label]}
+            region = {"from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value}
+            made = AnnotationRecord(10 + number, [region], False, False, noon, noon, 1, 2.0, None)
+            tasks.append(TaskRecord(number, noon, noon, {"image": f"/data/{number}.jpg"}, (made,)))
+        Ledger(store).update(FIRST, tasks)
+        store.close()
+
+    def test_status_counts_them_and_their_objects(self) -> None:
+        said = CliRunner().invoke(app, ["status", "7"]).stdout
+        assert "3 annotations: 2 used, 1 not understood: label `car` is not in the config (1); 2 new" in said
+        assert "Disc 2, Dead: no example yet" in said
+
+    def test_those_that_are_not_understood_are_listed(self) -> None:
+        done = CliRunner().invoke(app, ["annotations", "7", "--not-understood"])
+        link = "http://localhost:8080/projects/7/data?task=2"
+        assert done.stdout == f"task 2: label `car` is not in the config  {link}\n"
+        told = json.loads(CliRunner().invoke(app, ["annotations", "7", "--not-understood", "--json"]).stdout)
+        reason = "label `car` is not in the config"
+        assert told == [{"task_id": 2, "annotation_id": 12, "reason": reason, "in_part": False, "url": link}]
+
+    def test_without_a_word_all_are_counted(self) -> None:
+        assert "3 annotations: 2 used" in CliRunner().invoke(app, ["annotations", "7"]).stdout
+        told = json.loads(CliRunner().invoke(app, ["annotations", "7", "--json"]).stdout)
+        assert (told["not_understood"], told["objects"]) == (1, {"Disc": 2, "Dead": 0})
+
+    def test_other_lists(self) -> None:
+        assert CliRunner().invoke(app, ["annotations", "7", "--several"]).stdout == "There is none.\n"
+        assert json.loads(CliRunner().invoke(app, ["annotations", "7", "--empty", "--json"]).stdout) == []
+        assert CliRunner().invoke(app, ["annotations", "7", "--empty", "--several"]).exit_code == 1
+
+    def test_none_is_said_in_words(self) -> None:
+        done = CliRunner().invoke(app, ["annotations", "8", "--not-understood"])
+        assert (done.exit_code, done.stdout) == (0, "All annotations are understood.\n")
 
 
 SLOW = ("torch", "mlflow", "label_studio_sdk", "ultralytics", "cv2", "numpy", "requests", "alembic", "dbos", "flask")

@@ -119,7 +119,7 @@ def train(services: Services, config: str, annotations: Sequence[Sequence[Region
     training = Training(
         services,
         lambda _, function: function(),
-        lambda *given: None,
+        lambda *given, **named: None,
         waiting_process,
     )
     learned = training._prepare(job)
@@ -327,3 +327,25 @@ def test_labels_that_differ_in_case_only_are_not_taken_for_one_another(services:
     for labels in (("a", "b"), ("A", "b"), ("b", "A", "a")):
         ((_, found),) = serving(services, view(tag("RectangleLabels", "label", *labels))).values()
         assert found == {label: label for label in labels}
+
+
+def test_what_was_not_understood_is_news_once_it_is(services: Services) -> None:
+    def boxes(*labels: str) -> str:
+        tags = "".join(f'<Label value="{label}"/>' for label in labels)
+        image = '<Image name="image" value="$image"/>'
+        return f'<View>{image}<RectangleLabels name="box" toName="image">{tags}</RectangleLabels></View>'
+
+    def drawn(label: str, width: float = 30) -> list[Region]:
+        value = {"x": 10, "y": 10, "width": width, "height": 30, "rotation": 0, "rectanglelabels": [label]}
+        return [{"from_name": "box", "to_name": "image", "type": "rectanglelabels", "value": value}]
+
+    train(services, boxes("Car"), [*[drawn("Car")] * 4, drawn("Tree"), drawn("Car", width=0)])
+    known = services.readings.annotations(UID)
+    assert (known.used, known.training + known.validation, known.new, known.left_out) == (4, 4, 0, 2)
+    assert [each.task_id for each in services.readings.problems(UID)] == [5, 6]
+    assert services.ledger.progress(UID).new == 0
+    services.store.save_project(UID, label_config=boxes("Car", "Tree"))
+    services.readings.renew(UID)
+    known = services.readings.annotations(UID)
+    assert (known.new, known.left_out) == (1, 1)
+    assert services.ledger.progress(UID).new == 1

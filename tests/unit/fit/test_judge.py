@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from backend.fit.training.train import NetworkSpec, Spec
 from backend.fit.workflow import Training
 from backend.labels.networks import Network
+from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.services import Services
 from backend.settings import Settings
 from backend.store.jobs import Job
@@ -85,6 +87,27 @@ def test_the_decision_is_kept_with_its_numbers(services: Services) -> None:
         },
     }
     assert services.registry.champion_number(UID) == 1
+
+
+def test_annotations_that_are_not_understood_are_told_with_the_outcome(services: Services) -> None:
+    config = (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+        '<Label value="Car"/></RectangleLabels></View>'
+    )
+    services.store.save_project(UID, label_config=config)
+    tasks = []
+    for number, name in enumerate(("Car", "car park", "tree", "tree"), 1):
+        value = {"x": 1, "y": 2, "width": 30, "height": 40, "rectanglelabels": [name]}
+        region = {"from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value}
+        now = datetime.now(UTC)
+        made = AnnotationRecord(number, [region], False, False, now, now, 1, 2.0, None)
+        tasks.append(TaskRecord(number, now, now, {"image": f"/data/{number}.jpg"}, (made,)))
+    services.ledger.update(UID, tasks)
+    message, _ = judge(services, (DETECT, detected(0.812, 0.795, difference=interval(-0.004, 0.041))))
+    assert message.endswith(
+        "3 of 4 annotations are not understood: label `tree` is not in the config (2), "
+        "label `car park` is not in the config (1)."
+    )
 
 
 def test_worse_beyond_chance_does_not_serve(services: Services) -> None:

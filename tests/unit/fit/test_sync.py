@@ -54,6 +54,23 @@ def services(tmp_path: Path) -> Iterator[Services]:
     made.close()
 
 
+def test_annotations_are_read_again_with_another_config(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = TaskServer()
+    server.import_tasks(3, annotated=True)
+    client = reading(services, server)
+    sync(services, UID, NOW)
+    progress = services.ledger.progress(UID)
+    assert (progress.labelled, progress.new, progress.left_out) == (3, 3, 0)
+    other = replace(INFO, label_config=INFO.label_config.replace("Car", "Bus"))
+    monkeypatch.setattr(client, "project", lambda _: replace(other, tasks=3))
+    sync(services, UID, NOW + 60)
+    progress = services.ledger.progress(UID)
+    assert (progress.labelled, progress.new, progress.left_out) == (0, 0, 3)
+    monkeypatch.setattr(client, "project", lambda _: replace(INFO, tasks=3))
+    sync(services, UID, NOW + 120)
+    assert services.ledger.progress(UID).new == 3
+
+
 def reading(services: Services, server: TaskServer, **options: Any) -> TaskClient:
     client = TaskClient(server, **options)
     services.client = lambda project: client  # type: ignore[method-assign]

@@ -24,6 +24,7 @@ def test_a_fifth_more_and_at_least_the_minimum(seen: int, minimum: int, needed: 
     ("progress", "train", "reason"),
     [
         (Progress(0, 0, 0), False, "no submitted annotation yet"),
+        (Progress(0, 0, 0, left_out=12), False, "none of 12 submitted annotations is understood"),
         (Progress(9, 9, 0), False, "9 of 10 new annotations"),
         (Progress(10, 10, 0), True, "10 new annotations"),
         (Progress(100, 19, 100), False, "19 of 20 new annotations"),

@@ -19,6 +19,7 @@ from backend.settings import Settings
 from backend.store.database import Hint, Project, Store
 from backend.store.jobs import Job
 from backend.store.progress import Progress
+from backend.store.readings import Annotations
 from backend.store.refreshes import Refresh
 
 NOW = 1_000_000.0
@@ -32,6 +33,17 @@ CONFIG = (
 
 def settings(home: Path, **options: Any) -> Settings:
     return Settings(**{"home": home, "device": "cpu", **options})
+
+
+def test_annotations_that_are_not_understood_are_to_mend() -> None:
+    assert storage.learned_from("annotations", Annotations(3, 3, objects={"Car": 3}), 7).ok
+    for known in (
+        Annotations(3, 2, not_understood={"label `car` is not in the config": 1}),
+        Annotations(3, 3, in_part=1),
+    ):
+        found = storage.learned_from("annotations", known, 7)
+        assert found.ok is False and "`yoloop annotations 7 --not-understood`" in found.mend
+        assert ("label `car` is not in the config (1)" in found.told) == bool(known.not_understood)
 
 
 class TestDatabase:

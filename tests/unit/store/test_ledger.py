@@ -14,7 +14,7 @@ from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store.contents import content_hash
 from backend.store.database import Store
 from backend.store.jobs import Jobs
-from backend.store.ledger import Example, Ledger, teaching_annotation, understood_labels
+from backend.store.ledger import Example, Ledger, teaching_annotation
 from backend.store.tables import acceptances
 
 UID, OTHER = "1.100", "1.200"
@@ -326,11 +326,13 @@ def drawn(label: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-def test_only_labels_that_can_be_learned_are_counted() -> None:
+def test_only_labels_that_can_be_learned_are_counted(ledger: Ledger, store: Store) -> None:
     colour = drawn("", from_name="colour", type="choices", value={"x": 1, "choices": ["rare"]})
-    results = [[drawn("Disc"), drawn("car"), colour], [drawn("square ")], [{}]]
-    assert understood_labels(CONFIG, results) == {"Disc": 1, "Square": 1}
-    assert understood_labels("no XML", results) == {}
+    results = [[drawn("Disc"), colour], [drawn("square ")], [drawn("Disc"), drawn("car")], [{}]]
+    for config, objects in ((CONFIG, {"Disc": 1, "Square": 1}), ("no XML", {})):
+        store.save_project(UID, label_config=config)
+        ledger.update(UID, [task(number, annotation(number, result=each)) for number, each in enumerate(results, 1)])
+        assert ledger.progress(UID).objects == objects
 
 
 def test_the_ledger_needs_no_sdk() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from support.shapes import SCENE_CONFIG, draw_scenes
 
 from backend.fit.dataset.examples import plan_of
@@ -90,3 +92,79 @@ def test_tools_with_labels_of_their_own_do_not_keep_images_from_each_other(tmp_p
             assert lesson is not None and not lesson.left_out
             drawn = sum(thing.control in network.controls for thing in scene.things)
             assert network.task in ("classify", "pose") or len(lesson.objects) == drawn
+
+
+TOOLS = (
+    '<View><Image name="image" value="$image"/><RectangleLabels name="box" toName="image"><Label value="Nut"/>'
+    '<Label value="Leaf"/></RectangleLabels><PolygonLabels name="poly" toName="image"><Label value="Stem"/>'
+    "</PolygonLabels></View>"
+)
+SHAPES = {
+    "rectanglelabels": {"x": 20, "y": 20, "width": 30, "height": 40, "rotation": 0},
+    "ellipselabels": {"x": 40, "y": 40, "radiusX": 10, "radiusY": 10, "rotation": 0},
+    "polygonlabels": {"points": [[20, 20], [50, 20], [50, 60], [20, 60]]},
+    "keypointlabels": {"x": 20, "y": 20, "width": 1},
+    "vectorlabels": {"vertices": [{"x": 20, "y": 20}]},
+    "brushlabels": {"format": "rle", "rle": []},
+}
+ODD: list[Any] = [None, "", "2", -5, 0, 1e9, float("nan"), float("inf"), [], {}, [[1, 2]], [["a", "b"]], True]
+
+regions = st.one_of(
+    st.builds(
+        lambda kind, name, to, labels, key, odd: {
+            "id": "r",
+            "from_name": name,
+            "to_name": to,
+            "type": kind,
+            "value": {**SHAPES[kind], kind: labels, **({key: odd} if key in SHAPES[kind] else {})},
+        },
+        st.sampled_from(sorted(SHAPES)),
+        st.sampled_from(["box", "poly", "gone", "", None]),
+        st.sampled_from(["image", "gone", None]),
+        st.one_of(
+            st.lists(st.sampled_from(["Nut", "Leaf", "Stem", "nut ", "car", ""]), max_size=2), st.sampled_from(ODD)
+        ),
+        st.sampled_from(["", "", "x", "width", "points", "radiusX", "vertices"]),
+        st.sampled_from(ODD),
+    ),
+    st.sampled_from([*ODD, {"type": "rectanglelabels"}, {"from_name": "box", "to_name": "image", "value": {}}]),
+)
+
+
+KNOWN = {"nut": "Nut", "leaf": "Leaf", "stem": "Stem"}
+LEARNED = ("rectanglelabels", "ellipselabels", "polygonlabels", "brushlabels")
+TAUGHT = {"detect": ("box", {"Nut", "Leaf"}), "segment": ("poly", {"Stem"})}
+
+
+def words(region: Any) -> list[str]:
+    """The labels that a region carries, in whatever case."""
+    value = region.get("value") if isinstance(region, dict) else None
+    named = value.get(region.get("type")) if isinstance(value, dict) else None
+    named = named if isinstance(named, list) else []
+    return [KNOWN.get(each.strip().lower(), each) for each in named if isinstance(each, str)]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(regions, max_size=4))
+@example([box(), {**box(60), "value": {"x": 1}}])
+@example([region("gone", "keypointlabels", "Nut", x=20, y=20)])
+@example([{**region("gone", "vectorlabels", "Nut", vertices=[]), "to_name": "gone"}])
+def test_each_region_is_taught_as_what_it_says_or_its_image_is_left_out(result: list[Any]) -> None:
+    """Of boxes and outlines without a common label: no region becomes background, and nothing comes from nowhere."""
+    schema = parse_label_config(TOOLS)
+    classes = {network.key: network.classes for network, _ in plan_of(schema, [reader_of(schema).read(result)])}
+    found = {key.replace("obb", "detect"): (lesson, classes[key]) for key, lesson in lessons(TOOLS, result).items()}
+    assert found.keys() == TAUGHT.keys()
+    drawn = [each for each in result if isinstance(each, dict) and each.get("type") in SHAPES]
+    for key, (name, mine) in TAUGHT.items():
+        lesson, names = found[key]
+        assert lesson is not None
+        if lesson.left_out:
+            continue
+        assert {names[each.cls] for each in lesson.objects} == mine & {word for each in drawn for word in words(each)}
+        for each in drawn:
+            if each.get("from_name") == name:
+                assert words(each) and mine.issuperset(words(each))
+    unclear = [each for each in result if not isinstance(each, dict)]
+    unclear += [each for each in drawn if each["type"] in LEARNED and not set(words(each)) & set(KNOWN.values())]
+    assert not unclear or any(lesson is not None and lesson.left_out for lesson, _ in found.values())
