@@ -39,9 +39,7 @@ def export(
     with open_services() as services:
         found = services.store.find(project)
         manifest = None if number is None else exporting.manifest_of(services, found, number)
-        done = exporting.export(
-            services, found, out, coco=to is DatasetFormat.coco, images=images, manifest=manifest
-        )
+        done = exporting.export(services, found, out, coco=to is DatasetFormat.coco, images=images, manifest=manifest)
     typer.echo(f"{done.images} images of {done.controls} controls are in {out}.")
     if done.left_out:
         typer.echo(f"{len(done.left_out)} were left out: {out / 'left_out.json'} says why.")

@@ -119,7 +119,7 @@ def _as_learned(
 ) -> list[Example]:
     """The annotations that a version learned from. Of those that were changed since only their hash is known."""
     now = {each.task_id: each for each in examples}
-    found = {}
+    found: dict[int, Example | None] = {}
     for image in manifest["images"]:
         task = int(image["task"])
         example = now.get(task)
@@ -189,9 +189,7 @@ def _of_control(network: Network, control: Control) -> Network:
     return replace(network, classes=classes or network.classes)
 
 
-def _look(
-    services: Services, project: Project, pictures: Sequence[Picture], enough: int, files: bool
-) -> list[Seen]:
+def _look(services: Services, project: Project, pictures: Sequence[Picture], enough: int, files: bool) -> list[Seen]:
     """What is known of images, fetched only where their size, or with `files` the file, is not at hand."""
     teaching = {each.example.task_id: (each.example.annotation_id, each.example.content) for each in pictures}
     sizes = sizes_in(services.settings.root / "datasets" / project.uid, teaching)
