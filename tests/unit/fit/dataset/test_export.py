@@ -168,7 +168,8 @@ def test_pages_turned_boxes_and_several_choices(
     ship = region("turned", "rectanglelabels", x=30, y=30, width=20, height=20, rotation=30, rectanglelabels=["Ship"])
     both = region("many", "choices", choices=["a", "b"])
     cat = region("kind", "taxonomy", taxonomy=[["Animal", "Cat"]])
-    result = [{**ship, "item_index": 1}, {**both, "item_index": 0}, cat]
+    nose = region("points", "keypointlabels", x=40, y=40, width=1, keypointlabels=["Nose"])
+    result = [{**ship, "item_index": 1}, {**nose, "item_index": 1}, {**both, "item_index": 0}, cat]
     examples[:] = [Example(1, {"pages": urls}, 10, result, "c")]
     services.store.save_project("1.100", label_config=ALL_KINDS)
     paged = services.store.project("1.100")
@@ -179,5 +180,8 @@ def test_pages_turned_boxes_and_several_choices(
     assert {stem: text for (_, stem), text in read(tmp_path / "out" / "many").items()}["1-0"] == "0\n1"
     assert set(read(tmp_path / "out" / "kind").values()) <= {"0", "1"}
     export(services, paged, tmp_path / "coco", coco=True)
-    (found,) = json.loads((tmp_path / "coco" / "annotations.json").read_text())["annotations"]
-    assert len(found["segmentation"][0]) == 8
+    found = json.loads((tmp_path / "coco" / "annotations.json").read_text())
+    controls = {each["id"]: each["supercategory"] for each in found["categories"]}
+    objects = {controls[each["category_id"]]: each for each in found["annotations"]}
+    assert len(objects["turned"]["segmentation"][0]) == 8
+    assert objects["points"]["keypoints"] == pytest.approx([40, 20, 2])
