@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 
 from backend import __version__
-from backend.cli import connection, labelling, serving
+from backend.cli import connection, labelling, serving, taking_away
 from backend.cli.annotations import count_annotations
 from backend.cli.home import locate
 from backend.cli.options import JsonOption, ProjectOption, open_services, takes_project
@@ -195,6 +195,8 @@ app.command()(takes_project(labelling.predict))
 app.command()(takes_project(labelling.accept))
 app.command()(takes_project(labelling.advice))
 app.command()(takes_project(labelling.simulate))
+app.command()(takes_project(taking_away.export))
+app.command()(takes_project(taking_away.weights))
 
 
 def _uid(services: Any, named: str | None) -> str:

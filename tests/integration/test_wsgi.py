@@ -20,10 +20,10 @@ from support.processes import served
 from backend.server.gunicorn_worker import BODY_SECONDS, HEAD_SECONDS
 
 HALF = (
-    b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{",
-    b"POST /webhook HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n{",
-    b"POST /setup HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n{",
+    b"GET /health HTTP/1.1\r\nHost: [::1]\r\nX-Slow: ",
+    b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 1000\r\n\r\n{",
+    b"POST /webhook HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n{",
+    b"POST /setup HTTP/1.1\r\nHost: [::1]\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n{",
 )
 """Requests that go on a byte at a time: a head, and bodies of each kind."""
 
@@ -84,7 +84,7 @@ def all_threads_busy(url: str, home: Path) -> Iterator[None]:
         db.execute("BEGIN IMMEDIATE")
         stack.callback(db.execute, "ROLLBACK")
         body = json.dumps({"action": "TASKS_CREATED"}).encode()
-        head = f"POST /webhook HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        head = f"POST /webhook HTTP/1.1\r\nHost: [::1]\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         for _ in range(2 * THREADS):
             stack.enter_context(connect(url)).sendall(head + body)
         time.sleep(0.5)
@@ -129,7 +129,7 @@ def test_a_client_that_does_not_take_its_answers_holds_no_thread(server: tuple[s
         for _ in range(3 * THREADS):
             client = stack.enter_context(connect(url))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+            client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: [::1]\r\n\r\n" * 100)
         time.sleep(1)
         assert requests.post(f"{url}/validate", json={"config": CONFIG}, timeout=5).ok
 
@@ -147,13 +147,11 @@ def test_bodies_come_in_every_form(server: tuple[str, Path, Path]) -> None:
             assert session.post(f"{url}/validate", data=pieces(), timeout=10).json()["valid"]
             assert session.post(f"{url}/validate", data=body, timeout=10).json()["valid"]
             assert session.get(f"{url}/health", timeout=10).ok
-    head = b"POST /validate HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(
-        body
-    )
+    head = b"POST /validate HTTP/1.1\r\nHost: [::1]\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
     with connect(url) as client:
         client.sendall(head)
         assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        client.sendall(body + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        client.sendall(body + b"GET /health HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n")
         assert answer_of(client).count(b"HTTP/1.1 200 ") == 2
 
 
@@ -162,11 +160,9 @@ def test_requests_in_one_breath_are_answered_in_order(server: tuple[str, Path, P
     with connect(url) as client:
         chunked = b'Transfer-Encoding: chunked\r\n\r\n5;a=b\r\n{"a":\r\n2\r\n1}\r\n0\r\nX: y\r\n\r\n'
         client.sendall(
-            b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            b"POST /validate HTTP/1.1\r\nHost: localhost\r\n"
-            + chunked
-            + b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            b"HEAD /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            b"GET /health HTTP/1.1\r\nHost: [::1]\r\n\r\n"
+            b"POST /validate HTTP/1.1\r\nHost: [::1]\r\n" + chunked + b"GET /nowhere HTTP/1.1\r\nHost: [::1]\r\n\r\n"
+            b"HEAD /health HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n"
         )
         answer = answer_of(client)
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"400", b"404", b"200"]
@@ -175,25 +171,24 @@ def test_requests_in_one_breath_are_answered_in_order(server: tuple[str, Path, P
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (b"POST /webhook HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n{", 413),
-        (b"POST /setup HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n{" % 2**40, 413),
-        (b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70000000\r\n\r\n{", 413),
-        (b"POST /accept HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{", 413),
+        (b"POST /webhook HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 3000000\r\n\r\n{", 413),
+        (b"POST /setup HTTP/1.1\r\nHost: [::1]\r\nContent-Length: %d\r\n\r\n{" % 2**40, 413),
+        (b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 70000000\r\n\r\n{", 413),
+        (b"POST /accept HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 1000000\r\n\r\n{", 413),
         (
-            b"POST /accept HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n"
-            + bytes(300_000),
+            b"POST /accept HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n" + bytes(300_000),
             413,
         ),
-        (b"POST /setup HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 9000, 400),
-        (b"POST /setup HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
-        (b"POST /setup HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n", 400),
-        (b"POST /setup HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
-        (b"POST /setup HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n", 400),
+        (b"POST /setup HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 9000, 400),
+        (b"POST /setup HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST /setup HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n", 400),
+        (b"POST /setup HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+        (b"POST /setup HTTP/1.1\r\nHost: [::1]\r\nContent-Length: -5\r\n\r\n", 400),
         (b"GET /health HTTP/1.1\nHost: x\n\n", 400),
         (b"hello\r\n\r\n", 400),
         (b"\r\n\r\n", 400),
         (b"GET /" + b"x" * 70_000, 431),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: %s\r\n" % (b"x" * 100) * 1000 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: [::1]\r\n" + b"X: %s\r\n" % (b"x" * 100) * 1000 + b"\r\n", 431),
     ],
 )
 def test_what_is_no_request_is_refused_and_harms_nobody(
@@ -228,7 +223,7 @@ def test_who_may_not_ask_is_told_so_before_the_body_is_read(home: Path) -> None:
         before = process.memory_info().rss
         for _ in range(20):
             client = stack.enter_context(connect(url))
-            client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000000\r\n\r\n")
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 60000000\r\n\r\n")
             with suppress(ConnectionError):
                 client.sendall(bytes(200_000))
             assert client.recv(20).startswith(b"HTTP/1.1 401 ")

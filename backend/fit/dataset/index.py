@@ -10,7 +10,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,9 @@ _PATHS = """
 SELECT group_concat(? || file, char(10)) FROM (
   SELECT file FROM lessons WHERE network = ? AND held_out = ? ORDER BY task, data_key, page
 )
+"""
+_SIZES = """
+SELECT task, data_key, page, width, height, annotation, content FROM lessons JOIN tasks USING (task)
 """
 _CLASSES = """
 SELECT group_concat(
@@ -343,6 +346,29 @@ class Index:
                     found.append(network / "labels" / side / f"{stem}.txt")
             for path in found:
                 path.unlink(missing_ok=True)
+
+
+def sizes_in(folder: Path, teaching: Mapping[int, Teaching]) -> dict[tuple[int, str, int], ImageSize]:
+    """Task, data key and page → size of the image, of those that the index of a folder knows; nothing is written.
+
+    Args:
+        teaching: the tasks that are asked for; of those that have changed since nothing is told.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    # Nobody writes where there is no log; reading as if somebody could would make one.
+    how = "mode=ro" if path.with_name(f"{FILE}-wal").exists() else "mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as db:
+            rows = db.execute(_SIZES).fetchall()
+    except sqlite3.DatabaseError:
+        return {}
+    return {
+        (task, key, page): ImageSize(width=width, height=height)
+        for task, key, page, width, height, annotation, content in rows
+        if teaching.get(task) == (annotation, content)
+    }
 
 
 def _told(row: Row, written: Written) -> dict[str, Any]:
