@@ -21,8 +21,8 @@ SHARE = 10.0
 """A look that takes long is followed by a pause that many times as long: the server has other work."""
 
 FIRST = 0.7
-"""Seconds to wait for the first answer, where nothing is remembered. Label Studio gives /setup three, and a first look at
-pretrained models may take two of them."""
+"""Seconds to wait for the first answer, where nothing is remembered. Label Studio gives /setup three, of which a first
+look at pretrained models may take two."""
 
 NOTICE = 0.25
 """Seconds until a change by this home is noticed."""

@@ -83,7 +83,7 @@ def version(url: str) -> str:
 def suggested(url: str) -> tuple[str, float]:
     """The version that answers, and what it scores its first object with."""
     (entry,) = requests.post(f"{url}/predict", json=predict([task(1)]), timeout=60).json()["results"]
-    return entry["model_version"].partition(".")[0], round(entry["result"][0]["score"], 2)
+    return "-".join(entry["model_version"].split("-")[:2]), round(entry["result"][0]["score"], 2)
 
 
 def check(url: str, name: str) -> dict[str, Any]:
