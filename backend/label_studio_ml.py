@@ -7,6 +7,7 @@ The package is optional and nothing else here needs it, so it is imported when t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -16,10 +17,17 @@ from backend.model import YoloBackend
 from backend.server.process import Serving, make_serving
 from backend.settings import Settings
 
+_opening = threading.Lock()
 
-@lru_cache(maxsize=1)
+
 def _serving() -> Serving:
     """The models of this process: label-studio-ml makes a new object for every request."""
+    with _opening:  # the cache itself lets two first requests in
+        return _opened()
+
+
+@lru_cache(maxsize=1)
+def _opened() -> Serving:
     return make_serving(Settings())
 
 

@@ -21,7 +21,7 @@ from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
 from backend.store.readings import Readings
 from backend.store.unreadable import UnreadableTasks
-from model_registry import Registry
+from model_registry import Champions, Registry
 
 if TYPE_CHECKING:
     from backend.images.loader import Images, Source
@@ -101,6 +101,7 @@ class Services:
         self.unreadable = UnreadableTasks(self.store)
         self.jobs = Jobs(self.store, partial(training_lives, settings.root))
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")
+        self.champions = Champions(self.registry)
         self._clients: dict[Connection, LabelStudioClient] = {}
         self._lock = threading.Lock()
         self._opening = threading.Lock()
@@ -174,4 +175,5 @@ class Services:
     def close(self) -> None:
         if (images := self.__dict__.get("_images")) is not None:
             images.close()
+        self.champions.close()
         self.store.close()

@@ -36,6 +36,7 @@ from backend.store.database import EVERY_PROJECT, Hint
 from backend.store.heartbeats import Heartbeat
 from backend.store.jobs import ASKED
 from backend.suggestions.refresh_scheduler import Keeper
+from model_registry import configure
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Worker:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. A training that runs then is ended, and goes on at the next start."""
         self._launch()
+        self._services.champions.start()
         self._services.registry.tidy(time.time())
         # What was imported stays: to look through it again and again takes longer than to read ten thousand tasks.
         gc.freeze()
@@ -112,19 +114,17 @@ class Worker:
         self._ahead.look(time.monotonic())
         hints = {hint.uid: hint for hint in self._services.store.hints()}
         due = {uid: hint for uid, hint in hints.items() if hint.due(now, settings.debounce, settings.debounce_max)}
-        for project in self._services.store.projects():
-            if project.disconnected_at is not None:
-                continue
-            hint = due.get(project.uid) or due.get(EVERY_PROJECT)
+        for uid in self._services.store.connected():
+            hint = due.get(uid) or due.get(EVERY_PROJECT)
             # While events still come in, the clock waits with them: they will be learned together.
-            waiting = project.uid in hints and project.uid not in due
+            waiting = uid in hints and uid not in due
             # After a failure an old hint waits for its turn; a newer one shows that Label Studio is back.
-            news = hint is not None and hint.last_at > self._failed_at.get(project.uid, 0.0)
-            on_time = now >= self._next_sync.get(project.uid, 0.0)
+            news = hint is not None and hint.last_at > self._failed_at.get(uid, 0.0)
+            on_time = now >= self._next_sync.get(uid, 0.0)
             if news or (on_time and not waiting):
-                self._look(project.uid, hint, now)
+                self._look(uid, hint, now)
             elif waiting:
-                self._expect(hints[project.uid], now)
+                self._expect(hints[uid], now)
         if EVERY_PROJECT in due:
             self._services.store.answered(due[EVERY_PROJECT])
 
@@ -321,6 +321,7 @@ def run_worker(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     if not _wait_for_room(settings.root, stop):
         return
+    configure(patient=True)  # what a training takes minutes to find is worth a few tries to keep
     worker = Worker(Services(settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

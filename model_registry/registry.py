@@ -11,7 +11,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -24,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from model_registry.sqlite_file import SQLITE, alias_in_file
+from model_registry.mlflow_client import make_client
+from model_registry.sqlite_file import SQLITE, alias_in_file, aliases_in_file
 from model_registry.version import HASHES, SINCE, Version
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 STACK = "promoted"
 DEEPEST_ROLLBACK = 100
+
+CHANGED = "changed"
+"""File that is touched when another version, or none, is put into service."""
+
+WEB = ("http://", "https://")
+"""What the address of a server begins with."""
 
 LEAST = 16 * 2**20
 """Bytes below which a file that could not be written is put down to the disk."""
@@ -61,21 +67,24 @@ class Registry:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("DO_NOT_TRACK", "true")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # its warnings go where those of this process go
-        from mlflow import MlflowClient
-
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        client = make_client(self._uri)
         self._folder.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        if self._uri.startswith(WEB):
+            return client  # its database is its own affair
         # The first use of a SQLite file makes its schema, and several processes start at once.
         with FileLock(self._folder / "schema.lock"):
             client.search_experiments(max_results=1)
         return client
+
+    @property
+    def in_file(self) -> bool:
+        """Whether it is a file of this machine, which costs little to ask."""
+        return self._uri.startswith(SQLITE)
+
+    @property
+    def copies(self) -> Path:
+        """Folder of the local copies: one folder for each model."""
+        return self._folder / "local"
 
     def open(self) -> None:
         """Import MLflow and make its schema now, a matter of seconds, rather than in the first request."""
@@ -87,7 +96,7 @@ class Registry:
         Args:
             now: epoch seconds.
         """
-        for place in (self._folder, *(self._folder / "local").glob("*/*")):
+        for place in (self._folder, *self.copies.glob("*/*")):
             for path in place.glob(f"{PART}*"):
                 with contextlib.suppress(OSError):
                     if now - path.stat().st_mtime > ABANDONED:
@@ -178,13 +187,38 @@ class Registry:
         found = self._in_service(model)
         return None if found is None else int(found.version)
 
+    def champions(self) -> dict[str, int]:
+        """Model → number of its version in service, of all models in one question; those without one are left out."""
+        if self.in_file:
+            return aliases_in_file(Path(self._uri.removeprefix(SQLITE)), CHAMPION)
+        found: dict[str, int] = {}
+        token = None
+        while True:
+            page = self._client.search_registered_models(max_results=1000, page_token=token)
+            found |= {each.name: int(each.aliases[CHAMPION]) for each in page if CHAMPION in each.aliases}
+            token = page.token
+            if not token:
+                return found
+
+    def changed_at(self) -> int:
+        """Grows with each promotion, rollback and removal that this home makes."""
+        try:
+            return (self._folder / CHANGED).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def _tell(self) -> None:
+        with contextlib.suppress(OSError):  # on a full disk it is seen a few seconds later
+            self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / CHANGED).touch()
+
     def name_in_service(self, model: str) -> str | None:
         """Name of the version in service, such as `v3`; None: there is none.
 
         Read from MLflow's SQLite file without MLflow where there is one, as its import takes a second, and without
         making anything that is not there.
         """
-        if self._uri.startswith(SQLITE):
+        if self.in_file:
             number = alias_in_file(Path(self._uri.removeprefix(SQLITE)), model, CHAMPION)
         else:
             number = self.champion_number(model)
@@ -219,6 +253,7 @@ class Registry:
             client.set_model_version_tag(model, str(number), SINCE, str(time.time()))
             self._set_stack(model, [*stack, number])
         client.set_registered_model_alias(model, CHAMPION, str(number))
+        self._tell()
         # Told last: whoever reads that a version was promoted finds it in service.
         client.set_model_version_tag(model, str(number), "reason", reason)
         client.set_model_version_tag(model, str(number), "decision", "promoted")
@@ -252,9 +287,11 @@ class Registry:
         self._set_stack(model, stack)
         if not stack:
             self._client.delete_registered_model_alias(model, CHAMPION)
+            self._tell()
             return None
         self._client.set_model_version_tag(model, str(stack[-1]), SINCE, str(time.time()))
         self._client.set_registered_model_alias(model, CHAMPION, str(stack[-1]))
+        self._tell()
         return self.version(model, stack[-1])
 
     def fetch(self, version: Version, name: str = "weights.pt") -> Path:
@@ -262,10 +299,10 @@ class Registry:
 
         Raises RegistryError when it is gone or not what was registered; what a store that cannot be reached raises.
         """
-        target = self._folder / "local" / version.model / str(version.number) / name
+        if (here := self.copy_of(version, name)) is not None:
+            return here
+        target = self.copies / version.model / str(version.number) / name
         expected = version.hashes.get(name, "")
-        if target.exists() and (not expected or _sha256(target) == expected):
-            return target
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=PART) as folder:
             try:
@@ -280,6 +317,12 @@ class Registry:
                 raise RegistryError(f"The stored {name} of {version.name} is not the one that was registered.")
             got.replace(target)
         return target
+
+    def copy_of(self, version: Version, name: str) -> Path | None:
+        """The local copy of one of a version's artifacts, if there is one and it is what was registered."""
+        path = self.copies / version.model / str(version.number) / name
+        expected = version.hashes.get(name, "")
+        return path if path.exists() and (not expected or _sha256(path) == expected) else None
 
     def verify(self, version: Version, name: str) -> None:
         """Read one of a version's stored artifacts. Raises RegistryError when it is gone or not what was registered."""
@@ -311,11 +354,12 @@ class Registry:
                 raise
         for run in runs:
             client.delete_run(run)
-            if self._uri.startswith(SQLITE):
+            if self.in_file:
                 shutil.rmtree(self._folder / "artifacts" / run, ignore_errors=True)
                 # MLflow's own garbage collection, which is a command, does no more.
                 client._tracking_client.store._hard_delete_run(run)
-        shutil.rmtree(self._folder / "local" / model, ignore_errors=True)
+        shutil.rmtree(self.copies / model, ignore_errors=True)
+        self._tell()
         return count
 
     def _runs(self, model: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 SQLITE = "sqlite:///"
 
@@ -15,12 +16,22 @@ def alias_in_file(path: Path, model: str, alias: str) -> int | None:
     Args:
         path: the file, which is not made.
     """
+    query = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
+    found = _asked(path, query, model, alias)
+    return int(found[0][0]) if found else None
+
+
+def aliases_in_file(path: Path, alias: str) -> dict[str, int]:
+    """Registered model → number of the version that an alias names, of all that have it; see `alias_in_file`."""
+    found = _asked(path, "SELECT name, version FROM registered_model_aliases WHERE alias = ?", alias)
+    return {name: int(version) for name, version in found}
+
+
+def _asked(path: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=15)) as db:
-            query = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
-            row = db.execute(query, (model, alias)).fetchone()
+            return db.execute(query, values).fetchall()
     except sqlite3.OperationalError:
         if not path.exists():
-            return None
+            return []
         raise
-    return None if row is None else int(row[0])

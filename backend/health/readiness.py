@@ -111,7 +111,15 @@ def database(path: Path, wait: float = WAIT / 2) -> Check:
 
 
 def registry(services: Services) -> Check:
-    services.registry.champion_number("none")
+    """Whether it can be read; a server was asked in the background, as it may not answer for long."""
+    if services.registry.in_file:
+        services.registry.champion_number("none")
+    elif services.champions.away:
+        return ill(
+            "registry",
+            f"MLflow is away. {services.champions.trouble} What it said last serves.",
+            "Start it, or correct MLFLOW_TRACKING_URI; yoloop then goes on by itself.",
+        )
     return well("registry", "It can be read.")
 
 

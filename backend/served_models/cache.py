@@ -27,7 +27,8 @@ from backend.served_models.loading import load_faster, load_part, load_weights, 
 from backend.served_models.parts import parts_of
 from backend.served_models.served import Loaded, Served, Suggests, suggests, trained, unloaded
 from backend.settings import Settings
-from model_registry import Registry, RegistryError, Version
+from model_registry import Champions, RegistryError, Version
+from model_registry.champions import FIRST
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +95,13 @@ class Models:
 
     Args:
         settings: where the home is, on which device to run, how often to look.
-        registry: who says which version is champion.
+        champions: who says which version is in service.
         known: names the projects that were served before, to load their models at start.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, known: Callable[[], list[str]]) -> None:
+    def __init__(self, settings: Settings, champions: Champions, known: Callable[[], list[str]]) -> None:
         self._settings = settings
-        self._registry = registry
+        self._champions = champions
         self._known = known
         self._pretrained: dict[tuple[str, bool], _Pretrained] = {}
         self._wanted: queue.Queue[_Pretrained | None] = queue.Queue()
@@ -122,7 +123,7 @@ class Models:
         Where every known project has a trained version, pretrained models wait until a config asks for them.
         """
         known = self._known()
-        if not known or any(self._registry.champion_number(uid) is None for uid in known):
+        if not known or any(self._champions.number(uid, wait=0.0) is None for uid in known):
             self._ask("detect", base_name(self._settings, "detect"), named=False)
         for thread in self._threads:
             thread.start()
@@ -172,22 +173,33 @@ class Models:
 
     def refresh(self) -> None:
         """Look once for promotions and load what is new."""
+        self._champions.numbers()
         for uid in dict.fromkeys((*self._slots, *self._known())):
-            slot = self._slot(uid)
-            number = self._registry.champion_number(uid)
-            if number == slot.state.number and (slot.state.whole or slot.asleep):
-                continue
-            if slot.failed_at and slot.failed == number and time.monotonic() - slot.failed_at < RETRY_LOAD:
-                continue
-            if not slot.used and self._full():
-                slot.asleep = True
-                continue
-            self._fill(uid, slot, number)
+            try:
+                self._renew(uid)
+            except RegistryError as error:  # the other projects go on
+                log.warning("Project %s: %s", uid, error)
         for (uid, number), slot in list(self._pinned.items()):
-            waited = not slot.failed_at or time.monotonic() - slot.failed_at >= RETRY_LOAD
-            if not slot.state.whole and not slot.asleep and waited:
+            if not slot.state.whole and not slot.asleep and (not slot.failed_at or self._again(slot)):
                 self._fill(uid, slot, number)
         self._make_room()
+
+    def _renew(self, uid: str) -> None:
+        slot = self._slot(uid, wait=0.0)
+        number = self._champions.number(uid, wait=0.0)
+        self._champions.remember(uid)
+        if number == slot.state.number and (slot.state.whole or slot.asleep):
+            return
+        if slot.failed_at and slot.failed == number and not self._again(slot):
+            return
+        if not slot.used and self._full():
+            slot.asleep = True
+            return
+        self._fill(uid, slot, number)
+
+    def _again(self, slot: _Slot) -> bool:
+        """Whether what could not be loaded may be tried again: it waited, or the registry is back."""
+        return time.monotonic() - slot.failed_at >= RETRY_LOAD or slot.failed_at < self._champions.back_at
 
     def _served(self, uid: str, schema: LabelSchema, deadline: float, *, wait_for_version: bool) -> Served:
         slot = self._slot(uid)
@@ -223,13 +235,13 @@ class Models:
             settled=served.settled and all(loaded for _, loaded in pinned),
         )
 
-    def _slot(self, uid: str) -> _Slot:
+    def _slot(self, uid: str, wait: float = FIRST) -> _Slot:
         with self._lock:
             slot = self._slots.get(uid)
         if slot is not None:
             return slot
-        version = self._registry.champion(uid)
-        made = _Slot(_State() if version is None else self._described(version))
+        number = self._champions.number(uid, wait)
+        made = _Slot(_State() if number is None else self._described(self._champions.version(uid, number)))
         with self._lock:
             untrained = [key for key, each in self._slots.items() if each.state.number is None and not each.asleep]
             for key in untrained[: max(0, len(untrained) - MOST_UNTRAINED)]:
@@ -293,7 +305,7 @@ class Models:
 
     def _last_good(self, uid: str, number: int | None) -> _State | None:
         """What served before a version that cannot be loaded. It answers under its own name until that one can be."""
-        for earlier in self._registry.served_before(uid):
+        for earlier in self._champions.served_before(uid):
             if earlier == number:
                 continue
             try:
@@ -306,9 +318,9 @@ class Models:
         return None
 
     def _load(self, uid: str, number: int) -> _State:
-        version = self._registry.version(uid, number)
+        version = self._champions.version(uid, number)
         models = [
-            replace(unloaded(part), detector=load_part(self._settings, self._registry, version, part))
+            replace(unloaded(part), detector=load_part(self._settings, self._champions, version, part))
             for part in parts_of(version, self._settings.image_size)
         ]
         return replace(self._described(version), models=tuple(models), why="")
@@ -323,7 +335,7 @@ class Models:
             slot = self._pinned.get((uid, number))
         if slot is None:
             try:
-                made = _Slot(self._described(self._registry.version(uid, number)))
+                made = _Slot(self._described(self._champions.version(uid, number)))
             except RegistryError:
                 return (), True
             with self._lock:

@@ -12,7 +12,7 @@ from backend.engine.weights import check_hash
 from backend.errors import YoloopError, unwritable
 from backend.served_models.parts import Part
 from backend.settings import Settings
-from model_registry import Registry, Version
+from model_registry import Champions, Registry, Version
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def _may_have_gpu() -> bool:
     return not sys.platform.startswith("linux") or any(Path(path).exists() for path in GPU_DEVICES)
 
 
-def load_part(settings: Settings, registry: Registry, version: Version, part: Part) -> Detector:
+def load_part(settings: Settings, registry: Registry | Champions, version: Version, part: Part) -> Detector:
     """One of a version's models, ready to run: its export where it may serve, else its checkpoint on torch."""
     if part.openvino and serving_engine(settings.engine, settings.device) == "openvino":
         try:
@@ -131,7 +131,7 @@ def on_torch(settings: Settings, weights: Path, part: Part | None) -> Detector:
     return load(None)
 
 
-def _exported(settings: Settings, registry: Registry, version: Version, part: Part) -> Detector:
+def _exported(settings: Settings, registry: Registry | Champions, version: Version, part: Part) -> Detector:
     network, _ = (registry.fetch(version, name) for name in part.exported)
     return _on_openvino(settings, network, part, part.openvino)
 

@@ -141,8 +141,9 @@ def versions(services: Services, models: Models) -> Iterator[Metric]:
         "version",
     )
     for uid in [uid for uid, version in models.loaded().items() if version != "v0"]:
-        champion = services.registry.champion(uid)
-        if champion is not None:
+        number = services.champions.number(uid, wait=0.0)
+        if number is not None:
+            champion = services.champions.version(uid, number)
             since.add_metric([uid, champion.name], champion.since)
             if (score := champion.metrics.get("fitness")) is not None:
                 fitness.add_metric([uid, champion.name], score)

@@ -43,7 +43,7 @@ class Serving:
 
 
 def make_serving(settings: Settings, only: str | None = None) -> Serving:
-    """Open the store and the registry and begin to load the models, in the background.
+    """Open the store and begin to load the models, in the background. A registry on a server is not waited for.
 
     Args:
         only: the project whose version is loaded; None: those of all projects.
@@ -51,10 +51,10 @@ def make_serving(settings: Settings, only: str | None = None) -> Serving:
     prepare(settings.root)
     services = Services(settings)
     services.images  # noqa: B018  imported and opened now rather than in the first request
-    services.registry.open()
+    services.champions.start()
     models = Models(
         settings,
-        services.registry,
+        services.champions,
         lambda: [uid for uid in services.store.uids() if only in (None, uid)],
     )
     models.start()

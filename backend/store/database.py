@@ -128,6 +128,8 @@ _ONE_PROJECT = _PROJECTS.where(projects.c.uid == sa.bindparam("one"))
 
 _UIDS = sa.select(projects.c.uid).order_by(projects.c.uid)
 
+_CONNECTED = _UIDS.where(projects.c.disconnected_at.is_(None))
+
 MOST_STRANGERS = 200
 """Projects that are known by name only: whoever may ask can name as many as there are numbers."""
 
@@ -186,6 +188,11 @@ class Store:
         """Of all projects, without their configs: cheap enough to be asked for all the time."""
         with self.engine.connect() as db:
             return list(db.scalars(_UIDS))
+
+    def connected(self) -> list[str]:
+        """Uids of the projects that were not disconnected, without their configs, as `uids`."""
+        with self.engine.connect() as db:
+            return list(db.scalars(_CONNECTED))
 
     def label_studios(self) -> dict[str, str]:
         """Address of each Label Studio that a project was connected to → its token."""

@@ -51,23 +51,29 @@ class Keeper:
         if abs(now - self._looked) < LOOK:
             return
         self._looked = now
-        for project in self._services.store.projects():
-            if project.disconnected_at is not None:
-                if self._process is not None and project.uid == self._uid:
-                    self.stop()
+        connected = self._services.store.connected()
+        if self._process is not None and self._uid not in connected:
+            self.stop()
+        champions = self._services.champions.numbers()
+        if champions is None:  # nobody knows what serves: what runs goes on, and nothing begins
+            return
+        for uid in connected:
+            if self._process is not None and uid != self._uid:
                 continue
-            champion = self._services.registry.champion_number(project.uid)
+            project, tasks = self._services.store.project(uid), self._services.ledger.task_count(uid)
+            if project is None:
+                continue
+            champion = champions.get(uid)
             key = key_of(project, champion, self._services.settings)
             if self._process is not None:
-                if project.uid == self._uid and key != self._key:
+                if key != self._key:
                     self.stop()  # its version serves no more
                 continue
-            tasks = self._services.ledger.task_count(project.uid)
-            last = self._refreshes.get(project.uid)
-            if now >= self._not_before.get(project.uid, 0.0) and is_due(
+            last = self._refreshes.get(uid)
+            if now >= self._not_before.get(uid, 0.0) and is_due(
                 last, key, champion, tasks, now, self._services.settings
             ):
-                self._start(project.uid, key)
+                self._start(uid, key)
 
     def retry(self) -> None:
         """Try at once what failed: what was in its way, in the way of all, is gone."""

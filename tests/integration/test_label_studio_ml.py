@@ -11,6 +11,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +95,24 @@ def _run(home: Path, code: str, *words: str, old_release: bool = True) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1]
+
+
+def test_two_first_requests_load_the_models_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from backend import label_studio_ml
+
+    made: list[object] = []
+
+    def make(settings: object) -> object:
+        time.sleep(0.2)
+        made.append(settings)
+        return made
+
+    monkeypatch.setattr(label_studio_ml, "make_serving", make)
+    label_studio_ml._opened.cache_clear()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: label_studio_ml._serving(), range(4)))
+    finally:
+        label_studio_ml._opened.cache_clear()
+    assert len(made) == 1
+    assert all(each is made for each in found)

@@ -191,7 +191,7 @@ def test_another_mapping_is_another_version(client: FlaskClient) -> None:
 
 def test_the_version_is_the_same_before_and_after_the_model_is_loaded(serving: Serving) -> None:
     services, settings = serving.services, serving.settings
-    models = Models(settings, services.registry, list)
+    models = Models(settings, services.champions, list)
     waiting = YoloBackend(services, Engine(models, serving.engine.pool, serving.engine.metrics), UID, config())
     assert waiting.setup() == "yoloop-v0"
     models.start()

@@ -91,7 +91,7 @@ class Load:
                 entries = response.get_json()["results"]
                 for entry in entries:
                     found = {round(region["score"], 2) for region in entry["result"]}
-                    if response.status_code != 200 or found != {SCORES[entry["model_version"]]}:
+                    if response.status_code != 200 or found != {SCORES[entry["model_version"].removeprefix("yoloop-")]}:
                         self.wrong.append(entry)
                     self.answers.append(entry["model_version"])
             except Exception as error:

@@ -111,7 +111,7 @@ def test_where_label_studio_asks_at_each_submit_only_a_persons_button_trains(
     services: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch, events: str, changed: int, asked: bool
 ) -> None:
     monkeypatch.setattr("backend.worker.sync", lambda *_, **__: Synced(changed, 0))
-    monkeypatch.setattr(worker, "_start", lambda job_id: None)  # no queue runs here
+    monkeypatch.setattr("backend.worker.Queue.start", lambda queue, job: None)  # no queue runs here
     worker._next_sync[UID] = NOW + 1000
     for each in events.split():
         services.store.hint(UID, NOW, asked=each != "submit", submit=each == "submit")

@@ -44,14 +44,21 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
         process.wait()
 
 
+class Answering(dict[str, int]):
+    """What the registry says: project → number of the version in service."""
+
+    away = False
+
+    def numbers(self) -> dict[str, int] | None:
+        return None if self.away else self
+
+
 @pytest.fixture
 def services(tmp_path: Path) -> Any:
     settings = Settings(home=tmp_path / "home")
     store = Store(f"sqlite:///{settings.root / 'yoloop.db'}")
     store.save_project(UID, label_config="<View/>")
-    champions: dict[str, int] = {}
-    registry = SimpleNamespace(champion_number=champions.get)
-    return SimpleNamespace(settings=settings, store=store, ledger=Ledger(store), registry=registry, champions=champions)
+    return SimpleNamespace(settings=settings, store=store, ledger=Ledger(store), champions=Answering())
 
 
 def finish(services: Any, champion: int) -> None:
@@ -129,3 +136,20 @@ def test_a_failure_waits_before_the_next_try(services: Any, started: Started) ->
     keeper.tick(2000.0)
     keeper.tick(2000.0 + FIRST_RETRY + 1)
     assert len(started.projects) == 2, "each failure in a row waits longer"
+
+
+def test_nothing_begins_and_nothing_ends_while_the_registry_does_not_answer(services: Any, started: Started) -> None:
+    keeper = Keeper(services)
+    services.champions[UID] = 1
+    services.champions.away = True
+    keeper.tick(1000.0)
+    assert started.projects == []
+    services.champions.away = False
+    keeper.tick(1002.0)
+    services.champions.away = True
+    keeper.tick(1004.0)
+    assert started.projects == [UID]
+    assert started.processes[0].poll() is None
+    services.store.disconnect(UID, 1005.0)
+    keeper.tick(1006.0)
+    assert started.processes[0].poll() is not None
