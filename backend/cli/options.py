@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -18,6 +19,8 @@ from backend.settings import Settings
 
 if TYPE_CHECKING:
     from backend.services import Services
+
+_PROJECT = re.compile(r"[1-9][0-9]{0,18}(\.[0-9]{1,19})?", re.ASCII)
 
 ProjectArgument = Annotated[
     str | None,
@@ -46,7 +49,10 @@ def takes_project(command: Callable[..., None]) -> Callable[..., None]:
         option = given.pop("project", None)
         if named is not None and option is not None and named != option:
             raise BadRequest(f"Two projects are named: {named} and {option}.", "Name one.")
-        command(project=option if named is None else named, **given)
+        project = option if named is None else named
+        if project is not None and not _PROJECT.fullmatch(project):
+            raise typer.BadParameter(f"{project!r} is no number of a project, such as 1, and no uid.")
+        command(project=project, **given)
 
     argument = inspect.Parameter("named", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ProjectArgument)
     known = inspect.signature(command, eval_str=True)

@@ -91,7 +91,7 @@ def export(
     Raises BadRequest when the folder holds something.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadRequest(f"{folder} is there already and not empty.", "Name a new folder with --out.")
+        raise BadRequest("The folder of --out is there already and not empty.", "Name a new one.")
     done = Exported()
     config = project.label_config if manifest is None else str(manifest["label_config"])
     schema = parse_label_config(config)
