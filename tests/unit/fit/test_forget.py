@@ -16,6 +16,7 @@ from filelock import FileLock
 from backend.errors import Busy
 from backend.fit.forget import forget
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
+from backend.processes.liveness import training
 from backend.services import Services
 from backend.settings import Settings
 from backend.store.tables import metadata
@@ -101,7 +102,8 @@ def test_a_training_that_waits_goes_with_it(services: Services) -> None:
 def test_a_training_that_does_not_end_keeps_all(services: Services) -> None:
     job, _ = services.jobs.request(UID, "by hand", 3.0)
     services.jobs.update(job.id, status="running")
-    with FileLock(services.settings.root / "worker.lock"):  # a worker that does not come round
+    # A worker that does not come round.
+    with FileLock(services.settings.root / "worker.lock"), training(services.settings.root, job.id):
         with pytest.raises(Busy, match="does not end"):
             list(forget(services, UID, 5.0, patience=0.5))
         assert services.jobs.cancelled(job.id)
