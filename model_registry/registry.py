@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from model_registry.sqlite_file import SQLITE, alias_in_file
+from model_registry.sqlite_file import SQLITE, alias_in_file, path_of
 from model_registry.version import HASHES, SINCE, Version
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Registry:
         making anything that is not there.
         """
         if self._uri.startswith(SQLITE):
-            number = alias_in_file(Path(self._uri.removeprefix(SQLITE)), model, CHAMPION)
+            number = alias_in_file(path_of(self._uri), model, CHAMPION)
         else:
             number = self.champion_number(model)
         return None if number is None else f"v{number}"
