@@ -76,3 +76,47 @@ def test_a_question_that_was_not_asked_is_not_answered_with_nothing() -> None:
     some = lessons(WHY, [bad, region("why", "choices", "dark")])["classify:why"]
     assert some is not None and [each.cls for each in some.objects] == [1]
     assert lessons(WHY, [])["classify:ok"] is None
+
+
+PAGES = NUTS.replace('value="$image"', 'valueList="$image"')
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        (1, [0, 1]),
+        ("1", [0, 1]),
+        (1.0, [0, 1]),
+        (None, [1, 0]),
+        ("last", ["left out", "left out"]),
+        (-1, ["left out", "left out"]),
+        (0.5, ["left out", "left out"]),
+    ],
+)
+def test_a_page_is_read_as_a_place_is(index: object, expected: list[object]) -> None:
+    schema = parse_label_config(PAGES)
+    reading = reader_of(schema).read([{**box(), "item_index": index}])
+    (network, controls), *_ = plan_of(schema, [reading])
+    for page, wanted in enumerate(expected):
+        lesson = lesson_of(reading, schema, network, controls, "image", ImageSize(200, 100), page)
+        assert lesson is not None
+        assert ("left out" if lesson.left_out else len(lesson.objects)) == wanted
+
+
+@pytest.mark.parametrize("label", ["Nut", "nut", " Nut", "Walnut", "n"])
+@pytest.mark.parametrize("image", ["image", "gone"])
+def test_what_another_tool_drew_is_no_background_however_its_label_is_written(label: str, image: str) -> None:
+    config = (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="box" toName="image">'
+        '<Label value="n" alias="Nut" predicted_values="Walnut"/></RectangleLabels>'
+        '<VectorLabels name="line" toName="image"><Label value="Nut"/></VectorLabels></View>'
+    )
+    drawn = {**region("line", "vectorlabels", label, vertices=[]), "to_name": image}
+    lesson = lessons(config, [drawn])["detect"]
+    assert lesson is not None
+    assert lesson.left_out
+
+
+def test_a_region_of_no_known_type_concerns_the_siblings_too() -> None:
+    found = lessons(NUTS, [{key: value for key, value in box().items() if key != "type"}])
+    assert all(each is not None and each.left_out for each in found.values())
