@@ -237,12 +237,17 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        return f"sqlite:///{self.root / 'yoloop.db'}"
+        return sqlite_url(self.root / "yoloop.db")
 
     @property
     def tracking_uri(self) -> str:
         """MLflow's tracking and registry server: `MLFLOW_TRACKING_URI`, or SQLite in the home folder."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+        return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(self.root / "mlflow.db")
+
+
+def sqlite_url(path: Path) -> str:
+    """A file's address for SQLAlchemy, which decodes `%20`, and takes what follows a `?` for no part of the name."""
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def _is_loopback(host: str) -> bool:

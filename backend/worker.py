@@ -31,7 +31,7 @@ from backend.observability.masking import masked
 from backend.processes.heartbeat import Pulse
 from backend.processes.room import is_full, lacking, trouble
 from backend.services import Services
-from backend.settings import Settings
+from backend.settings import Settings, sqlite_url
 from backend.store.database import EVERY_PROJECT, Hint
 from backend.store.heartbeats import Heartbeat
 from backend.store.jobs import ASKED
@@ -247,7 +247,7 @@ class Worker:
         DBOS(
             config={
                 "name": "yoloop",
-                "system_database_url": f"sqlite:///{home / 'dbos.db'}",
+                "system_database_url": sqlite_url(home / "dbos.db"),
                 # One fixed version: trainings go on after an update of yoloop too, their steps being its contract.
                 "application_version": "1",
                 "executor_id": "worker",

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from model_registry.mlflow_client import make_client
-from model_registry.sqlite_file import SQLITE, alias_in_file, aliases_in_file
+from model_registry.sqlite_file import SQLITE, alias_in_file, aliases_in_file, path_of
 from model_registry.version import HASHES, SINCE, Version
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Registry:
     def champions(self) -> dict[str, int]:
         """Model → number of its version in service, of all models in one question; those without one are left out."""
         if self.in_file:
-            return aliases_in_file(Path(self._uri.removeprefix(SQLITE)), CHAMPION)
+            return aliases_in_file(path_of(self._uri), CHAMPION)
         found: dict[str, int] = {}
         token = None
         while True:
@@ -218,10 +218,7 @@ class Registry:
         Read from MLflow's SQLite file without MLflow where there is one, as its import takes a second, and without
         making anything that is not there.
         """
-        if self.in_file:
-            number = alias_in_file(Path(self._uri.removeprefix(SQLITE)), model, CHAMPION)
-        else:
-            number = self.champion_number(model)
+        number = alias_in_file(path_of(self._uri), model, CHAMPION) if self.in_file else self.champion_number(model)
         return None if number is None else f"v{number}"
 
     def champion(self, model: str) -> Version | None:

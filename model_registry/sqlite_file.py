@@ -6,8 +6,14 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 SQLITE = "sqlite:///"
+
+
+def path_of(url: str) -> Path:
+    """The file of such an address, read as SQLAlchemy does."""
+    return Path(unquote(url.removeprefix(SQLITE).partition("?")[0]))
 
 
 def alias_in_file(path: Path, model: str, alias: str) -> int | None:

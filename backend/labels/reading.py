@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from backend.labels.conditions import asked
 from backend.labels.paths import PATH_SEPARATOR
-from backend.labels.place import place_of
+from backend.labels.place import as_number, place_of
 from backend.labels.rectangle import LEAST_TURN, off_quarter
 from backend.labels.schema import Control, Kind, LabelSchema
 
@@ -30,6 +30,9 @@ Reason = Literal[
     "tool not learned",
     "malformed",
 ]
+
+NO_PAGE = -1
+"""In place of a page: a region says which it is on, and that cannot be. It may be on any."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CHOOSES: tuple[Kind, ...] = ("choices", "taxonomy")
@@ -214,8 +217,7 @@ class Reader:
         kind = _TYPES.get(str(entry.get("type")))
         name = str(entry.get("from_name") or "")
         labels = _labels(labelled or entry, kind)
-        page = entry.get("item_index")
-        page = page if isinstance(page, int) and not isinstance(page, bool) else 0
+        page = _page(entry)
         label_name = name if labelled is None else str(labelled.get("from_name") or "")
         here = [each for each in self._tools if name == each.draws.name and label_name == each.draws.from_name]
         here = here or [each for each in self._tools if label_name == each.draws.from_name]
@@ -223,8 +225,7 @@ class Reader:
         if kind is None:
             return self._of_another_tool(entry, here, labels, page)
         if not here and {name, label_name} & self._others:
-            to_name = str(entry.get("to_name") or "")
-            return Foreign(labels, to_name, page) if labels and kind not in CHOOSES else None
+            return self._foreign(entry, labels, page) if kind not in CHOOSES else None
         if kind in CHOOSES and not here and _about_a_region(entry, entries):
             return None
         region = str(entry.get("id") or "")
@@ -245,6 +246,8 @@ class Reader:
             return NotUnderstood("label unknown", unknown, related, page, region)
         if not _gives(kind, tool.draws.kind):
             return NotUnderstood("tool not learned", name, related, page, region)
+        if page == NO_PAGE and tool.control.pages and (kind not in CHOOSES or tool.control.per_item):
+            return NotUnderstood("numbers that cannot be", name, related, page, region)
         place, why = place_of(kind, entry)
         if place is None:
             return NotUnderstood(why or "no shape", name, related, page, region)
@@ -256,9 +259,18 @@ class Reader:
     ) -> NotUnderstood | Foreign | None:
         if here and entry.get("type") not in _WITHOUT_MEANING:
             reason: Reason = "no shape" if entry.get("type") == "labels" else "tool not learned"
-            related = _named(here).union(*(self._related(each, labels) for each in here if labels))
-            return NotUnderstood(reason, str(entry.get("from_name")), related, page, str(entry.get("id") or ""))
-        return Foreign(labels, str(entry.get("to_name") or ""), page) if labels else None
+            concerned = _named(here).union(*(self._related(each, labels) for each in here))
+            return NotUnderstood(reason, str(entry.get("from_name")), concerned, page, str(entry.get("id") or ""))
+        return self._foreign(entry, labels, page)
+
+    def _foreign(self, entry: Region, labels: tuple[str, ...], page: int) -> Foreign | None:
+        """With all that the labels may mean to a control."""
+        to_name = str(entry.get("to_name") or "")
+        if to_name not in self._schema.images and len(self._schema.images) == 1:
+            to_name = self._schema.images[0]
+        tools = [each for each in self._tools if each.draws.to_name == to_name]
+        meant = [label for each in labels for label in (each, *(tool.names.find(each) for tool in tools))]
+        return Foreign(tuple(dict.fromkeys(each for each in meant if each)), to_name, page) if labels else None
 
     def _on_image(self, tools: Sequence[_Tool], entry: Region) -> list[_Tool]:
         """Of tools of one name those on the region's image; of an image that is not in the config the only one."""
@@ -347,6 +359,14 @@ def _joined(entries: Sequence[Region]) -> Iterator[tuple[Region, Region | None]]
         yield each, None
 
 
+def _page(entry: Region) -> int:
+    """Which image of a task with several pages; as with places, importers write numbers as text and with a point."""
+    if entry.get("item_index") is None:
+        return 0
+    found = as_number(entry["item_index"])
+    return int(found) if found is not None and found >= 0 and found.is_integer() else NO_PAGE
+
+
 def _has_id(entry: Region) -> bool:
     return isinstance(entry.get("id"), str)
 
@@ -397,6 +417,8 @@ def _understood(
         "type": drawn.region_type,
         "value": {**place, drawn.region_type: said},
     }
+    if "item_index" in entry:
+        made["item_index"] = page
     return Understood(tool.control, drawn, labels, made, page, tool.box, tool.skipped)
 
 

@@ -28,7 +28,7 @@ from backend.model import YoloBackend
 from backend.served_models.parts import parts_of
 from backend.served_models.served import Served
 from backend.server.process import make_serving
-from backend.settings import Settings
+from backend.settings import Settings, sqlite_url
 from backend.store.database import ProjectColumns
 
 AT_ONCE = 50
@@ -43,7 +43,7 @@ class ReplaySettings(Settings):
 
     @property
     def tracking_uri(self) -> str:
-        return f"sqlite:///{self.root / 'mlflow.db'}"
+        return sqlite_url(self.root / "mlflow.db")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from backend.errors import YoloopError
 from backend.labels.schema import parse_label_config
 from backend.predict.sampling import STRATEGIES
 from backend.services import Services
-from backend.settings import Settings
+from backend.settings import Settings, sqlite_url
 from backend.simulation.holdout import Exam
 from backend.simulation.replay import Replay, ReplaySettings, ReplayTask, Suggestion, next_task, without_sampling
 from backend.store.database import Project, Store
@@ -112,7 +112,7 @@ def simulate(
     tasks = [ReplayTask(each.task_id, each.data, each.result) for each in examples]
     curves = []
     with tempfile.TemporaryDirectory(prefix="yoloop-simulate-") as folder:
-        groups = Store(f"sqlite:///{Path(folder) / 'groups.db'}")
+        groups = Store(sqlite_url(Path(folder) / "groups.db"))
         copy_groups(services.store, groups, project.uid)
         exam = Exam.of(services, project, schema, examples, groups)
         for number, (order, gap) in enumerate((order, gap) for gap in every for order in orders):

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from backend.errors import YoloopError
 from backend.settings import Settings, load_dotenv, unknown_variables
+from backend.store.database import Store
+from model_registry.sqlite_file import path_of
 
 FOREIGN = {"label_studio_url": "LABEL_STUDIO_URL", "label_studio_api_key": "LABEL_STUDIO_API_KEY"}
 
@@ -112,6 +115,16 @@ def test_the_home_is_its_owners(tmp_path: Path) -> None:
     assert settings.database_url == f"sqlite:///{tmp_path}/a/home/yoloop.db"
     assert settings.models_dir == tmp_path / "a" / "home" / "models"
     assert Settings(home=tmp_path, models=tmp_path / "weights").models_dir == tmp_path / "weights"
+
+
+@pytest.mark.parametrize("name", ["a b", "a%20b", "a%25b", "a?b", "a#b", "a?mode=ro", "ä:@b"])
+def test_the_databases_lie_in_the_home_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    settings = Settings(home=tmp_path / name)
+    assert make_url(settings.database_url).database == str(tmp_path / name / "yoloop.db")
+    assert make_url(settings.tracking_uri).database == str(tmp_path / name / "mlflow.db")
+    assert path_of(settings.tracking_uri) == tmp_path / name / "mlflow.db"
+    Store(settings.database_url).close()
+    assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
 def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from backend.labels.convert import from_regions
 from backend.labels.geometry import Detection, ImageSize, Mask, RotatedBox
 from backend.labels.networks import Network, Task
 from backend.labels.overlap import iou_of
-from backend.labels.reading import CHOOSES, Reader, Reading, Understood, as_drawn
+from backend.labels.reading import CHOOSES, NO_PAGE, Reader, Reading, Understood, as_drawn
 from backend.labels.schema import Control, LabelSchema
 
 SAME = 0.5
@@ -64,7 +64,7 @@ def lesson_of(
     names = {control.name for control in mine}
     pages = any(control.pages for control in mine)
     for problem in reading.problems:
-        if names & problem.controls and (not pages or problem.page == page or network.task == "classify"):
+        if names & problem.controls and (not pages or problem.page in (page, NO_PAGE) or network.task == "classify"):
             return Lesson(left_out=str(problem))
     objects: list[Detection] = []
     drawn: set[str] = set()
@@ -148,7 +148,7 @@ def _with_siblings(
     objects, drawn = list(own.objects), set(own.drawn)
     for each in reading.foreign:
         here = each.to_name in images or each.to_name not in schema.images
-        if here and labels.intersection(each.labels) and (not paged or each.page == page):
+        if here and labels.intersection(each.labels) and (not paged or each.page in (page, NO_PAGE)):
             return Lesson(left_out="its label was drawn with a tool that is not learned")
     skipped = {(each.control.name, each.control.from_name): each.control for each in reading.regions if each.skipped}
     for control in (*schema.controls, *skipped.values()):

@@ -168,3 +168,47 @@ def test_each_region_is_taught_as_what_it_says_or_its_image_is_left_out(result: 
     unclear = [each for each in result if not isinstance(each, dict)]
     unclear += [each for each in drawn if each["type"] in LEARNED and not set(words(each)) & set(KNOWN.values())]
     assert not unclear or any(lesson is not None and lesson.left_out for lesson, _ in found.values())
+
+
+PAGES = NUTS.replace('value="$image"', 'valueList="$image"')
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        (1, [0, 1]),
+        ("1", [0, 1]),
+        (1.0, [0, 1]),
+        (None, [1, 0]),
+        ("last", ["left out", "left out"]),
+        (-1, ["left out", "left out"]),
+        (0.5, ["left out", "left out"]),
+    ],
+)
+def test_a_page_is_read_as_a_place_is(index: object, expected: list[object]) -> None:
+    schema = parse_label_config(PAGES)
+    reading = reader_of(schema).read([{**box(), "item_index": index}])
+    (network, controls), *_ = plan_of(schema, [reading])
+    for page, wanted in enumerate(expected):
+        lesson = lesson_of(reading, schema, network, controls, "image", ImageSize(200, 100), page)
+        assert lesson is not None
+        assert ("left out" if lesson.left_out else len(lesson.objects)) == wanted
+
+
+@pytest.mark.parametrize("label", ["Nut", "nut", " Nut", "Walnut", "n"])
+@pytest.mark.parametrize("image", ["image", "gone"])
+def test_what_another_tool_drew_is_no_background_however_its_label_is_written(label: str, image: str) -> None:
+    config = (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="box" toName="image">'
+        '<Label value="n" alias="Nut" predicted_values="Walnut"/></RectangleLabels>'
+        '<VectorLabels name="line" toName="image"><Label value="Nut"/></VectorLabels></View>'
+    )
+    drawn = {**region("line", "vectorlabels", label, vertices=[]), "to_name": image}
+    lesson = lessons(config, [drawn])["detect"]
+    assert lesson is not None
+    assert lesson.left_out
+
+
+def test_a_region_of_no_known_type_concerns_the_siblings_too() -> None:
+    found = lessons(NUTS, [{key: value for key, value in box().items() if key != "type"}])
+    assert all(each is not None and each.left_out for each in found.values())
