@@ -31,7 +31,7 @@ def configure(*, patient: bool = False) -> None:
 
 
 def make_client(uri: str) -> MlflowClient:
-    """Import MLflow, which takes a second, after its settings, which it reads then. Nothing is asked yet."""
+    """Import MLflow, which takes a second, after its settings, which it reads then. It makes a file's schema."""
     configure()
     from mlflow import MlflowClient
 

@@ -67,12 +67,12 @@ class Registry:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        client = make_client(self._uri)
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._uri.startswith(WEB):
-            return client  # its database is its own affair
-        # The first use of a SQLite file makes its schema, and several processes start at once.
+            return make_client(self._uri)  # its database is its own affair
+        # A client of a SQLite file makes its schema, and several processes start at once.
         with FileLock(self._folder / "schema.lock"):
+            client = make_client(self._uri)
             client.search_experiments(max_results=1)
         return client
 
