@@ -28,6 +28,7 @@ from support.tiny import SIZE, tiny_yolo
 
 from backend import worker as module
 from backend.engine.environment import prepare
+from backend.fit.sync import Synced
 from backend.fit.workflow import Training
 from backend.health import storage
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
@@ -60,7 +61,7 @@ class Life:
         self.annotate(12)
         # Nobody reads Label Studio here.
         module.Training = partial(Training, read=lambda *given, **named: None)  # type: ignore[attr-defined]
-        module.sync = lambda *given, **named: None  # type: ignore[attr-defined]
+        module.sync = lambda *given, **named: Synced(0, 0)  # type: ignore[attr-defined]
         self.worker = module.Worker(self.services)
         self.thread = threading.Thread(target=self.worker.run, daemon=True)
         self.thread.start()
