@@ -25,11 +25,11 @@ from backend.fit.triggers import Rules, should_train
 from backend.fit.unreadable import try_again
 from backend.fit.workflow import Training
 from backend.labels.schema import parse_label_config
-from backend.observability.full_disk import told
+from backend.observability.full_disk import message_of
 from backend.observability.logs import about, adopt, new_job
 from backend.observability.masking import masked
 from backend.processes.heartbeat import Pulse
-from backend.processes.room import is_full, lacking, trouble
+from backend.processes.room import is_full, missing_space, trouble
 from backend.services import Services
 from backend.settings import Settings, sqlite_url
 from backend.store.database import EVERY_PROJECT, Hint
@@ -203,7 +203,7 @@ class Worker:
             parse_label_config(project.label_config).require()
             trigger = should_train(self._services.ledger.progress(uid), Rules.of(self._services.settings), now)
             train, reason = trigger.train, trigger.reason
-            if train and (why := lacking(self._services.settings.root, self._services.settings.min_free_gb)):
+            if train and (why := missing_space(self._services.settings.root, self._services.settings.min_free_gb)):
                 train, reason = False, why
         except LabelConfigError as error:
             train, reason = False, str(error)
@@ -226,7 +226,7 @@ class Worker:
             if not is_full(home):
                 return True
             self._full = "the disk is full"
-            log.warning("%s", told(self._full))
+            log.warning("%s", message_of(self._full))
         if now - self._tried < CHECK_ROOM:
             return False
         self._tried = now
@@ -299,7 +299,7 @@ def _in_words(error: Exception) -> str:
 def _wait_for_room(home: Path, stop: threading.Event) -> bool:
     """Wait until something can be written; False when told to stop before."""
     if why := trouble(home):
-        log.warning("%s", told(why))
+        log.warning("%s", message_of(why))
     while trouble(home):
         if stop.wait(CHECK_ROOM):
             return False

@@ -73,7 +73,7 @@ def connect(
     )
     for uid in {info.uid, *(each.uid for each in same if each.disconnected_at is None)}:
         store.hint(uid, now)  # the worker looks at once, also at those that an old token kept it from
-    typer.echo("Connected. Every submitted annotation teaches from now on.")
+    typer.echo("Connected. Every submitted annotation is used for training from now on.")
     typer.echo(
         f'Label Studio\'s own switch "{SWITCH}" is not needed: leave it off. yoloop hears of every submit by the '
         "webhook, and trains when there is enough that is new."

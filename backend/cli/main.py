@@ -64,13 +64,13 @@ def _options(
 def train(project: ProjectOption = None) -> None:
     """Train a project now, whatever is new; the worker does it."""
     from backend.processes.liveness import worker_lives
-    from backend.processes.room import lacking
+    from backend.processes.room import missing_space
 
     with open_services() as services:
         uid = _uid(services, project)
         job, new = services.jobs.request(uid, "asked for at the command line", time.time())
         typer.echo(f"{'Asked for' if new else 'Joined'} job {job.id}. `yoloop status` shows how far it is.")
-        lack = lacking(services.settings.root, services.settings.min_free_gb)
+        lack = missing_space(services.settings.root, services.settings.min_free_gb)
         if job.status == "queued" and lack:
             typer.echo(f"It waits for room, as {lack}.")
         elif job.status == "queued" and not worker_lives(services.settings.root):

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from backend.fit.ending import end
 from backend.processes.liveness import training_lives
-from backend.processes.room import lacking
+from backend.processes.room import missing_space
 from backend.services import Services
 from backend.store.jobs import Job
 
@@ -92,7 +92,7 @@ class Queue:
             return
         seen.looked = now
         settings = self.services.settings
-        if why := lacking(settings.root, settings.min_free_gb):
+        if why := missing_space(settings.root, settings.min_free_gb):
             self._wait(job, why)
             return
         if job.message.startswith(WAITS):

@@ -31,7 +31,7 @@ from backend.fit.training.recipe import image_size, most_regions
 from backend.fit.training.train import NetworkSpec, Spec
 from backend.labels.networks import Network, serves
 from backend.labels.schema import parse_label_config
-from backend.observability.full_disk import told
+from backend.observability.full_disk import message_of
 from backend.observability.logs import about
 from backend.processes.child import end_group
 from backend.processes.liveness import training
@@ -103,7 +103,7 @@ class Training:
         try:
             return resumable(lambda: self._run(job), self._services.settings.root)
         except Interrupted as error:
-            log.warning("%s", told(str(error)))
+            log.warning("%s", message_of(str(error)))
             with suppress(DatabaseError):
                 message = f"interrupted, as {error}; it goes on by itself"
                 self._services.jobs.update(job.id, status="queued", message=message)

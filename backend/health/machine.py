@@ -12,7 +12,7 @@ from backend.engine.environment import cores
 from backend.health.check import Check, ill, left_out, well
 from backend.network.proxies import DIRECT
 from backend.processes.liveness import worker_lives
-from backend.processes.room import GIB, lacking
+from backend.processes.room import GIB, missing_space
 from backend.served_models.loading import GPU_DEVICES, serving_engine
 from backend.settings import Settings
 
@@ -40,7 +40,7 @@ def disk(settings: Settings) -> Check:
     """Whether a training finds the room that it waits for."""
     free = shutil.disk_usage(settings.root).free
     told = f"{free / GIB:.1f} GiB are free."
-    if not lacking(settings.root, settings.min_free_gb):
+    if not missing_space(settings.root, settings.min_free_gb):
         return well("disk", told)
     return ill(
         "disk",

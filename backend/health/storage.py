@@ -16,7 +16,7 @@ from backend.health.check import Check, ill, left_out, well
 from backend.labels.networks import SERVES, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
 from backend.network.proxies import variable_of
-from backend.processes.room import lacking
+from backend.processes.room import missing_space
 from backend.served_models.base_model import FINDS, find_base_model
 from backend.settings import Settings
 from backend.store.database import Hint, Project
@@ -190,7 +190,7 @@ def training(name: str, last: Job | None, progress: Progress, settings: Settings
     if last is None:
         return well(name, f"There was none. {waits}")
     if last.finished_at is None:
-        lack = lacking(settings.root, settings.min_free_gb)
+        lack = missing_space(settings.root, settings.min_free_gb)
         if last.status == "queued" and lack:
             return ill(name, f"One waits for room, as {lack}.", "Free some; it then goes on by itself.")
         if last.status == "queued" and last.started_at is not None:

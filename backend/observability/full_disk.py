@@ -19,8 +19,8 @@ REMIND = 3600.0
 """Seconds after which it is told again while it lasts."""
 
 
-def told(why: str) -> str:
-    """The line."""
+def message_of(why: str) -> str:
+    """The line that the log gets."""
     return (
         f"YOLOOP_HOME takes nothing: {why}. Trainings and reading wait, and go on by themselves within a minute after "
         "there is room"
@@ -51,7 +51,7 @@ class OneLine(logging.Filter):
             if again:
                 return False
             self._told = now
-        record.msg, record.args = told(why), None
+        record.msg, record.args = message_of(why), None
         record.exc_info = record.exc_text = None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True

@@ -37,7 +37,7 @@ def is_full(folder: Path) -> bool:
         return True
 
 
-def lacking(folder: Path, least_gb: float) -> str:
+def missing_space(folder: Path, least_gb: float) -> str:
     """What lacks for a training to begin, in words; empty when there is room. `least_gb` in GiB."""
     free = shutil.disk_usage(folder).free / GIB
     if free >= least_gb:

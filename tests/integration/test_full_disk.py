@@ -13,7 +13,7 @@ import pytest
 from support.results import evidence
 from support.small_disk import alone
 
-from backend.observability.full_disk import told
+from backend.observability.full_disk import message_of
 
 MOMENTS = ("reading", "training", "registering")
 LIFE = [*(f"full:{each}" for each in MOMENTS), "no_room", "cancelled_while_full", "killed", "lost_thread"]
@@ -69,5 +69,5 @@ class TestFullDisk:
     def test_the_log_has_a_line_for_it_and_no_traceback(self, seen: dict[str, Any], log: Path) -> None:
         text = log.read_text()
         assert "Traceback" not in text
-        lines = text.count(told("the disk is full"))
+        lines = text.count(message_of("the disk is full"))
         assert 1 <= lines <= len(MOMENTS) + 2, "one for each time, or less where they followed upon one another"

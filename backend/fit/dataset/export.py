@@ -48,7 +48,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ImageLabels:
     """What one control says of one image; with `reason` it is left out."""
 
     network: Network
@@ -98,12 +98,12 @@ def export(
     examples = services.ledger.examples(project.uid)
     if manifest is not None:
         examples = _as_learned(examples, manifest, schema, done)
-    told = list(_told(services, project, schema, examples, images, manifest))
+    labelled = list(_labels_of_images(services, project, schema, examples, images, manifest))
     folder.mkdir(parents=True, exist_ok=True)
-    for each in told:
+    for each in labelled:
         if each.reason:
             done.leave_out(each.picture.example.task_id, each.control.name, each.reason)
-    kept = [each for each in told if not each.reason]
+    kept = [each for each in labelled if not each.reason]
     if coco:
         _write_coco(folder, kept, images, done)
     else:
@@ -145,14 +145,14 @@ def _planned(schema: LabelSchema, readings: Mapping[int, Reading], manifest: Map
     return planned
 
 
-def _told(
+def _labels_of_images(
     services: Services,
     project: Project,
     schema: LabelSchema,
     examples: Sequence[Example],
     images: bool,
     manifest: Mapping[str, Any] | None,
-) -> Iterator[Told]:
+) -> Iterator[ImageLabels]:
     readings = {each.task_id: reader_of(schema).read(each.result) for each in examples}
     planned = _planned(schema, readings, manifest)
     pictures = pictures_of(examples, schema)
@@ -173,14 +173,14 @@ def _told(
                 if picture.data_key != control.data_key:
                     continue
                 if shown.size is None:
-                    yield Told(mine, control, picture, shown, reason=shown.why)
+                    yield ImageLabels(mine, control, picture, shown, reason=shown.why)
                     continue
                 reading = readings[picture.example.task_id]
                 lesson = lesson_of(reading, schema, mine, [control], picture.data_key, shown.size, picture.page)
                 if lesson is None:
-                    yield Told(mine, control, picture, shown, reason=f"`{control.name}` has no answer")
+                    yield ImageLabels(mine, control, picture, shown, reason=f"`{control.name}` has no answer")
                 else:
-                    yield Told(mine, control, picture, shown, judges, lesson.objects, lesson.left_out)
+                    yield ImageLabels(mine, control, picture, shown, judges, lesson.objects, lesson.left_out)
 
 
 def _of_control(network: Network, control: Control) -> Network:
@@ -227,7 +227,7 @@ def _look(services: Services, project: Project, pictures: Sequence[Picture], eno
     return seen
 
 
-def _copy(each: Told, path: Path) -> None:
+def _copy(each: ImageLabels, path: Path) -> None:
     """Copy an image, as a training reads it, to `path`, which has its suffix. Never a link: it may be written to."""
     ready, original = each.seen.ready, each.seen.original
     if ready is None or original is None or path.exists():
@@ -239,20 +239,20 @@ def _copy(each: Told, path: Path) -> None:
         path.write_bytes(ready.data)
 
 
-def _suffix(each: Told) -> str:
+def _suffix(each: ImageLabels) -> str:
     return each.seen.ready.suffix if each.seen.ready is not None else "jpg"
 
 
-def _stem(each: Told) -> str:
+def _stem(each: ImageLabels) -> str:
     task = str(each.picture.example.task_id)
     return f"{task}-{each.picture.page}" if each.control.pages else task
 
 
-def _write_yolo(folder: Path, schema: LabelSchema, told: Sequence[Told], images: bool) -> None:
-    networks = {each.control.name: each.network for each in told}
+def _write_yolo(folder: Path, schema: LabelSchema, labelled: Sequence[ImageLabels], images: bool) -> None:
+    networks = {each.control.name: each.network for each in labelled}
     names = folder_names(list(networks), taken=("left_out.json",))
     for name, network in networks.items():
-        mine = [each for each in told if each.control.name == name]
+        mine = [each for each in labelled if each.control.name == name]
         for kind in ("labels", "images"):
             for side in FOLDERS:
                 (folder / names[name] / kind / side).mkdir(parents=True, exist_ok=True)
@@ -278,10 +278,10 @@ def _write_yolo(folder: Path, schema: LabelSchema, told: Sequence[Told], images:
         (folder / names[name] / "data.yaml").write_text(as_yaml(config), encoding="utf-8")
 
 
-def _write_coco(folder: Path, told: Sequence[Told], images: bool, done: Exported) -> None:
+def _write_coco(folder: Path, labelled: Sequence[ImageLabels], images: bool, done: Exported) -> None:
     coco = Coco()
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(each.picture.data_key for each in told))}
-    for each in told:
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(each.picture.data_key for each in labelled))}
+    for each in labelled:
         task = each.picture.example.task_id
         if each.network.task == "classify":
             done.leave_out(task, each.control.name, "COCO has no choices: export them with --format yolo")
@@ -302,7 +302,7 @@ def _points(network: Network) -> int:
     return max((point.index for point in network.points), default=-1) + 1
 
 
-def _size(each: Told) -> ImageSize:
+def _size(each: ImageLabels) -> ImageSize:
     assert each.seen.size is not None
     return each.seen.size
 

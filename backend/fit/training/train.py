@@ -27,7 +27,7 @@ from backend.fit.dataset.yolo_format import class_names
 from backend.fit.training.checkpoints import mend
 from backend.labels.networks import Network, Task
 from backend.labels.schema import parse_label_config
-from backend.observability.full_disk import told as full
+from backend.observability.full_disk import message_of
 from backend.processes.child import SUPERVISED, stand_back
 from backend.processes.room import trouble
 from backend.served_models.base_model import FINDS
@@ -127,7 +127,7 @@ def main() -> None:
         # Torch and ultralytics make many things of a failed write; whoever started this looks at the disk, too.
         if not (why := unwritable(error) or trouble(folder)):
             raise
-        log.warning("%s", full(why))
+        log.warning("%s", message_of(why))
         logging.shutdown()
         os._exit(os.EX_TEMPFAIL)
 

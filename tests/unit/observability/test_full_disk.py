@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.observability.full_disk import OVER, REMIND, OneLine, told
+from backend.observability.full_disk import OVER, REMIND, OneLine, message_of
 from backend.observability.logs import configure
 
 
@@ -36,7 +36,7 @@ def test_one_line_is_written_for_hundreds(own_logging: None, capsys: pytest.Capt
         log.warning("Exception in queue thread: (sqlite3.OperationalError) database or disk is full\n[SQL: UPDATE …]")
     log.info("Something else")
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition("WARNING ")[2] for line in lines[:-1]] == [told("the disk is full")]
+    assert [line.partition("WARNING ")[2] for line in lines[:-1]] == [message_of("the disk is full")]
     assert lines[-1].endswith("Something else")
 
 

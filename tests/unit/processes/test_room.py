@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.small_disk import alone
 
-from backend.processes.room import is_full, lacking, trouble
+from backend.processes.room import is_full, missing_space, trouble
 
 FILLED = """
 import json, sys
@@ -39,5 +39,5 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_what_a_training_needs(tmp_path: Path) -> None:
-    assert not lacking(tmp_path, 0)
-    assert lacking(tmp_path, 1e9).endswith("GiB are free in YOLOOP_HOME, and a training needs 1e+09")
+    assert not missing_space(tmp_path, 0)
+    assert missing_space(tmp_path, 1e9).endswith("GiB are free in YOLOOP_HOME, and a training needs 1e+09")
