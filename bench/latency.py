@@ -31,7 +31,7 @@ from support.shapes import LABELS, Picture, draw_pictures  # noqa: E402
 
 from backend.engine.environment import prepare  # noqa: E402
 from backend.fit.training.process import run_training  # noqa: E402
-from backend.fit.training.train import NetworkSpec, Spec  # noqa: E402
+from backend.fit.training.spec import NetworkSpec, Spec  # noqa: E402
 from backend.labels.networks import Network  # noqa: E402
 from backend.processes.child import SUPERVISED  # noqa: E402
 

@@ -28,7 +28,7 @@ from backend.fit.interruption import Interrupted, reason, resumable
 from backend.fit.sync import sync
 from backend.fit.training.process import run_training, start_training
 from backend.fit.training.recipe import image_size, most_regions
-from backend.fit.training.train import NetworkSpec, Spec
+from backend.fit.training.spec import NetworkSpec, Spec
 from backend.labels.networks import Network, serves
 from backend.labels.schema import parse_label_config
 from backend.observability.full_disk import message_of

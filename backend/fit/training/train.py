@@ -13,10 +13,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from filelock import FileLock
 
@@ -24,9 +23,10 @@ from backend.engine.environment import limit_threads, prepare
 from backend.engine.weights import open_model, read_checkpoint, task_or_trouble
 from backend.errors import unwritable
 from backend.fit.dataset.yolo_format import class_names
+from backend.fit.evaluation.measure import measure
 from backend.fit.training.checkpoints import mend
+from backend.fit.training.spec import NetworkSpec, Spec, labels_of, seconds_of, write_json
 from backend.labels.networks import Network, Task
-from backend.labels.schema import parse_label_config
 from backend.observability.full_disk import message_of
 from backend.processes.child import SUPERVISED, stand_back
 from backend.processes.room import trouble
@@ -34,73 +34,10 @@ from backend.served_models.base_model import FINDS
 from backend.served_models.parts import network_from
 from backend.settings import Settings
 
-if TYPE_CHECKING:
-    from backend.fit.evaluation.export_check import Exported
-    from backend.fit.evaluation.metrics import Measured
-
 log = logging.getLogger("backend.fit.training.train")  # it runs as __main__
 
 REPORTERS = ("mlflow", "tensorboard", "wandb", "clearml", "comet", "dvc", "neptune", "raytune", "hub", "sync")
 """ultralytics' own integrations, which would write beside the registry or call out."""
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSpec:
-    """One YOLO model to train. Paths are absolute.
-
-    `folder` is what `backend.fit.dataset.build` wrote; `architecture` the model's yaml; `initial` the checkpoint to
-    start from (empty: random weights), of which only the layers that fit are taken when it is for another task.
-    `opponent` is the checkpoint in service and `opponent_network` what it is (empty: none); `opponent_size` its
-    input in pixels. `note` is what people should know of its start.
-    """
-
-    network: dict[str, Any]
-    folder: str
-    architecture: str
-    initial: str
-    train_images: int
-    image_size: int
-    opponent: str = ""
-    opponent_network: dict[str, Any] = field(default_factory=dict)
-    opponent_size: int = 0
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """One training.
-
-    `parent_version` names the version whose weights it starts from; empty for the base model or none.
-    `minutes` are shared by the networks. `engine` is what will serve: `torch`, or `openvino` where an export passes its
-    check.
-    """
-
-    home: str
-    label_config: str
-    networks: list[NetworkSpec]
-    parent_version: str
-    minutes: float
-    threads: int
-    device: str
-    max_regions: int
-    engine: str = "torch"
-
-    def save(self, folder: Path) -> None:
-        write_json(folder / "spec.json", asdict(self))
-
-    @classmethod
-    def load(cls, folder: Path) -> Spec:
-        found = json.loads((folder / "spec.json").read_text())
-        for name in ("parent", "own_session"):  # an earlier release wrote them
-            found.pop(name, None)
-        return cls(**{**found, "networks": [NetworkSpec(**each) for each in found["networks"]]})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a file that is either whole or not there."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(value))
-    part.replace(path)
 
 
 def main() -> None:
@@ -138,7 +75,7 @@ def work(folder: Path) -> None:
     spec = replace(spec, networks=[checked(each) for each in spec.networks])
     with FileLock(folder / "lock"):  # a predecessor whose worker was killed may still be ending
         limit_threads(spec.threads)
-        began = time.monotonic() - sum(_seconds(Path(each.folder)) for each in spec.networks)
+        began = time.monotonic() - sum(seconds_of(Path(each.folder)) for each in spec.networks)
         for number, each in enumerate(spec.networks):
             if not (Path(each.folder) / "trained.json").exists():
                 left = spec.minutes * 60 - (time.monotonic() - began)
@@ -190,7 +127,7 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
     todo = spec.networks[number]
     network, folder = network_from(todo.network), Path(todo.folder)
     last = folder / "run" / "weights" / "last.pt"
-    spent = _seconds(folder)
+    spent = seconds_of(folder)
     began = time.monotonic() - spent
     budget += spent
     metric = PROGRESS[network.task]
@@ -309,22 +246,8 @@ def _rename_classes(model: Any, todo: NetworkSpec, spec: Spec) -> None:
     names = dict(enumerate(todo.opponent_network["classes"])) if own else dict(model.names)
     classes = network_from(todo.network).classes
     renamed = dict(zip(classes, class_names(classes), strict=True))
-    labels = _labels(names, todo, spec, own=own)
+    labels = labels_of(names, todo, spec, own=own)
     model.model.names = {index: renamed.get(labels.get(index, ""), f"no label {index}") for index in names}
-
-
-def _labels(names: Mapping[int, str], todo: NetworkSpec, spec: Spec, *, own: bool) -> dict[int, str]:
-    """Class index → label, for all controls that the network is for."""
-    from backend.labels.mapping import map_classes
-
-    network = network_from(todo.network)
-    controls = [each for each in parse_label_config(spec.label_config).controls if each.name in network.controls]
-    found: dict[int, str] = {}
-    for each in controls:
-        for index, label in map_classes(names, each, own=own).items():
-            if index not in found or label == names[index]:
-                found[index] = label
-    return found
 
 
 def _fit_into(trainer: Any, seconds: float) -> None:
@@ -340,125 +263,6 @@ def _fit_into(trainer: Any, seconds: float) -> None:
         trainer._setup_scheduler()
         trainer.scheduler.last_epoch = trainer.epoch
         trainer.stop |= done >= last
-
-
-def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
-    """One candidate and the model in service on the hold-out.
-
-    Returns:
-        `candidate` and `champion` (None without one): their metrics; `difference`: between them, as an interval (None
-        without a champion or a hold-out); `objects`: label → its true objects; `holdout`: number of images; `seconds`
-        and `epochs` of the training; `openvino`: the precision in which an export may serve, or ''; `export`: why;
-        `note`: what people should know of its start; `initial`: the checkpoint that it started from, or ''.
-    """
-    import cv2
-
-    from backend.engine.torch import TorchDetector
-    from backend.fit.dataset.lesson import lesson_of, reader_of
-    from backend.fit.evaluation.bootstrap import difference
-    from backend.fit.evaluation.export_check import Keeping
-    from backend.fit.evaluation.metrics import measured
-    from backend.labels.geometry import ImageSize
-
-    network, folder = network_from(todo.network), Path(todo.folder)
-    schema = parse_label_config(spec.label_config)
-    controls = [each for each in schema.controls if each.name in network.controls]
-    held_out = json.loads((folder / "holdout.json").read_text())
-    images: list[Any] = [cv2.imread(each["image"]) for each in held_out]
-    truths = []
-    for each, image in zip(held_out, images, strict=True):
-        size = ImageSize(width=image.shape[1], height=image.shape[0])
-        reading = reader_of(schema).read(each["result"])
-        lesson = lesson_of(reading, schema, network, controls, each["data_key"], size, each["page"])
-        truths.append(list(lesson.objects) if lesson is not None else [])
-    index = {label: position for position, label in enumerate(network.classes)}
-    kept: dict[str, Keeping] = {}
-
-    def score(weights: str, size: int, known: Network) -> Measured:
-        torch = TorchDetector(
-            Path(weights),
-            names=known.classes if known.own else None,
-            multiple=known.multiple,
-            whole=known.own,
-            device=spec.device,
-            image_size=size,
-            max_regions=spec.max_regions,
-        )
-        detector = kept[weights] = Keeping(torch)
-        if detector.task != network.task and (network.task != "detect" or detector.task == "classify"):
-            return measured(None, {}, images, truths, network)
-        found = _labels(detector.names, todo, spec, own=known.own)
-        labels = {cls: index[label] for cls, label in found.items()}
-        points = None
-        if known.own and known.points:
-            theirs = {point.label: point.index for point in known.points}
-            points = {point.index: theirs[point.label] for point in network.points if point.label in theirs}
-        return measured(detector if labels else None, labels, images, truths, network, points)
-
-    best = str(folder / "run" / "weights" / "best.pt")
-    opponent = network_from(todo.opponent_network) if todo.opponent else None
-    progress = json.loads((folder / "progress.json").read_text())
-    candidate = score(best, todo.image_size, network)
-    export = _exported(spec, todo, Path(best), images, truths, candidate, kept[best].found)
-    champion = None if opponent is None else score(todo.opponent, todo.opponent_size, opponent)
-    interval = difference(candidate.evidence, champion.evidence, seed=0) if champion is not None and images else None
-    return {
-        "candidate": candidate.metrics,
-        "champion": None if champion is None else champion.metrics,
-        "difference": None if interval is None else asdict(interval),
-        "objects": candidate.objects,
-        "holdout": len(held_out),
-        "seconds": _seconds(folder),
-        "epochs": progress["epoch"],
-        "openvino": export.precision,
-        "export": export.note,
-        "note": todo.note,
-        "initial": todo.initial,
-    }
-
-
-def _exported(
-    spec: Spec,
-    todo: NetworkSpec,
-    best: Path,
-    images: Sequence[Any],
-    truths: Sequence[Any],
-    candidate: Measured,
-    seen: Sequence[Any],
-) -> Exported:
-    """Make the network ready for the engine that will serve it; without held-out images, judged on those that teach."""
-    import cv2
-
-    from backend.fit.evaluation.export_check import COMPARED, Exported, exported
-
-    network = network_from(todo.network)
-    if spec.engine != "openvino":
-        return Exported()
-    held_out = bool(images)
-    if not held_out:
-        teaching = (Path(todo.folder) / "train.txt").read_text().splitlines()
-        images = [cv2.imread(each) for each in teaching[:COMPARED]]
-    return exported(
-        best,
-        network,
-        images,
-        truths if held_out else [],
-        candidate if held_out else None,
-        seen if held_out else None,
-        image_size=todo.image_size,
-        max_regions=spec.max_regions,
-        threads=spec.threads,
-    )
-
-
-def _seconds(folder: Path) -> float:
-    """Seconds that a network's training, and earlier tries of it, took so far."""
-    for name in ("trained.json", "progress.json"):
-        try:
-            return float(json.loads((folder / name).read_text())["seconds"])
-        except (OSError, ValueError, KeyError):
-            continue
-    return 0.0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import pytest
 from support.bodies import picture
 
 from backend.fit.evaluation.metrics import nothing
-from backend.fit.training.train import Spec
+from backend.fit.training.spec import Spec
 from backend.fit.workflow import Training
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, TaskRecord

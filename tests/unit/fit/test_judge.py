@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backend.fit.training.train import NetworkSpec, Spec
+from backend.fit.training.spec import NetworkSpec, Spec
 from backend.fit.workflow import Training
 from backend.labels.networks import Network
 from backend.labelstudio.records import AnnotationRecord, TaskRecord

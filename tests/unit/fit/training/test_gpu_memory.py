@@ -19,7 +19,8 @@ from backend.errors import TrainingError
 from backend.fit.training import recipe
 from backend.fit.training.gpu_memory import SHARE, back_off, prepare_gpu
 from backend.fit.training.process import _last_words
-from backend.fit.training.train import NetworkSpec, Spec, train
+from backend.fit.training.spec import NetworkSpec, Spec
+from backend.fit.training.train import train
 from backend.labels.networks import Network
 
 pytestmark = pytest.mark.training

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from support.tiny import SIZE, tiny_yolo
 
-from backend.fit.training.train import NetworkSpec, Spec, checked, measure
+from backend.fit.evaluation.measure import measure
+from backend.fit.training.spec import NetworkSpec, Spec
+from backend.fit.training.train import checked
 from backend.labels.networks import Network
 
 CONFIG = """
