@@ -1,7 +1,7 @@
 """All held-out images of a project with what is to be found on them, and what the served version scores there.
 
-Training measures a candidate on what was annotated by then (`fit/evaluation/measure.py`); this is the same measure on one
-set of images for all versions, so that a learning curve rises because the model is better.
+Training measures a candidate on what was annotated by then (`fit/evaluation/measure.py`); this is the same measure on
+one set of images for all versions, so that a learning curve rises because the model is better.
 """
 
 from __future__ import annotations
