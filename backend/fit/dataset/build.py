@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -32,7 +33,7 @@ from backend.store.ledger import Example, Teaching
 
 log = logging.getLogger(__name__)
 
-VERSION = 4
+VERSION = 5
 """Of the files of a dataset and their index: raised when others would be written for the same annotations."""
 
 UNREADABLE = 0.2
@@ -202,14 +203,15 @@ def _update(
     sources = [source(picture.reference, picture.example.task_id) for picture in pictures]
     enough = pixels_enough([network.task for network, _ in planned], services.settings.image_size)
     read, unreadable = _read(services, pictures, sources, enough, index.folder / IMAGES)
-    held_out = held_out_of(
-        services, project, pictures, {number: thumbnail for number, (_, _, thumbnail) in read.items()}
-    )
+    thumbnails = {number: thumbnail for number, (_, _, thumbnail) in read.items()}
+    held_out = held_out_of(services, project, pictures, thumbnails)
+    groups = services.duplicates.groups(project.uid, {}, {each.key for each in pictures})
     readings = _readings(schema, examples)
     reasons: dict[int, dict[str, str]] = {}
     rows = []
     for number, (picture, judges) in enumerate(zip(pictures, held_out, strict=True)):
-        row = Row(picture.example.task_id, picture.stem, picture.data_key, picture.page, picture.key, judges)
+        group = hashlib.sha256(groups.get(picture.key, picture.key).encode()).hexdigest()
+        row = Row(picture.example.task_id, picture.stem, picture.data_key, picture.page, picture.key, judges, group)
         if number in read:
             path, size, _ = read[number]
             reading = readings[picture.example.task_id]

@@ -44,7 +44,10 @@ CREATE TABLE IF NOT EXISTS pictures (
   task INTEGER NOT NULL,
   data_key TEXT NOT NULL,
   page INTEGER NOT NULL,
-  told TEXT NOT NULL      -- what the manifest says of it, as JSON
+  told TEXT NOT NULL,     -- what the manifest says of it, as JSON
+  side TEXT NOT NULL DEFAULT '',   -- one of SIDES; empty: it is on none
+  "group" TEXT NOT NULL DEFAULT '',
+  labels TEXT NOT NULL DEFAULT '[]'  -- that its task's annotation gives, as JSON
 );
 CREATE INDEX IF NOT EXISTS pictures_in_order ON pictures (task, data_key, page);
 CREATE TABLE IF NOT EXISTS lessons (  -- what a network sees, in the order in which it is listed
@@ -59,6 +62,7 @@ CREATE TABLE IF NOT EXISTS lessons (  -- what a network sees, in the order in wh
   objects INTEGER NOT NULL,
   classes TEXT NOT NULL,  -- of the objects, as JSON
   drawn TEXT NOT NULL,    -- names of the controls that they were drawn with, as JSON
+  "group" TEXT NOT NULL,  -- the images that are on one side with it
   PRIMARY KEY (network, held_out, task, data_key, page)
 ) WITHOUT ROWID;
 """
@@ -81,13 +85,13 @@ SELECT group_concat(
 _JUDGED = """
 SELECT group_concat(
   '{"image": ' || json_quote(? || file) || ', "page": ' || page || ', "data_key": ' || json_quote(data_key)
-  || ', "classes": ' || classes || ', "result": ' || result || '}'
+  || ', "classes": ' || classes || ', "group": ' || json_quote("group") || ', "result": ' || result || '}'
 ) FROM (
-  SELECT file, page, data_key, classes, result FROM lessons CROSS JOIN tasks USING (task)
+  SELECT file, page, data_key, classes, lessons."group", result FROM lessons CROSS JOIN tasks USING (task)
   WHERE network = ? AND held_out ORDER BY task, data_key, page
 )
 """
-_NAMED = "INSERT INTO pictures VALUES (?, ?, '', 0, '') ON CONFLICT DO NOTHING"
+_NAMED = "INSERT INTO pictures (stem, task, data_key, page, told) VALUES (?, ?, '', 0, '') ON CONFLICT DO NOTHING"
 _MANIFEST = """
 SELECT group_concat(told, ',' || char(10)) FROM (SELECT told FROM pictures ORDER BY task, data_key, page)
 """
@@ -109,7 +113,11 @@ class Row:
         data_key, page: its field in the task's data, and which of the field's images it is.
         key: names its image for the split.
         file: name of its image's file; empty, with `size` None: it could not be read.
+        held_out: whether it judges.
+        group: the images that are on one side with it.
         shown: number of a network → what it shows to that one.
+        labels: that its task's annotation gives.
+        left_out: why it is on neither side; empty: it is on one.
     """
 
     task: int
@@ -118,9 +126,12 @@ class Row:
     page: int
     key: str
     held_out: bool
+    group: str = ""
     file: str = ""
     size: ImageSize | None = None
     shown: Mapping[int, Shown] = field(default_factory=dict)
+    labels: Collection[str] = ()
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +253,21 @@ class Index:
             for row in rows:
                 place = row.task, row.data_key, row.page
                 self._db.execute(
-                    "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)",
-                    (row.stem, *place, json.dumps(_told(row, tasks[row.task]))),
+                    "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        row.stem,
+                        *place,
+                        json.dumps(_told(row, tasks[row.task])),
+                        "" if row.left_out or not row.file else SIDES[row.held_out],
+                        row.group,
+                        _list(row.labels),
+                    ),
                 )
                 size = () if row.size is None else (row.size.width, row.size.height)
                 self._db.executemany(
-                    "INSERT OR REPLACE INTO lessons VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO lessons VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        (network, row.held_out, *place, row.file, *size, *_about(each))
+                        (network, row.held_out, *place, row.file, *size, *_about(each), row.group)
                         for network, each in row.shown.items()
                     ),
                 )
@@ -313,7 +331,7 @@ class Index:
 
     def judged(self, network: int, before: str) -> str:
         """The held-out pictures, a JSON array: each `image`, its `page` and `data_key` in the task, the `classes` of
-        its objects, and the annotation's `result`."""
+        its objects, its `group` (images that are on one side together), and the annotation's `result`."""
         return f"[{self._text(_JUDGED, before, network)}]"
 
     def manifest(self) -> str:

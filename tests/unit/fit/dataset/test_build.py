@@ -317,6 +317,7 @@ class TestNearDuplicates:
         assert sides_in(tmp_path / "job") == expected
         held_out = json.loads((tmp_path / "job" / "network-0" / "holdout.json").read_text())
         assert sorted(Path(each["image"]).stem for each in held_out) == [f"{number}-image-0" for number in range(5, 10)]
+        assert len({each["group"] for each in held_out}) == 1
 
     def test_a_side_stays_when_others_come(
         self, services: Services, project: Project, server: Server, tmp_path: Path
