@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from backend.labelstudio.client import LabelStudioClient
     from backend.store.embeddings import Embeddings
     from backend.store.near_duplicates import Duplicates
+    from backend.store.sides import Sides
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,12 @@ class Services:
         from backend.store.near_duplicates import Duplicates
 
         return Duplicates(self.store)
+
+    @cached_property
+    def sides(self) -> Sides:
+        from backend.store.sides import Sides
+
+        return Sides(self.store)
 
     @cached_property
     def embeddings(self) -> Embeddings:

@@ -155,7 +155,17 @@ class Settings(BaseSettings):
     train_minutes: float = Field(10.0, gt=0, description="Most minutes of one training.")
     train_threads: int = Field(0, ge=0, description="CPU threads of a training; 0: one per core.")
     image_size: int = Field(640, ge=32, le=4096, description="Most pixels of the network input's longer side.")
-    holdout: float = Field(0.2, gt=0, lt=1, description="Share of the annotated images that only judge.")
+    holdout: float = Field(0.2, gt=0, lt=1, description="Share of the annotated images that only validate.")
+    group_by: str = Field(
+        "",
+        description="Field of the tasks' data, such as `patient` or `meta.camera`: images of one value all train or "
+        "all validate. Several with commas: those that agree in one of them.",
+    )
+    split_by: str = Field(
+        "",
+        description="Field of the tasks' data that says where a new image goes: `train`, or `val`, `validation`, "
+        "`test` or `holdout`; anything else is as if it were empty.",
+    )
     refresh_interval: float = Field(0.5, gt=0, description="Seconds between looks for a newly promoted version.")
 
     @classmethod

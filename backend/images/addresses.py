@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import unquote_plus, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote_plus, urljoin, urlsplit
 
 from backend.errors import ImageUnavailable
 from backend.network.urls import PORTS, same_origin
@@ -15,6 +15,16 @@ from backend.network.urls import PORTS, same_origin
 _STORAGES = ("s3", "gs", "azure-blob")
 _AZURE = frozenset(["se", "sp", "sv", "sr", "st", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks", "skv"])
 _SIGNED = frozenset(["signature", "expires", "awsaccesskeyid", "googleaccessid", "key-pair-id", "policy"])
+_TENCENT = frozenset(
+    f"q-{name}"
+    for name in ("sign-algorithm", "ak", "sign-time", "key-time", "header-list", "url-param-list", "signature")
+)
+_SIGNS = frozenset(["sign", "hmac", "md5", "st", "verify", "ossaccesskeyid"])
+"""Parameters that sign an address where another says until when."""
+_CLOUDS = ("x-oss-", "x-cos-", "x-obs-", "hdnts", "hdnea")
+_ENDS = frozenset(["expires", "expire", "expiry", "expiration", "exp", "e", "se"])
+_MOMENT = re.compile(r"1\d{9}(\d{3})?|20\d\d-\d\d-\d\d[T ][\d:.]+(Z|[+-][\d:]+)?|20\d{6}T\d{6}Z?")
+"""Seconds or milliseconds since 1970, from 2001 on, or a date with its time."""
 _CREDENTIAL = re.compile(
     r"(?:access|auth|id|refresh|session|security|sas|api|bearer)?[-_]?token|(?:x[-_])?(?:api|auth|access|subscription)[-_]?key"
     r"|(?:client[-_]?)?secret|pass(?:word|wd|phrase)?|pwd|jwt|auth(?:orization)?|credentials?|(?:php)?sess(?:ion)?[-_]?id"
@@ -76,9 +86,9 @@ def locate(ref: object, task_id: int | None, ls_url: str) -> Address:
 
 
 def identity(ref: str) -> str:
-    """What names an image for good: its address in the task without user, password, signature and tokens.
+    """What names an image for good: its address in the task with its query, which may be all that tells images apart.
 
-    The query of a web address is left out whole. `/data/local-files/?d=…` names its file there, so that one stays.
+    Without user, password, tokens, signatures and the moment at which one ends; http and https are one.
     """
     if ref[:5].lower() == "data:":
         return ref
@@ -86,7 +96,28 @@ def identity(ref: str) -> str:
         parts = urlsplit(ref.strip())
         parts.port  # noqa: B018  what is none may be half of a password with a slash in it
     except ValueError:
-        return f"malformed {hashlib.sha256(ref.encode('utf-8', 'surrogatepass')).hexdigest()}"
+        return _malformed(ref)
+    if parts.scheme in PORTS or (not parts.scheme and parts.netloc):
+        place, query = f"{_host(parts)}{parts.path}", parts.query
+    else:
+        plain = _without_user(ref.strip())
+        place, _, query = (plain if parts.scheme in _STORAGES else plain.partition("#")[0]).partition("?")
+    query = "&".join(_lasting(query.split("&")))
+    return f"{place}?{query}" if query else place
+
+
+def without_query(ref: str) -> str:
+    """An image's address in the task as it may be shown: without user, password, signature and tokens.
+
+    The query of a web address is left out whole. `/data/local-files/?d=…` names its file there, so that one stays.
+    """
+    if ref[:5].lower() == "data:":
+        return ref
+    try:
+        parts = urlsplit(ref.strip())
+        parts.port  # noqa: B018
+    except ValueError:
+        return _malformed(ref)
     if parts.scheme in PORTS:
         return f"{parts.netloc.rpartition('@')[2]}{parts.path}"
     place, mark, query = _without_user(ref).partition("?")
@@ -146,19 +177,60 @@ def _join(base: str, ref: str) -> str:
     return base + (path.removeprefix(prefix) if prefix and path.startswith(f"{prefix}/") else path)
 
 
+def _malformed(ref: str) -> str:
+    return f"malformed {hashlib.sha256(ref.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _host(parts: SplitResult) -> str:
+    """Host and port of a web address, the port only where it is not the scheme's own."""
+    host = parts.netloc.rpartition("@")[2].lower()
+    return host.removesuffix(f":{PORTS[parts.scheme]}") if parts.scheme else host
+
+
 def _without_user(ref: str) -> str:
     return _USER.sub(lambda found: found[1] or "", ref)
 
 
-def _unsigned(pairs: list[str]) -> Iterator[str]:
-    """The query's parameters without a signature's and without tokens: neither tells images apart, nor may be kept."""
+def _unsigned(pairs: list[str], *, keep_keys: bool = False) -> Iterator[str]:
+    """The query's parameters without a signature's and without tokens: neither tells images apart, nor may be kept.
+
+    Args:
+        keep_keys: what is called `key` stays, whatever it is.
+    """
     names = [unquote_plus(pair.partition("=")[0]).lower() for pair in pairs]
     signed = {"sig", *_AZURE} if "sig" in names else set()
     if "signature" in names:
         signed |= _SIGNED
     for name, pair in zip(names, pairs, strict=True):
-        if name not in signed and not name.startswith(("x-amz-", "x-goog-")) and not _is_credential(name, pair):
+        if name in signed or name.startswith(("x-amz-", "x-goog-")):
+            continue
+        if not _is_credential(name, pair) or (keep_keys and name == "key"):
             yield pair
+
+
+def _lasting(pairs: list[str]) -> Iterator[str]:
+    """The query's parameters that are an image's own, for good. Of a `key` that may let somebody in, a digest stays:
+    it may as well name the image."""
+    names = {unquote_plus(pair.partition("=")[0]).lower() for pair in pairs}
+    stamped = any(_is_stamp(pair) for pair in pairs)
+    signed = _TENCENT if "q-signature" in names else frozenset()
+    if stamped or any(name.startswith("x-oss-") for name in names) or "signature" in names:
+        signed |= _SIGNS
+    for pair in _unsigned(pairs, keep_keys=True):
+        name, _, value = pair.partition("=")
+        name = unquote_plus(name).lower()
+        if not pair or name in signed or name.startswith(_CLOUDS) or _is_stamp(pair):
+            continue
+        if name == "key" and _OPAQUE.fullmatch(unquote_plus(value)):
+            yield f"key={hashlib.sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+        else:
+            yield pair
+
+
+def _is_stamp(pair: str) -> bool:
+    """Whether a parameter is the moment at which a signed address ends."""
+    name, _, value = pair.partition("=")
+    return unquote_plus(name).lower() in _ENDS and bool(_MOMENT.fullmatch(unquote_plus(value)))
 
 
 def _is_credential(name: str, pair: str) -> bool:

@@ -17,7 +17,7 @@ from backend.errors import ImageError, YoloopError
 from backend.fit.dataset.build import FETCH_DEADLINE
 from backend.fit.dataset.examples import pictures_of, plan_of
 from backend.fit.dataset.lesson import lesson_of, reader_of
-from backend.fit.dataset.split import is_held_out
+from backend.fit.dataset.sides import sides_of
 from backend.fit.evaluation.metrics import evaluate, metric_of, nothing
 from backend.labels.geometry import Detection, ImageSize
 from backend.labels.networks import Network, Task, pixels_enough
@@ -27,6 +27,7 @@ from backend.services import Services
 from backend.store.database import Project, Store
 from backend.store.ledger import Example
 from backend.store.near_duplicates import Duplicates, thumbnail
+from backend.store.sides import VALIDATION, Sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ class Exam:
         Args:
             services: how the images are reached.
             examples: everything that the project's runs will learn from.
-            groups: where the groups of near-duplicates are looked up, and kept for the runs to take over
-                (`copy_groups`): all must hold out the same images, in whatever order those come.
+            groups: where groups and sides are looked up, and kept for the runs to take over (`copy_groups`,
+                `copy_sides`): all must hold out the same images, in whatever order those come.
         """
         pictures = pictures_of(examples, schema)
         source = services.source_of(project)
@@ -75,10 +76,10 @@ class Exam:
 
         # All are looked at for their group before the held-out ones are kept: together they may not fit.
         thumbnails = {index: thumbnail(image) for index, image in read(range(len(pictures)))}
-        known = {pictures[index].key: thumbnails[index] for index in sorted(thumbnails)}
-        group_of = Duplicates(groups).groups(project.uid, known)
-        share = services.settings.holdout
-        images = dict(read([index for index in thumbnails if is_held_out(group_of[pictures[index].key], share)]))
+        given = sides_of(
+            services.settings, Duplicates(groups), Sides(groups), project.uid, pictures, thumbnails, readings
+        )
+        images = dict(read([index for index in thumbnails if given[index].side == VALIDATION]))
         parts: list[Questions] = []
         asked: set[int] = set()
         for network, controls in planned:

@@ -26,6 +26,7 @@ from backend.simulation.replay import Replay, ReplaySettings, ReplayTask, Sugges
 from backend.store.database import Project, Store
 from backend.store.ledger import Example
 from backend.store.near_duplicates import copy_groups
+from backend.store.sides import copy_sides
 
 AS_SUBMITTED, RANDOM = "as submitted", "random"
 ORDERS = (AS_SUBMITTED, RANDOM, *STRATEGIES)
@@ -114,12 +115,14 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="yoloop-simulate-") as folder:
         groups = Store(sqlite_url(Path(folder) / "groups.db"))
         copy_groups(services.store, groups, project.uid)
+        copy_sides(services.store, groups, project.uid)
         exam = Exam.of(services, project, schema, examples, groups)
         for number, (order, gap) in enumerate((order, gap) for gap in every for order in orders):
             home = Path(folder) / str(number)
             settings = _settings(services.settings, home, order, minutes)
             with _replay(settings, services, project) as replay:
                 copy_groups(groups, replay.services.store, project.uid)
+                copy_sides(groups, replay.services.store, project.uid)
                 chance = random.Random(seed)  # noqa: S311 - no secret
                 curves.append(_run(replay, tasks, order, gap, chance, exam, told))
             shutil.rmtree(home / "registry", ignore_errors=True)  # its weights would fill the disk, run by run

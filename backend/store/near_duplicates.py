@@ -1,11 +1,13 @@
 """Images that are nearly the same: they judge together or teach together, never one of each.
 
 A picture that was learned by heart would otherwise be asked for in the exam, as its neighbour in a film or its
-smaller copy.
+smaller copy. A group of look-alikes is full with twenty, copies of one image apart; then the next begins, of the same
+family: else nothing would judge where all pictures are a fixed camera's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +19,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from backend.store.database import MOST_NAMED, Store
-from backend.store.dialect import insert_new, rowid
+from backend.store.dialect import Row, insert_new, rowid
 from backend.store.tables import thumbnails as table
 
 SIDE = 16
@@ -34,8 +36,12 @@ LARGEST = 16.0
 MEAN = 4.0
 """Grey levels by which cells differ on average between near-duplicates, at most."""
 
+LARGEST_COPY = 6.0
+MEAN_COPY = 1.25
+"""The same of copies: saved anew, or at another size."""
+
 MOST = 20
-"""Images of a group: a fixed camera's thousand pictures do not all land on one side."""
+"""Images of a group, copies apart: a fixed camera's thousand pictures do not all land on one side."""
 
 
 class Known(NamedTuple):
@@ -43,6 +49,25 @@ class Known(NamedTuple):
 
     pixels: bytes
     group: str
+    family: str
+
+
+class Placed(NamedTuple):
+    """Where a new image belongs: its group, that one's family, and a group of each other family that it is like."""
+
+    group: str
+    family: str
+    also: tuple[str, ...] = ()
+
+
+class Like(NamedTuple):
+    """What is known of an image: as `Placed`, with its thumbnail, and whether a release until 0.7 knew it."""
+
+    group: str
+    family: str
+    also: tuple[str, ...]
+    pixels: bytes
+    old: bool
 
 
 def thumbnail(image: NDArray[np.uint8]) -> bytes:
@@ -70,17 +95,19 @@ class Groups:
         self._cells: NDArray[np.uint8] = np.empty((0, SIDE * SIDE), np.uint8)
         self._coarse: NDArray[np.float32] = np.empty((0, COARSE * COARSE), np.float32)
         self._groups: list[str] = []
+        self._families: list[str] = []
         self._members: Counter[str] = Counter()
 
     def know(self, images: Sequence[Known]) -> None:
         """Take in images that have their group, which stays."""
         self._cells, self._coarse = self._with([each.pixels for each in images])
         self._groups += (each.group for each in images)
+        self._families += (each.family for each in images)
         self._members.update(each.group for each in images)
 
-    def place(self, images: Mapping[str, bytes]) -> dict[str, str]:
-        """What the groups of images without one are to be: that of the nearest near-duplicate whose group has room,
-        else one of their own.
+    def place(self, images: Mapping[str, bytes]) -> dict[str, Placed]:
+        """What the groups of images without one are to be: that of the nearest near-duplicate whose group has room, or
+        of which it is a copy, else one of their own.
 
         Args:
             images: key → thumbnail; earlier ones are known to later ones.
@@ -89,14 +116,24 @@ class Groups:
             Key → group, which is the key of the group's first image.
         """
         cells, coarse = self._with(list(images.values()))
-        groups, members = list(self._groups), self._members.copy()
+        groups, families, members = list(self._groups), list(self._families), self._members.copy()
+        placed: dict[str, Placed] = {}
         for count, key in enumerate(images, start=len(groups)):
             alike = np.flatnonzero(_near(coarse[:count], coarse[count]))
-            near = alike[_nearest(_levels(cells[alike]), _levels(cells[count : count + 1])[0])]
-            group = next((groups[index] for index in near if members[groups[index]] < MOST), key)
+            levels, one = _levels(cells[alike]), _levels(cells[count : count + 1])[0]
+            nearest = _nearest(levels, one)
+            near = alike[nearest]
+            copies = _near(levels[nearest], one, LARGEST_COPY, MEAN_COPY)
+            pairs = zip(near, copies, strict=True)
+            chosen = next((index for index, copy in pairs if copy or members[groups[index]] < MOST), None)
+            group = key if chosen is None else groups[chosen]
+            family = families[near[0] if chosen is None else chosen] if len(near) else key
+            others = {families[index]: groups[index] for index in near[::-1] if families[index] != family}
+            placed[key] = Placed(group, family, tuple(sorted(others.values())))
             groups.append(group)
+            families.append(family)
             members[group] += 1
-        return dict(zip(images, groups[len(self._groups) :], strict=True))
+        return placed
 
     def _with(self, thumbnails: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         cells = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, SIDE * SIDE)
@@ -115,7 +152,7 @@ class Duplicates:
         self._lock = threading.Lock()
         self._uid, self._groups, self._last = "", Groups(), 0
 
-    def groups(self, uid: str, images: Mapping[str, bytes], others: Collection[str] = ()) -> dict[str, str]:
+    def find(self, uid: str, images: Mapping[str, bytes], others: Collection[str] = ()) -> dict[str, Like]:
         """The group of each image of a project; those seen for the first time get theirs now, in the given order.
 
         Args:
@@ -123,7 +160,7 @@ class Duplicates:
             others: keys of images without a thumbnail.
 
         Returns:
-            Key → group, of all these images except others that are seen for the first time.
+            Key → what is known, of all these images except others that are seen for the first time.
         """
         found = self._known(uid, {*images, *others})
         new = {key: pixels for key, pixels in images.items() if key not in found}
@@ -131,30 +168,68 @@ class Duplicates:
             return found
         with self._lock:
             made = self._read(uid).place(new)
-            values = [{"uid": uid, "key": key, "pixels": new[key], "group": group} for key, group in made.items()]
+            values = [
+                {
+                    "uid": uid,
+                    "key": key,
+                    "pixels": new[key],
+                    "group": each.group,
+                    "family": each.family,
+                    "also": " ".join(each.also),
+                    "old": False,
+                }
+                for key, each in made.items()
+            ]
             with self._store.write() as db:
                 insert_new(db, table, values)
-        return found | made
+        return found | self._known(uid, new)  # another process may have been the first
 
     def _read(self, uid: str) -> Groups:
         """What is stored of a project: what is in memory and the rows that came since."""
         if uid != self._uid:
             self._uid, self._groups, self._last = uid, Groups(), 0
-        rows = sa.select(rowid, table.c.pixels, table.c.group)
+        rows = sa.select(rowid, table.c.pixels, table.c.group, table.c.family)
         newer = rows.where(table.c.uid == uid, rowid > self._last)
         with self._store.engine.connect() as db:
             found = db.execute(newer.order_by(rowid)).all()
         if found:
-            self._groups.know([Known(pixels, group) for _, pixels, group in found])
+            self._groups.know([Known(pixels, group, family) for _, pixels, group, family in found])
             self._last = found[-1][0]
         return self._groups
 
-    def _known(self, uid: str, keys: Collection[str]) -> dict[str, str]:
-        known = sa.select(table.c.key, table.c.group).where(table.c.uid == uid)
+    def _known(self, uid: str, keys: Collection[str]) -> dict[str, Like]:
+        self._adopt(uid)
+        columns = table.c.key, table.c.group, table.c.family, table.c.also, table.c.pixels, table.c.old
+        known = sa.select(*columns).where(table.c.uid == uid)
         if len(keys) <= MOST_NAMED:
             known = known.where(table.c.key.in_(keys))
         with self._store.engine.connect() as db:
-            return {key: group for key, group in db.execute(known).all() if key in keys}
+            return {
+                key: Like(group, family, tuple(also.split()), pixels, old)
+                for key, group, family, also, pixels, old in db.execute(known).all()
+                if key in keys
+            }
+
+    def _adopt(self, uid: str) -> None:
+        """Give the rows of releases until 0.7, whose keys are addresses, maybe with a password, the keys of today."""
+        theirs = (table.c.uid == uid, table.c.family == "")
+        with self._store.engine.connect() as db:
+            if db.execute(sa.select(table.c.key).where(*theirs).limit(1)).first() is None:
+                return
+        of = (table.c.uid == uid, table.c.key == sa.bindparam("was"))
+        new: Row = {name: sa.bindparam(f"new_{name}") for name in ("key", "group", "family")}
+        with self._store.write() as db:
+            rows = [
+                {"was": key, "new_key": name_of(key), "new_group": name_of(group), "new_family": name_of(group)}
+                for key, group in db.execute(sa.select(table.c.key, table.c.group).where(*theirs)).all()
+            ]
+            if rows:
+                db.execute(table.update().where(*of).values(new), rows)
+
+
+def name_of(*parts: str) -> str:
+    """Sixty-four characters that stand for what names an image, or several: it may be long, and a person's name."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def copy_groups(source: Store, target: Store, uid: str) -> None:
@@ -183,9 +258,11 @@ _MEANS = (_MEANS / BLOCK**2).astype(np.float32)
 """(256, 16): what takes cells to those means, as one product."""
 
 
-def _near(levels: NDArray[np.float32], one: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _near(
+    levels: NDArray[np.float32], one: NDArray[np.float32], largest: float = LARGEST, mean: float = MEAN
+) -> NDArray[np.bool_]:
     apart = np.abs(levels - one)
-    near: NDArray[np.bool_] = (apart.max(axis=1, initial=0.0) < LARGEST) & (apart.mean(axis=1) < MEAN)
+    near: NDArray[np.bool_] = (apart.max(axis=1, initial=0.0) < largest) & (apart.mean(axis=1) < mean)
     return near
 
 

@@ -273,4 +273,23 @@ thumbnails = sa.Table(
     sa.Column("key", sa.String, primary_key=True),
     sa.Column("pixels", sa.LargeBinary, nullable=False),
     sa.Column("group", sa.String, nullable=False, index=True),
+    # Groups that are alike although the first was full; empty: the key is an address, as releases until 0.7 kept it.
+    sa.Column("family", sa.String, nullable=False, server_default=""),
+    # Groups of other families that it is like, too, with spaces between.
+    sa.Column("also", sa.Text, nullable=False, server_default=""),
+    # A release until 0.7 has put it on a side.
+    sa.Column("old", sa.Boolean, nullable=False, server_default=sa.true()),
+)
+
+sides = sa.Table(
+    # Which images train and which validate: one row for each image, and for each thing that keeps images on one side,
+    # once it is given.
+    "sides",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    # See `backend.fit.dataset.split`.
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("group", sa.String, nullable=False),
+    # "training", "validation", "neither"; "both": of what kept images together too late.
+    sa.Column("side", sa.String, nullable=False),
 )

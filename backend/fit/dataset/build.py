@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -18,7 +17,8 @@ from backend.fit.dataset.examples import Picture, Plan, pictures_of, plan_of
 from backend.fit.dataset.index import IMAGES, SIDES, About, Index, Row, Shown, Written
 from backend.fit.dataset.lesson import Lesson, lesson_of, reader_of
 from backend.fit.dataset.prepared_images import Ready, link, made_of, recall, remember
-from backend.fit.dataset.split import is_held_out
+from backend.fit.dataset.sides import sides_of
+from backend.fit.dataset.split import TORN
 from backend.fit.dataset.yolo_format import OKS_SIGMA, as_yaml, class_names, label_line
 from backend.images.loader import Source
 from backend.labels.geometry import ImageSize
@@ -30,6 +30,7 @@ from backend.services import Services
 from backend.settings import Settings
 from backend.store.database import Project
 from backend.store.ledger import Example, Teaching
+from backend.store.sides import NEITHER, VALIDATION
 
 log = logging.getLogger(__name__)
 
@@ -78,22 +79,6 @@ class Dataset:
     sides: dict[int, bool]
 
 
-def held_out_of(
-    services: Services, project: Project, pictures: Sequence[Picture], thumbnails: Mapping[int, bytes]
-) -> list[bool]:
-    """Whether each picture judges. Near-duplicates share a side, and what was decided once stays.
-
-    Args:
-        pictures: all that are annotated, in the order of task ids.
-        thumbnails: index of a picture → its image's (see `backend.store.near_duplicates`); without one, only what was
-            known before counts.
-    """
-    # Images arrive in any order; which of two near-duplicates was the first must not depend on that.
-    images = {pictures[index].key: thumbnails[index] for index in sorted(thumbnails)}
-    groups = services.duplicates.groups(project.uid, images, {each.key for each in pictures})
-    return [is_held_out(groups.get(each.key, each.key), services.settings.holdout) for each in pictures]
-
-
 def build(
     services: Services,
     project: Project,
@@ -128,7 +113,21 @@ def build(
         _write_manifest(folder / "manifest.json", project, data, index.manifest())
         learned = {task_id: content for task_id, (_, content) in teaching.items() if task_id not in stale}
         learned |= {each.task_id: each.content for each in examples if each.task_id not in unreadable}
-        return Dataset([each for each in data if each.objects], learned, unreadable, not_understood, index.sides())
+        return Dataset(_taught(data), learned, unreadable, not_understood, index.sides())
+
+
+def _taught(data: Sequence[NetworkData]) -> list[NetworkData]:
+    """The networks that have an image to learn from. What is held out never teaches, so there may be none."""
+    shown = [each for each in data if each.objects]
+    taught = [each for each in shown if each.train]
+    if not taught:
+        raise TrainingError(
+            "All annotated images are held out for validation, and none is left to train on.", "Annotate more images."
+        )
+    for each in shown:
+        if not each.train:
+            log.warning("No model of %s is trained: all of its %d images are held out", each.network.key, each.holdout)
+    return taught
 
 
 def _index(root: Path) -> Index:
@@ -182,7 +181,9 @@ def _readings(schema: LabelSchema, examples: Iterable[Example]) -> dict[int, Rea
 def _layout(settings: Settings, project: Project, planned: Plan) -> str:
     """What every file of a dataset depends on."""
     networks = [[asdict(network), [control.name for control in controls]] for network, controls in planned]
-    return json.dumps([VERSION, project.label_config, settings.holdout, settings.image_size, networks])
+    # With another field, images that are known already must say what they have in it.
+    split = [settings.group_by, settings.split_by]
+    return json.dumps([VERSION, project.label_config, split, settings.image_size, networks])
 
 
 def _update(
@@ -204,29 +205,38 @@ def _update(
     enough = pixels_enough([network.task for network, _ in planned], services.settings.image_size)
     read, unreadable = _read(services, pictures, sources, enough, index.folder / IMAGES)
     thumbnails = {number: thumbnail for number, (_, _, thumbnail) in read.items()}
-    held_out = held_out_of(services, project, pictures, thumbnails)
-    groups = services.duplicates.groups(project.uid, {}, {each.key for each in pictures})
     readings = _readings(schema, examples)
+    given = sides_of(
+        services.settings,
+        services.duplicates,
+        services.sides,
+        project.uid,
+        pictures,
+        thumbnails,
+        readings,
+        index.present(),
+    )
     reasons: dict[int, dict[str, str]] = {}
     rows = []
-    for number, (picture, judges) in enumerate(zip(pictures, held_out, strict=True)):
-        group = hashlib.sha256(groups.get(picture.key, picture.key).encode()).hexdigest()
-        row = Row(picture.example.task_id, picture.stem, picture.data_key, picture.page, picture.key, judges, group)
+    for number, (picture, (group, side)) in enumerate(zip(pictures, given, strict=True)):
+        task, reading = picture.example.task_id, readings[picture.example.task_id]
+        judges = side == VALIDATION
+        row = Row(task, picture.stem, picture.data_key, picture.page, picture.shown, judges, group)
         if number in read:
             path, size, _ = read[number]
-            reading = readings[picture.example.task_id]
             shown: dict[int, Shown] = {}
             for place, (network, controls) in enumerate(planned):
                 lesson = lesson_of(reading, schema, network, controls, picture.data_key, size, picture.page)
                 if lesson is None:
                     continue
-                if lesson.left_out:
-                    reasons.setdefault(picture.example.task_id, {})[network.key] = lesson.left_out
+                if left_out := lesson.left_out or (TORN if side == NEITHER else ""):
+                    reasons.setdefault(task, {})[network.key] = left_out
                     continue
                 shown[place] = _write(
                     index.folder / f"network-{place}", network, lesson, picture, path, size, held_out=judges
                 )
-            row = replace(row, file=path.name, size=size, shown=shown)
+            torn = TORN if side == NEITHER else ""
+            row = replace(row, file=path.name, size=size, shown=shown, labels=reading.labels, left_out=torn)
         rows.append(row)
     judged = {row.task for row in rows if row.held_out}
     written = {
@@ -317,8 +327,8 @@ def _write(
 def _lists(
     index: Index, number: int, network: Network, controls: tuple[Control, ...], about: About, folder: Path
 ) -> NetworkData:
-    """Write what ultralytics and the judging read first. With few images one side can be empty; then the other stands
-    in, so that it runs at all."""
+    """Write what ultralytics and the judging read first. Where nothing is held out, nothing judges; ultralytics' own
+    validation must have images, and gets those that train."""
     root = index.folder / f"network-{number}" / "images"
     before = {held_out: f"{root / side}/" for held_out, side in zip((False, True), SIDES, strict=True)}
     train, holdout = (index.paths(number, before[held_out], held_out=held_out) for held_out in before)
@@ -327,14 +337,14 @@ def _lists(
         replace(network, controls=tuple(dict.fromkeys(taught))),
         controls,
         folder,
-        train=about.train or about.holdout,
+        train=about.train,
         holdout=about.holdout,
         objects=about.objects,
         most=about.most,
         sizes=about.sizes,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "train.txt").write_text(train or holdout)
+    (folder / "train.txt").write_text(train)
     (folder / "holdout.txt").write_text(holdout or train)
     (folder / "holdout.json").write_text(index.judged(number, before[True]))
     config: dict[str, object] = {
@@ -348,7 +358,7 @@ def _lists(
         config["kpt_oks_sigmas"] = [OKS_SIGMA] * _keypoints(network)
     if network.task == "classify":
         told = [json.loads(index.classes(number, before[held_out], held_out=held_out)) for held_out in before]
-        config |= {"teach": told[0] or told[1], "judge": told[1] or told[0], "multiple": network.multiple}
+        config |= {"teach": told[0], "judge": told[1] or told[0], "multiple": network.multiple}
     (folder / "data.yaml").write_text(as_yaml(config), encoding="utf-8")
     return data
 
@@ -364,6 +374,7 @@ def _check(
     tasks: int,
     not_understood: Mapping[int, str],
 ) -> None:
+    not_understood = {task: why for task, why in not_understood.items() if why != TORN}
     if len(not_understood) > MOST_NOT_UNDERSTOOD * tasks:
         task, why = next(iter(not_understood.items()))
         raise TrainingError(

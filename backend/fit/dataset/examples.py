@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from backend.fit.dataset.split import split_key
+from backend.images.addresses import without_query
 from backend.labels.networks import Network, plan
 from backend.labels.reading import Reading
 from backend.labels.references import field_of, pages_of
@@ -26,8 +26,9 @@ class Picture:
     reference: str
 
     @property
-    def key(self) -> str:
-        return split_key(self.reference)
+    def shown(self) -> str:
+        """Its address as it may be told."""
+        return without_query(self.reference)
 
     @property
     def stem(self) -> str:

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import BadRequest, ImageError
-from backend.fit.dataset.build import FETCH_DEADLINE, held_out_of
+from backend.fit.dataset.build import FETCH_DEADLINE
 from backend.fit.dataset.coco_format import Coco
 from backend.fit.dataset.examples import Picture, Plan, pictures_of, plan_of
 from backend.fit.dataset.index import LONGEST, SIDES, sizes_in
 from backend.fit.dataset.lesson import lesson_of, reader_of
 from backend.fit.dataset.prepared_images import Ready, made_of, recall
 from backend.fit.dataset.safe_names import folder_names
+from backend.fit.dataset.sides import sides_of
+from backend.fit.dataset.split import TORN
 from backend.fit.dataset.yolo_format import as_yaml, class_names, label_line
 from backend.images.loader import Source
 from backend.labels.geometry import Detection, ImageSize
@@ -27,6 +29,7 @@ from backend.labels.schema import Control, LabelSchema, parse_label_config
 from backend.services import Services
 from backend.store.database import Project
 from backend.store.ledger import Example
+from backend.store.sides import NEITHER, VALIDATION
 
 FOLDERS = ("train", "val")
 """What ultralytics calls the two sides, in the order of `SIDES`."""
@@ -159,17 +162,20 @@ def _labels_of_images(
     enough = pixels_enough([network.task for network, _ in planned], services.settings.image_size)
     seen = _look(services, project, pictures, enough, images)
     thumbnails = {number: each.ready.thumbnail for number, each in enumerate(seen) if each.ready is not None}
-    held_out = held_out_of(services, project, pictures, thumbnails)
+    given = sides_of(
+        services.settings, services.duplicates, services.sides, project.uid, pictures, thumbnails, readings
+    )
+    held_out = [each.side == VALIDATION for each in given]
+    torn = [each.side == NEITHER for each in given]
     if manifest is not None:
         sides = {(each["task"], each["page"], each["image"]): each["side"] == SIDES[1] for each in manifest["images"]}
-        held_out = [
-            sides.get((each.example.task_id, each.page, each.key[:LONGEST]), now)
-            for each, now in zip(pictures, held_out, strict=True)
-        ]
+        at = [(each.example.task_id, each.page, each.shown[:LONGEST]) for each in pictures]
+        held_out = [sides.get(place, now) for place, now in zip(at, held_out, strict=True)]
+        torn = [now and place not in sides for place, now in zip(at, torn, strict=True)]
     for network, controls in planned:
         for control in controls:
             mine = network if len(controls) == 1 else _of_control(network, control)
-            for picture, shown, judges in zip(pictures, seen, held_out, strict=True):
+            for picture, shown, judges, neither in zip(pictures, seen, held_out, torn, strict=True):
                 if picture.data_key != control.data_key:
                     continue
                 if shown.size is None:
@@ -180,7 +186,8 @@ def _labels_of_images(
                 if lesson is None:
                     yield ImageLabels(mine, control, picture, shown, reason=f"`{control.name}` has no answer")
                 else:
-                    yield ImageLabels(mine, control, picture, shown, judges, lesson.objects, lesson.left_out)
+                    left_out = lesson.left_out or (TORN if neither else "")
+                    yield ImageLabels(mine, control, picture, shown, judges, lesson.objects, left_out)
 
 
 def _of_control(network: Network, control: Control) -> Network:

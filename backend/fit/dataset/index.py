@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backend.fit.dataset.split import Present
 from backend.labels.geometry import ImageSize
 from backend.store.ledger import Teaching
+from backend.store.sides import TRAINING, VALIDATION
 
 FILE = "index.db"
 
@@ -27,7 +29,7 @@ SIDES = ("train", "holdout")
 SUFFIXES = ("jpg", "png")
 
 LONGEST = 500
-"""Characters of an image's key that the manifest tells."""
+"""Characters of an image's address that the manifest tells."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS layout (value TEXT NOT NULL);
@@ -45,7 +47,7 @@ CREATE TABLE IF NOT EXISTS pictures (
   data_key TEXT NOT NULL,
   page INTEGER NOT NULL,
   told TEXT NOT NULL,     -- what the manifest says of it, as JSON
-  side TEXT NOT NULL DEFAULT '',   -- one of SIDES; empty: it is on none
+  side TEXT NOT NULL DEFAULT '',  -- training or validation; empty: it is on none
   "group" TEXT NOT NULL DEFAULT '',
   labels TEXT NOT NULL DEFAULT '[]'  -- that its task's annotation gives, as JSON
 );
@@ -111,7 +113,7 @@ class Row:
 
     Attributes:
         data_key, page: its field in the task's data, and which of the field's images it is.
-        key: names its image for the split.
+        address: its image's, as it may be told.
         file: name of its image's file; empty, with `size` None: it could not be read.
         held_out: whether it judges.
         group: the images that are on one side with it.
@@ -124,7 +126,7 @@ class Row:
     stem: str
     data_key: str
     page: int
-    key: str
+    address: str
     held_out: bool
     group: str = ""
     file: str = ""
@@ -258,7 +260,7 @@ class Index:
                         row.stem,
                         *place,
                         json.dumps(_told(row, tasks[row.task])),
-                        "" if row.left_out or not row.file else SIDES[row.held_out],
+                        "" if row.left_out or not row.file else VALIDATION if row.held_out else TRAINING,
                         row.group,
                         _list(row.labels),
                     ),
@@ -302,6 +304,13 @@ class Index:
         """Task → whether one of its pictures judges, of all from which some network learns or by which it is judged."""
         rows = self._db.execute("SELECT task, max(held_out) FROM lessons GROUP BY task")
         return {task: bool(held_out) for task, held_out in rows}
+
+    def present(self) -> list[Present]:
+        """The pictures of all tasks that are on a side, but for those that are about to be written."""
+        rows = self._db.execute(
+            'SELECT "group", side, labels, count(*) FROM pictures WHERE side != \'\' GROUP BY "group", side, labels'
+        )
+        return [Present(group, side, frozenset(json.loads(labels)), count) for group, side, labels, count in rows]
 
     def about(self, network: int) -> About:
         """All pictures of a network taken together."""
@@ -395,7 +404,7 @@ def _told(row: Row, written: Written) -> dict[str, Any]:
         "task": row.task,
         "annotation": annotation,
         "content": content,
-        "image": row.key[:LONGEST],
+        "image": row.address[:LONGEST],
         "page": row.page,
         "side": SIDES[row.held_out],
         "unreadable": written.unreadable,

@@ -3,14 +3,16 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.sources import SECRET, make, source
 from support.web import PNG, Server, answer, redirect
 
 from backend.errors import ImageError, ImageUnavailable, LabelStudioError
-from backend.images.addresses import identity, locate
+from backend.images.addresses import identity, locate, without_query
 from backend.images.loader import Images, Source
 
 
@@ -180,16 +182,25 @@ def test_a_token_that_cannot_be_had(studio: Server, images: Images) -> None:
     ("ref", "name"),
     [
         ("http://bob:hush@host/a.jpg", "host/a.jpg"),
-        ("https://hush@host:8/a.jpg?x=1&token=hush", "host:8/a.jpg"),
-        (" HTTP://bob:hu@sh@host/a.jpg", "host/a.jpg"),
-        ("//bob:hush@host/a.jpg?token=hush&x=1", "//host/a.jpg?x=1"),
+        ("https://hush@host:8/a.jpg?x=1&token=hush", "host:8/a.jpg?x=1"),
+        (" HTTP://bob:hu@sh@Host:80/a.jpg#hush", "host/a.jpg"),
+        ("https://host:443/a.jpg?", "host/a.jpg"),
+        ("http://host:443/a.jpg", "host:443/a.jpg"),
+        ("//bob:hush@host/a.jpg?token=hush&x=1", "host/a.jpg?x=1"),
         ("bob:hush@host/a.jpg", "host/a.jpg"),
-        ("s3://key:hush@bucket/a b.jpg?X-Amz-Signature=hush&X-Amz-Credential=hush", "s3://bucket/a b.jpg?"),
+        ("s3://key:hush@bucket/a b.jpg?X-Amz-Signature=hush&X-Amz-Credential=hush", "s3://bucket/a b.jpg"),
+        ("s3://bucket/a#1.jpg", "s3://bucket/a#1.jpg"),
         ("azure-blob://box/a.jpg?sv=1&sp=r&sig=hush&x=1", "azure-blob://box/a.jpg?x=1"),
-        ("/data/local-files/?d=a/b.jpg&token=hush", "/data/local-files/?d=a/b.jpg"),
+        ("/data/local-files/?d=a/b.jpg&token=hush#hush", "/data/local-files/?d=a/b.jpg"),
+        ("http://ls:8080/data/local-files/?d=a/b.jpg", "ls:8080/data/local-files/?d=a/b.jpg"),
         ("/data/upload/1/a.jpg?access_token=hush&Password=hush&api-key=hush&n=2", "/data/upload/1/a.jpg?n=2"),
-        ("/img?key=folder/a.jpg&key=hush-hush-hush-hush", "/img?key=folder/a.jpg"),
+        ("/img?key=folder/a.jpg&key=hush-hush-hush-hush", "/img?key=folder/a.jpg&key=f3e7ace8e84e2d44"),
         ("/img?id=1&anything=eyJhdXNo.hush.hush", "/img?id=1"),
+        ("https://host/img?id=1&expires=1790000000&md5=hush", "host/img?id=1"),
+        ("https://host/img?id=1&exp=2", "host/img?id=1&exp=2"),
+        ("https://host/img?id=1&q-signature=hush&q-ak=hush&q-key-time=hush", "host/img?id=1"),
+        ("https://host/img?id=1&x-oss-signature=hush&x-oss-date=20260101T000000Z", "host/img?id=1"),
+        ("https://host/img?OSSAccessKeyId=hush&Expires=1790000000&Signature=hush&id=1", "host/img?id=1"),
         ("s3://bucket/me@home.jpg", "s3://bucket/me@home.jpg"),
         ("/data/upload/1/me@home.jpg", "/data/upload/1/me@home.jpg"),
         ("data:image/png;base64,AAAA", "data:image/png;base64,AAAA"),
@@ -197,11 +208,47 @@ def test_a_token_that_cannot_be_had(studio: Server, images: Images) -> None:
 )
 def test_what_names_an_image_lets_nobody_in(ref: str, name: str) -> None:
     assert identity(ref) == name
+    assert "hush" not in without_query(ref) and "bob:hu" not in without_query(ref)
     try:
         shown = locate(ref, 7, "http://ls").name
     except ImageUnavailable as error:
         shown = str(error)
     assert "hush" not in shown and "bob:hu" not in shown
+
+
+def test_what_is_shown_of_an_address_is_without_its_query() -> None:
+    assert without_query("https://bob:hush@host:8/a.jpg?x=1&token=hush") == "host:8/a.jpg"
+    assert without_query("/data/local-files/?d=a/b.jpg&token=hush") == "/data/local-files/?d=a/b.jpg"
+
+
+parameters = st.lists(
+    st.tuples(st.sampled_from(["id", "d", "file", "page", "v", "exp", "key"]), st.text("ab/ .1é%&=#?@:+", max_size=6)),
+    min_size=1,
+    max_size=3,
+)
+hosts = st.sampled_from(["host", "host:8080", "[::1]", "bücher.de"])
+SIGNATURES = (
+    "X-Amz-Algorithm=AWS4&X-Amz-Date=20260101T000000Z&X-Amz-Expires=60&X-Amz-Signature={}",
+    "Expires=179{:07}&Signature={}%3D&Key-Pair-Id=K",
+    "sv=1&se=2026-01-01T00:00:00Z&sr=b&sp=r&sig={}",
+    "GoogleAccessId=a@b&Expires=1790000000&Signature={}",
+    "token={}",
+    "access_token={}&expires=179{:07}",
+)
+
+
+@given(host=hosts, one=parameters, other=parameters, signature=st.sampled_from(SIGNATURES), at=st.integers(0, 3))
+def test_a_query_tells_images_apart_and_a_signature_does_not(
+    host: str, one: list[tuple[str, str]], other: list[tuple[str, str]], signature: str, at: int
+) -> None:
+    def signed(parameters: list[tuple[str, str]], number: int, user: str = "") -> str:
+        pairs = urlencode(parameters).split("&")
+        pairs[at:at] = signature.format(number, number).split("&")
+        return f"https://{user}{host}/get?{'&'.join(pairs)}"
+
+    assert identity(signed(one, 1)) == identity(signed(one, 2, "bob:hush@"))
+    assert "hush" not in identity(signed(one, 1, "bob:hush@"))
+    assert (identity(signed(one, 1)) == identity(signed(other, 1))) == (one == other)
 
 
 def test_a_password_with_a_slash_in_it_is_not_told() -> None:

@@ -111,12 +111,13 @@ def test_submission_is_read_for_one_project(store: Store) -> None:
 
 
 def test_groups_are_taken_over_in_their_order(store: Store, tmp_path: Path) -> None:
-    Duplicates(store).groups("1.1", {"a": bytes(256), "b": bytes(256)})
-    Duplicates(store).groups("2.1", {"c": bytes(256)})
+    Duplicates(store).find("1.1", {"a": bytes(256), "b": bytes(256)})
+    Duplicates(store).find("2.1", {"c": bytes(256)})
     other = Store(f"sqlite:///{tmp_path / 'other.db'}")
     for _ in range(2):
         copy_groups(store, other, "1.1")
-    assert Duplicates(other).groups("1.1", {"z": bytes(256)}, "abc") == {"a": "a", "b": "a", "z": "a"}
+    found = Duplicates(other).find("1.1", {"z": bytes(256)}, "abc")
+    assert {key: each.group for key, each in found.items()} == {"a": "a", "b": "a", "z": "a"}
     other.close()
 
 

@@ -6,13 +6,27 @@ from collections.abc import Callable, Mapping, Sequence
 import cv2
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.shapes import draw_pictures
 
 from backend.store.database import Store
-from backend.store.near_duplicates import LARGEST, MEAN, MOST, Duplicates, Groups, Known, are_near, thumbnail
+from backend.store.near_duplicates import (
+    LARGEST,
+    MEAN,
+    MOST,
+    Duplicates,
+    Groups,
+    Known,
+    Like,
+    Placed,
+    are_near,
+    name_of,
+    thumbnail,
+)
+from backend.store.tables import thumbnails as thumbnails_table
 
 Pixels = NDArray[np.uint8]
 UID = "1.100"
@@ -105,7 +119,11 @@ def near(seed: int, copy: int) -> bytes:
 def placed(known: Sequence[Known], new: Mapping[str, bytes]) -> dict[str, str]:
     groups = Groups()
     groups.know(known)
-    return groups.place(new)
+    return groups_of(groups.place(new))
+
+
+def groups_of(found: Mapping[str, Placed | Like]) -> dict[str, str]:
+    return {key: each.group for key, each in found.items()}
 
 
 thumbnails = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50)), min_size=1, max_size=60, unique=True).map(
@@ -131,7 +149,7 @@ def test_groups_are_the_near_ones_twenty_at_a_time(images: dict[str, bytes]) -> 
 def test_what_comes_later_changes_nothing(images: dict[str, bytes], cut: int) -> None:
     keys = list(images)
     first = placed([], {key: images[key] for key in keys[:cut]})
-    known = [Known(images[key], group) for key, group in first.items()]
+    known = [Known(images[key], group, group) for key, group in first.items()]
     later = placed(known, {key: images[key] for key in keys[cut:]})
     assert first | later == placed([], images)
 
@@ -140,40 +158,77 @@ def test_the_nearest_one_decides() -> None:
     base = noise(1).astype(int).clip(20, 220)
     checks = np.indices((16, 16)).sum(axis=0).ravel() % 2
     far, close, new = ((base + checks * step).astype(np.uint8).tobytes() for step in (6, 1, 0))
-    assert placed([Known(far, "far"), Known(close, "close")], {"new": new}) == {"new": "close"}
-    assert placed([Known(close, "close"), Known(far, "far")], {"new": new}) == {"new": "close"}
-    full = [Known(close, "close")] * MOST
-    assert placed([*full, Known(far, "far")], {"new": new}) == {"new": "far"}
+    assert placed([Known(far, "far", "far"), Known(close, "close", "close")], {"new": new}) == {"new": "close"}
+    assert placed([Known(close, "close", "close"), Known(far, "far", "far")], {"new": new}) == {"new": "close"}
+    assert placed([Known(close, "close", "close")] * MOST, {"new": new}) == {"new": "close"}, "a copy"
+    further = (base + checks * 3).astype(np.uint8).tobytes()
+    full = [Known(further, "further", "family")] * MOST
+    assert placed([*full, Known(far, "far", "far")], {"new": new}) == {"new": "far"}
     assert placed(full, {"new": new}) == {"new": "new"}
+
+
+def test_families_are_told() -> None:
+    base = noise(1).astype(int).clip(40, 200)
+    checks = np.indices((16, 16)).sum(axis=0).ravel() % 2
+    left, middle, right = ((base + checks * step).astype(np.uint8).tobytes() for step in (0, 6, 12))
+    assert are_near(left, middle) and are_near(middle, right) and not are_near(left, right)
+    groups = Groups()
+    groups.know([Known(left, "left", "left"), Known(right, "right", "right")])
+    assert groups.place({"middle": middle})["middle"] in (
+        Placed("left", "left", ("right",)),
+        Placed("right", "right", ("left",)),
+    )
+    groups = Groups()
+    groups.know([*[Known(left, "left", "family")] * MOST, *[Known(left, "next", "family")] * MOST])
+    assert groups.place({"middle": middle}) == {"middle": Placed("middle", "family")}
 
 
 class TestStored:
     def test_an_assignment_stays(self, store: Store) -> None:
         duplicates = Duplicates(store)
-        assert duplicates.groups(UID, {"a": near(1, 0)}) == {"a": "a"}
-        assert duplicates.groups(UID, {"b": near(1, 1), "c": near(2, 0)}) == {"b": "a", "c": "c"}
+        assert groups_of(duplicates.find(UID, {"a": near(1, 0)})) == {"a": "a"}
+        assert groups_of(duplicates.find(UID, {"b": near(1, 1), "c": near(2, 0)})) == {"b": "a", "c": "c"}
         # Another image under a known key; a near one before the first of its group.
-        assert Duplicates(store).groups(UID, {"0": near(2, 9), "b": near(2, 5)}) == {"b": "a", "0": "c"}
+        assert groups_of(Duplicates(store).find(UID, {"0": near(2, 9), "b": near(2, 5)})) == {"b": "a", "0": "c"}
 
     def test_two_objects_on_one_store_know_what_the_other_one_wrote(self, store: Store) -> None:
         one, other = Duplicates(store), Duplicates(store)
-        assert one.groups(UID, {"a": near(1, 0)}) == {"a": "a"}
-        assert other.groups(UID, {"b": near(1, 1), "c": near(2, 0)}) == {"b": "a", "c": "c"}
-        assert one.groups("2.200", {"d": near(2, 1)}) == {"d": "d"}
-        assert one.groups(UID, {"e": near(2, 2), "f": near(3, 0)}) == {"e": "c", "f": "f"}
-        assert other.groups(UID, {"g": near(3, 1)}) == {"g": "f"}
+        assert groups_of(one.find(UID, {"a": near(1, 0)})) == {"a": "a"}
+        assert groups_of(other.find(UID, {"b": near(1, 1), "c": near(2, 0)})) == {"b": "a", "c": "c"}
+        assert groups_of(one.find("2.200", {"d": near(2, 1)})) == {"d": "d"}
+        assert groups_of(one.find(UID, {"e": near(2, 2), "f": near(3, 0)})) == {"e": "c", "f": "f"}
+        assert groups_of(other.find(UID, {"g": near(3, 1)})) == {"g": "f"}
 
     def test_those_without_thumbnail_have_the_group_that_is_known(self, store: Store) -> None:
         duplicates = Duplicates(store)
-        duplicates.groups(UID, {"a": near(1, 0), "b": near(1, 1), "c": near(2, 0)})
-        assert duplicates.groups(UID, {"d": near(2, 1)}, {"b", "e"}) == {"b": "a", "d": "c"}
-        assert duplicates.groups(UID, {}, {"a", "b", "c", *map(str, range(600))}) == {"a": "a", "b": "a", "c": "c"}
+        groups_of(duplicates.find(UID, {"a": near(1, 0), "b": near(1, 1), "c": near(2, 0)}))
+        assert groups_of(duplicates.find(UID, {"d": near(2, 1)}, {"b", "e"})) == {"b": "a", "d": "c"}
+        assert groups_of(duplicates.find(UID, {}, {"a", "b", "c", *map(str, range(600))})) == {
+            "a": "a",
+            "b": "a",
+            "c": "c",
+        }
+
+    def test_keys_of_releases_until_0_7_are_kept_without_what_lets_somebody_in(self, store: Store) -> None:
+        rows = [
+            {"uid": UID, "key": f"bob:hush@host/{key}", "pixels": near(1, 0), "group": "bob:hush@host/a"}
+            for key in "ab"
+        ]
+        with store.write() as db:
+            db.execute(sa.insert(thumbnails_table), rows)
+        for _ in range(2):
+            found = Duplicates(store).find(UID, {"new": near(1, 1)}, {name_of("bob:hush@host/b")})
+            group = name_of("bob:hush@host/a")
+            assert groups_of(found) == {"new": group, name_of("bob:hush@host/b"): group}
+            assert {key: each.old for key, each in found.items()} == {"new": False, name_of("bob:hush@host/b"): True}
+        with store.engine.connect() as db:
+            assert "hush" not in str(db.execute(sa.select(thumbnails_table)).all())
 
     def test_projects_do_not_share_groups(self, store: Store) -> None:
         duplicates = Duplicates(store)
-        duplicates.groups(UID, {"a": near(1, 0)})
-        assert duplicates.groups("2.200", {"b": near(1, 1)}) == {"b": "b"}
-        assert duplicates.groups(UID, {}, {"a", "b"}) == {"a": "a"}
+        groups_of(duplicates.find(UID, {"a": near(1, 0)}))
+        assert groups_of(duplicates.find("2.200", {"b": near(1, 1)})) == {"b": "b"}
+        assert groups_of(duplicates.find(UID, {}, {"a", "b"})) == {"a": "a"}
 
     @settings(deadline=None, max_examples=15)
     @given(images=thumbnails, sizes=st.lists(st.integers(1, 20), min_size=1, max_size=6))
@@ -185,7 +240,7 @@ class TestStored:
             while keys:
                 batch, keys = keys[: sizes[0]], keys[sizes[0] :]
                 sizes = [*sizes[1:], sizes[0]]
-                after = duplicates.groups(UID, {key: images[key] for key in batch}, before)
+                after = groups_of(duplicates.find(UID, {key: images[key] for key in batch}, before))
                 assert after.items() >= before.items()
                 before = after
             store.close()

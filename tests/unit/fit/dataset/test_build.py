@@ -18,13 +18,15 @@ from support.web import Server, answer, encoded
 
 from backend.errors import TrainingError
 from backend.fit.dataset.build import Dataset, NetworkData, build
-from backend.fit.dataset.split import is_held_out, split_key
+from backend.fit.dataset.split import image_name
 from backend.images.decode import Decoded, decode
 from backend.labels.schema import parse_label_config
 from backend.services import Services
 from backend.settings import Settings
 from backend.store.database import Project
 from backend.store.ledger import Example
+from backend.store.near_duplicates import copy_groups, name_of
+from backend.store.sides import TRAINING, VALIDATION, Given, Gives, copy_sides
 
 CONFIG = """
 <View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">
@@ -64,11 +66,12 @@ def box(label: str = "Disc", x: float = 10, **fields: Any) -> dict[str, Any]:
     return {**region, "original_width": 100, "original_height": 50, **fields}
 
 
-def sides(server: Server) -> tuple[list[str], list[str]]:
-    """Addresses on the server that teach, and that judge, half of each."""
-    paths = [f"/{number}.jpg" for number in range(60)]
-    judge = [path for path in paths if is_held_out(split_key(server.url + path), 0.5)]
-    return [server.url + path for path in paths if path not in judge], [server.url + path for path in judge]
+def sides(services: Services, server: Server) -> tuple[list[str], list[str]]:
+    """Addresses on the server that train, and that validate, thirty of each."""
+    urls = [f"{server.url}/{number}.jpg" for number in range(60)]
+    given = {image_name(url): Given(url, VALIDATION if number % 2 else TRAINING) for number, url in enumerate(urls)}
+    services.sides.give("1.100", given.keys(), lambda known: (Gives(given), None))
+    return urls[::2], urls[1::2]
 
 
 def photo(number: int, quality: int = 90) -> bytes:
@@ -152,7 +155,7 @@ def test_what_ultralytics_reads(services: Services, project: Project, server: Se
 def test_the_hold_out_judges_and_never_teaches(
     services: Services, project: Project, server: Server, tmp_path: Path
 ) -> None:
-    teach, judge = sides(server)
+    teach, judge = sides(services, server)
     for number, url in enumerate(teach + judge):
         server.routes[url.removeprefix(server.url)] = answer(photo(number))
     examples = [example(number, url, [box()]) for number, url in enumerate(teach + judge)]
@@ -287,72 +290,101 @@ def test_nothing_to_learn_from(
         make(services, project, [example(1, given, result)], tmp_path / "job")
 
 
-def test_one_side_stands_in_for_an_empty_other(
-    services: Services, project: Project, server: Server, tmp_path: Path
-) -> None:
-    for urls in sides(server):
-        server.routes[urls[0].removeprefix(server.url)] = answer(encoded(Image.new("RGB", (64, 64)), "JPEG"))
-        dataset = make(services, project, [example(1, urls[0], [box()])], tmp_path / "job")
-        assert only(dataset).train == 1
-        folder = tmp_path / "job" / "network-0"
-        config = json.loads((folder / "data.yaml").read_text())
-        for name in (config["val"], "train.txt"):
-            (image,) = (folder / name).read_text().splitlines()
-            assert Path(image).exists()
-
-
 class TestNearDuplicates:
-    def test_they_are_on_the_side_of_the_first(
-        self, services: Services, project: Project, server: Server, tmp_path: Path
-    ) -> None:
-        teach, judge = sides(server)
-        # Task 0's image teaches by its name and task 5's judges; the others are copies whose names say otherwise.
-        urls = [teach[0], *judge[:4], judge[4], *teach[1:5]]
-        for number, url in enumerate(urls):
-            data = photo(0 if number < 5 else 1, quality=90 - 8 * number)
-            server.routes[url.removeprefix(server.url)] = answer(data)
+    def copies(self, server: Server, urls: list[str], number: int) -> None:
+        """Photo `number` at all of these addresses, each time saved anew."""
+        for count, url in enumerate(urls):
+            server.routes[url.removeprefix(server.url)] = answer(photo(number, quality=90 - 8 * count))
+
+    def test_they_are_on_one_side(self, services: Services, project: Project, server: Server, tmp_path: Path) -> None:
+        urls = [f"{server.url}/{number}.jpg" for number in range(10)]
+        for first in (0, 5):
+            self.copies(server, urls[first : first + 5], first)
         examples = [example(number, url, [box()]) for number, url in enumerate(urls)]
         make(services, project, examples[::-1], tmp_path / "job")
-        expected = {number: "train" if number < 5 else "holdout" for number in range(10)}
-        assert sides_in(tmp_path / "job") == expected
+        told = sides_in(tmp_path / "job")
+        assert len({told[number] for number in range(5)}) == len({told[number] for number in range(5, 10)}) == 1
+        assert set(told.values()) == {"train", "holdout"}
         held_out = json.loads((tmp_path / "job" / "network-0" / "holdout.json").read_text())
-        assert sorted(Path(each["image"]).stem for each in held_out) == [f"{number}-image-0" for number in range(5, 10)]
+        assert len(held_out) == 5
         assert len({each["group"] for each in held_out}) == 1
 
     def test_a_side_stays_when_others_come(
         self, services: Services, project: Project, server: Server, tmp_path: Path
     ) -> None:
-        teach, judge = sides(server)
-        for number, url in enumerate([teach[0], judge[0]]):
-            server.routes[url.removeprefix(server.url)] = answer(photo(0, quality=90 - 10 * number))
-        later = [example(7, judge[0], [box()])]
+        teach, judge = sides(services, server)
+        self.copies(server, [judge[0], f"{server.url}/new.jpg"], 0)
+        server.routes[teach[1].removeprefix(server.url)] = answer(photo(1))
+        later = [example(7, judge[0], [box()]), example(8, teach[1], [box()])]
         make(services, project, later, tmp_path / "first")
-        assert sides_in(tmp_path / "first") == {7: "holdout"}
+        assert sides_in(tmp_path / "first") == {7: "holdout", 8: "train"}
         # A task of a lower number: it would have been the first, and goes to the side that is taken.
-        make(services, project, [example(3, teach[0], [box()]), *later], tmp_path / "second")
-        assert sides_in(tmp_path / "second") == {3: "holdout", 7: "holdout"}
-        make(services, project, [example(3, teach[0], [box()])], tmp_path / "third")
-        assert sides_in(tmp_path / "third") == {3: "holdout"}
+        new = example(3, f"{server.url}/new.jpg", [box()])
+        make(services, project, [new, *later], tmp_path / "second")
+        assert sides_in(tmp_path / "second") == {3: "holdout", 7: "holdout", 8: "train"}
+        make(services, project, [new, later[1]], tmp_path / "third")
+        assert sides_in(tmp_path / "third") == {3: "holdout", 8: "train"}
 
     def test_an_image_that_is_not_read_keeps_its_side(
         self, services: Services, project: Project, server: Server, tmp_path: Path
     ) -> None:
-        teach, judge = sides(server)
-        urls = [teach[0], judge[0], *teach[1:9]]
+        teach, judge = sides(services, server)
+        urls = [*teach[:8], judge[0]]
         for number, url in enumerate(urls):
-            data = photo(0, quality=90 - 10 * number) if number < 2 else photo(number)
-            server.routes[url.removeprefix(server.url)] = answer(data)
+            server.routes[url.removeprefix(server.url)] = answer(photo(number))
         examples = [example(number, url, [box()]) for number, url in enumerate(urls)]
         make(services, project, examples, tmp_path / "first")
-        assert sides_in(tmp_path / "first")[1] == "train"
+        expected = dict.fromkeys(range(8), "train") | {8: "holdout"}
+        assert sides_in(tmp_path / "first") == expected
         server.routes[judge[0].removeprefix(server.url)] = answer(b"junk")
         shutil.rmtree(services.settings.root / "cache")
-        examples[1] = replace(examples[1], content="changed")
+        examples[8] = replace(examples[8], content="changed")
         fresh = Services(services.settings)
         dataset = make(fresh, project, examples, tmp_path / "second")
         fresh.close()
-        assert set(dataset.unreadable) == {1}
-        assert sides_in(tmp_path / "second") == dict.fromkeys(range(10), "train")
+        assert set(dataset.unreadable) == {8}
+        assert sides_in(tmp_path / "second") == expected
+
+
+class TestEmptySides:
+    def test_without_a_hold_out_none_is_told_and_none_judges(
+        self, services: Services, project: Project, server: Server, tmp_path: Path
+    ) -> None:
+        server.routes["/a.jpg"] = answer(photo(0))
+        dataset = make(services, project, [example(1, f"{server.url}/a.jpg", [box()])], tmp_path / "job")
+        assert (only(dataset).train, only(dataset).holdout) == (1, 0)
+        folder = tmp_path / "job" / "network-0"
+        assert json.loads((folder / "holdout.json").read_text()) == []
+        config = json.loads((folder / "data.yaml").read_text())
+        for name in (config["val"], "train.txt"):
+            (image,) = (folder / name).read_text().splitlines()
+            assert Path(image).exists()
+
+    def test_what_is_held_out_never_trains(
+        self, services: Services, project: Project, server: Server, tmp_path: Path
+    ) -> None:
+        _, judge = sides(services, server)
+        for number, url in enumerate(judge[:3]):
+            server.routes[url.removeprefix(server.url)] = answer(photo(number))
+        examples = [example(number, url, [box()]) for number, url in enumerate(judge[:3])]
+        with pytest.raises(TrainingError, match="All annotated images are held out"):
+            make(services, project, examples, tmp_path / "job")
+
+
+@pytest.mark.parametrize("form", ["/img?id={}", "/data/local-files/?d=a/{}.jpg", "/img?key=0123456789abcdef{:04}"])
+def test_images_told_apart_by_the_query_are_not_on_both_sides(
+    services: Services, project: Project, server: Server, tmp_path: Path, form: str
+) -> None:
+    urls = [server.url + form.format(number) for number in range(40)]
+    for number, url in enumerate(urls):
+        server.routes[url.removeprefix(server.url)] = answer(photo(number))
+    made = only(make(services, project, [example(n, url, [box()]) for n, url in enumerate(urls)], tmp_path / "job"))
+    assert (made.train, made.holdout) == (20, 20)
+    taught = set((made.folder / "train.txt").read_text().splitlines())
+    judging = {each["image"] for each in json.loads((made.folder / "holdout.json").read_text())}
+    assert len(taught) == len(judging) == 20
+    content = [{Path(path).read_bytes() for path in side} for side in (taught, judging)]
+    assert not content[0] & content[1]
 
 
 class TestWhatChanged:
@@ -364,9 +396,11 @@ class TestWhatChanged:
             server.routes[f"/{number}.jpg"] = answer(photo(number))
         return [example(number, f"{server.url}/{number}.jpg", [box()]) for number in range(12)]
 
-    def anew(self, project: Project, examples: list[Example], folder: Path) -> dict[str, bytes]:
-        """What another home writes for the same annotations."""
+    def anew(self, known: Services, project: Project, examples: list[Example], folder: Path) -> dict[str, bytes]:
+        """What another home writes for the same annotations and sides."""
         services = Services(Settings(home=folder, holdout=0.5, allowed_hosts="127.0.0.1"))
+        copy_groups(known.store, services.store, project.uid)
+        copy_sides(known.store, services.store, project.uid)
         make(services, project, examples, folder / "job")
         services.close()
         return written(services)
@@ -379,7 +413,7 @@ class TestWhatChanged:
         (kept(services) / "network-0" / "labels" / "train.cache").write_bytes(b"of ultralytics")
         later = [replace(examples[0], result=[box("Square")], content="changed"), *examples[2:]]
         dataset = make(services, project, later, tmp_path / "second")
-        assert written(services) == self.anew(project, later, tmp_path / "other")
+        assert written(services) == self.anew(services, project, later, tmp_path / "other")
         touched = {
             int(path.stem.partition("-")[0])
             for path in before
@@ -438,7 +472,7 @@ class TestWhatChanged:
             make(services, project, later, tmp_path / "second")
         # In the meantime the person has taken everything back.
         make(services, project, examples[:9], tmp_path / "third")
-        assert written(services) == self.anew(project, examples[:9], tmp_path / "other")
+        assert written(services) == self.anew(services, project, examples[:9], tmp_path / "other")
 
     def test_another_config_writes_everything_anew(
         self, services: Services, project: Project, tmp_path: Path, examples: list[Example]
@@ -462,7 +496,7 @@ class TestWhatChanged:
         for now in (examples, tilted, [*tilted[:11], replace(examples[11], content="new")], examples):
             tasks.append(only(make(services, project, now, tmp_path / "job")).network.task)
         assert tasks == ["detect", "obb", "obb", "detect"]
-        assert written(services) == self.anew(project, examples, tmp_path / "other")
+        assert written(services) == self.anew(services, project, examples, tmp_path / "other")
 
     @pytest.mark.parametrize("damage", [b"junk", b""])
     def test_without_a_readable_index_everything_is_written_anew(
@@ -473,7 +507,7 @@ class TestWhatChanged:
             path.write_bytes(damage * 100)
         (kept(services) / "network-0" / "labels" / "train" / "99-image-0.txt").write_text("left over")
         assert make(services, project, examples, tmp_path / "second").learned.keys() == set(range(12))
-        assert written(services) == self.anew(project, examples, tmp_path / "other")
+        assert written(services) == self.anew(services, project, examples, tmp_path / "other")
 
     def test_an_unreadable_image_is_tried_again(
         self, services: Services, project: Project, server: Server, tmp_path: Path, examples: list[Example]
@@ -484,7 +518,7 @@ class TestWhatChanged:
         dataset = make(services, project, examples, tmp_path / "second")
         assert not dataset.unreadable
         assert dataset.learned.keys() == set(range(12))
-        assert written(services) == self.anew(project, examples, tmp_path / "other")
+        assert written(services) == self.anew(services, project, examples, tmp_path / "other")
 
 
 def test_nothing_that_is_written_lets_somebody_in(
@@ -503,7 +537,7 @@ def test_nothing_that_is_written_lets_somebody_in(
     manifest = (tmp_path / "job" / "manifest.json").read_text()
     assert f"{place}/3.jpg" in manifest and f"{place}/gone.jpg" in manifest
     with closing(sqlite3.connect(services.settings.root / "yoloop.db")) as db:
-        assert f"{place}/3.jpg" in {key for (key,) in db.execute("SELECT key FROM thumbnails")}
+        assert name_of(f"{place}/3.jpg") in {key for (key,) in db.execute("SELECT key FROM thumbnails")}
     services.close()
     files = [path for folder in (tmp_path / "job", services.settings.root) for path in folder.rglob("*")]
     assert not [path for path in files if path.is_file() and b"hunter2" in path.read_bytes()]
