@@ -16,7 +16,7 @@ from backend.store.tables import sides as table
 __all__ = ["BOTH", "NEITHER", "TRAINING", "VALIDATION", "Given", "Gives", "Sides", "copy_sides"]
 
 NEITHER = "neither"
-"""Of an image that is like images on both sides: it would be wrong on either."""
+"""Of an image that is like images on both sides: it would be wrong on either. It is never kept."""
 
 BOTH = "both"
 """Of a thing that keeps images together, but whose images were on both sides before it was known."""

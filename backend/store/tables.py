@@ -290,6 +290,6 @@ sides = sa.Table(
     # See `backend.fit.dataset.split`.
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("group", sa.String, nullable=False),
-    # "training", "validation", "neither"; "both": of what kept images together too late.
+    # "training" or "validation"; "both": of what kept images together too late.
     sa.Column("side", sa.String, nullable=False),
 )

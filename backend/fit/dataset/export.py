@@ -274,7 +274,7 @@ def _write_yolo(folder: Path, schema: LabelSchema, labelled: Sequence[ImageLabel
             if images:
                 _copy(each, folder / names[name] / "images" / side / f"{stem}.{_suffix(each)}")
         sides = {each.held_out for each in mine}
-        # Without images on one side the other stands in, as in a training.
+        # Without images on one side the other stands in: ultralytics reads nothing where there is none.
         config: dict[str, object] = {
             "train": f"images/{FOLDERS[False not in sides]}",
             "val": f"images/{FOLDERS[True in sides]}",

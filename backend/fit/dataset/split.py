@@ -102,10 +102,7 @@ class _New:
     side: str = ""
     labels: frozenset[str] = frozenset()
     place: tuple[int, str] = (0, "")
-
-    @property
-    def size(self) -> int:
-        return len({each.name for each in self.members})
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -138,8 +135,8 @@ def decide(
 ) -> tuple[Gives, list[Given]]:
     """The side of each image.
 
-    An image keeps the side that it has. New ones go where that what keeps them together has one: where that is both
-    sides, an image that is like one of the other side is left out. The rest are groups without any; see `_fill`.
+    An image keeps the side that it has. New ones go to that of what keeps them together. Where that is both sides, the
+    images with a tie to the other one are left out, and get none. The rest are groups without any; see `_fill`.
 
     Args:
         members: those to decide on, in any order, an image may be there several times.
@@ -166,8 +163,8 @@ def decide(
     _fill([each for each in new if not each.side], [*present, *_present(settled, sides), *followers], share)
     for each in new:
         torn = {member.name for member in each.members if not _theirs(member, sides) <= {each.side}}
-        for name in sorted(each.names):
-            sides.give(name, Given(each.group, NEITHER if name in torn else each.side))
+        for name in sorted(each.names - torn):
+            sides.give(name, Given(each.group, each.side))
     return Gives(sides.new, sides.both), [_outcome(each, sides) for each in members]
 
 
@@ -212,6 +209,7 @@ def _together(fresh: Sequence[Member], sides: _Known) -> list[_New]:
     for group in found.values():
         group.labels = frozenset[str]().union(*(each.labels for each in group.members))
         group.group = min(each.name for each in group.members)
+        group.size = len({each.name for each in group.members})
         families = {sides.side(each.family) for each in group.members if each.family}
         rank = 0 if VALIDATION in families else 2 if TRAINING in families else 1
         group.place = (rank, hashlib.sha256(group.group.encode()).hexdigest())
@@ -298,8 +296,8 @@ def _fill(new: Sequence[_New], present: Sequence[Present], share: float) -> None
 def _outcome(member: Member, sides: _Known) -> Given:
     """Where an image is now. Another image than before may be at its address, like one of the other side."""
     own = sides.get(member.name)
-    if own is None:  # its image was not read, and never before
-        return Given(member.name, TRAINING)
+    if own is None:  # its ties are on both sides; or its image was not read, and never before
+        return Given(member.name, NEITHER if member.alike else TRAINING)
     if own.side in _SIDES and member.alike and sides.side(member.alike[0]) not in ("", own.side):
         return Given(own.group, NEITHER)
     tie = next((given for name in member.together if (given := sides.get(name))), None)
