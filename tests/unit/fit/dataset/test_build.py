@@ -18,7 +18,7 @@ from support.web import Server, answer, encoded
 
 from backend.errors import TrainingError
 from backend.fit.dataset.build import Dataset, NetworkData, build
-from backend.fit.dataset.split import image_name
+from backend.fit.dataset.split import TORN, image_name
 from backend.images.decode import Decoded, decode
 from backend.labels.schema import parse_label_config
 from backend.services import Services
@@ -344,6 +344,41 @@ class TestNearDuplicates:
         fresh.close()
         assert set(dataset.unreadable) == {8}
         assert sides_in(tmp_path / "second") == expected
+
+
+def test_an_image_between_both_sides_is_left_out_and_told(
+    services: Services, project: Project, server: Server, tmp_path: Path
+) -> None:
+    fixed = Services(services.settings.model_copy(update={"split_by": "split"}))
+    examples = []
+    for number, side in enumerate(["train", "val", "train"]):
+        url = f"{server.url}/{number}.jpg"
+        server.routes[f"/{number}.jpg"] = answer(photo(min(number, 1), quality=90 - 10 * number))
+        examples.append(replace(example(number, url, [box()]), data={"image": url, "split": side}))
+    dataset = make(fixed, project, examples[:2], tmp_path / "first")
+    assert sides_in(tmp_path / "first") == {0: "train", 1: "holdout"}
+    dataset = make(fixed, project, examples, tmp_path / "second")
+    assert dataset.not_understood == {2: TORN}
+    assert dataset.sides == {0: False, 1: True}
+    assert (only(dataset).train, only(dataset).holdout) == (1, 1)
+    manifest = json.loads((tmp_path / "second" / "manifest.json").read_text())
+    assert [each["left_out"] for each in manifest["images"]] == [{}, {}, {"detect": TORN}]
+    fixed.close()
+
+
+def test_another_share_moves_no_image(services: Services, project: Project, server: Server, tmp_path: Path) -> None:
+    for number in range(20):
+        server.routes[f"/{number}.jpg"] = answer(photo(number))
+    examples = [example(number, f"{server.url}/{number}.jpg", [box()]) for number in range(20)]
+    make(services, project, examples, tmp_path / "first")
+    before = sides_in(tmp_path / "first")
+    assert list(before.values()).count("holdout") == 10
+    for share in (0.1, 0.9):
+        other = Services(services.settings.model_copy(update={"holdout": share}))
+        shutil.rmtree(kept(services))  # an index that was lost
+        make(other, project, examples[::-1], tmp_path / str(share))
+        assert sides_in(tmp_path / str(share)) == before
+        other.close()
 
 
 class TestEmptySides:

@@ -15,8 +15,11 @@ from backend.fit.dataset.export import export
 from backend.labels.schema import parse_label_config
 from backend.services import Services
 from backend.settings import Settings
-from backend.store.database import Project
+from backend.simulation.holdout import Exam
+from backend.store.database import Project, Store
 from backend.store.ledger import Example
+from backend.store.near_duplicates import copy_groups
+from backend.store.sides import copy_sides
 
 CONFIG = """
 <View><Image name="image" value="$image"/>
@@ -129,6 +132,24 @@ def test_pycocotools_reads_it(services: Services, project: Project, tmp_path: Pa
     leaves = [each for each in coco.anns.values() if names[each["category_id"]] == "Leaf"]
     assert all(coco.annToMask(each).sum() == each["area"] for each in leaves)
     assert leaves
+
+
+def test_the_sides_are_those_of_the_database(
+    services: Services, project: Project, examples: list[Example], tmp_path: Path
+) -> None:
+    """For an export before the first training as for a simulation; the training has them, too."""
+    export(services, project, tmp_path / "out")
+    held_out = {task for side, task in read(tmp_path / "out" / "weather") if side == "val"}
+    groups = Store(f"sqlite:///{tmp_path / 'groups.db'}")
+    copy_groups(services.store, groups, project.uid)
+    copy_sides(services.store, groups, project.uid)
+    exam = Exam.of(services, project, parse_label_config(CONFIG), examples, groups)
+    groups.close()
+    assert exam.images == len(held_out) > 0
+    teaching = {each.task_id: (each.annotation_id, each.content) for each in examples}
+    schema = parse_label_config(CONFIG)
+    made = build(services, project, schema, teaching, lambda ids: [e for e in examples if e.task_id in ids], tmp_path)
+    assert {str(task) for task, judges in made.sides.items() if judges} == held_out
 
 
 def test_a_folder_with_something_in_it_is_refused(services: Services, project: Project, tmp_path: Path) -> None:
