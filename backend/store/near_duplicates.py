@@ -53,7 +53,11 @@ class Known(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Where a new image belongs: its group, that one's family, and a group of each other family that it is like."""
+    """Where a new image belongs: its group, that one's family, and a group of each other family that it is like.
+
+    Of other families only such as would not fill more than one group together: of more look-alikes, as a fixed camera
+    takes them, neighbours are in different groups anyway.
+    """
 
     group: str
     family: str
@@ -97,6 +101,7 @@ class Groups:
         self._groups: list[str] = []
         self._families: list[str] = []
         self._members: Counter[str] = Counter()
+        self._sizes: Counter[str] = Counter()
 
     def know(self, images: Sequence[Known]) -> None:
         """Take in images that have their group, which stays."""
@@ -104,6 +109,7 @@ class Groups:
         self._groups += (each.group for each in images)
         self._families += (each.family for each in images)
         self._members.update(each.group for each in images)
+        self._sizes.update(each.family for each in images)
 
     def place(self, images: Mapping[str, bytes]) -> dict[str, Placed]:
         """What the groups of images without one are to be: that of the nearest near-duplicate whose group has room, or
@@ -116,7 +122,8 @@ class Groups:
             Key → group, which is the key of the group's first image.
         """
         cells, coarse = self._with(list(images.values()))
-        groups, families, members = list(self._groups), list(self._families), self._members.copy()
+        groups, families = list(self._groups), list(self._families)
+        members, sizes = self._members.copy(), self._sizes.copy()
         placed: dict[str, Placed] = {}
         for count, key in enumerate(images, start=len(groups)):
             alike = np.flatnonzero(_near(coarse[:count], coarse[count]))
@@ -129,10 +136,12 @@ class Groups:
             group = key if chosen is None else groups[chosen]
             family = families[near[0] if chosen is None else chosen] if len(near) else key
             others = {families[index]: groups[index] for index in near[::-1] if families[index] != family}
-            placed[key] = Placed(group, family, tuple(sorted(others.values())))
+            also = sorted(each for other, each in others.items() if sizes[family] + sizes[other] < MOST)
+            placed[key] = Placed(group, family, tuple(also))
             groups.append(group)
             families.append(family)
             members[group] += 1
+            sizes[family] += 1
         return placed
 
     def _with(self, thumbnails: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

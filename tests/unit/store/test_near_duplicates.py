@@ -179,6 +179,9 @@ def test_families_are_told() -> None:
         Placed("right", "right", ("left",)),
     )
     groups = Groups()
+    groups.know([Known(left, "left", "left"), *[Known(right, "right", "right")] * (MOST - 1)])
+    assert groups.place({"middle": middle})["middle"].also == (), "together they are more than a group"
+    groups = Groups()
     groups.know([*[Known(left, "left", "family")] * MOST, *[Known(left, "next", "family")] * MOST])
     assert groups.place({"middle": middle}) == {"middle": Placed("middle", "family")}
 
