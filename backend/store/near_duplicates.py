@@ -34,6 +34,10 @@ LARGEST = 16.0
 MEAN = 4.0
 """Grey levels by which cells differ on average between near-duplicates, at most."""
 
+LARGEST_EQUAL = 6.0
+MEAN_EQUAL = 1.5
+"""The same of one image that was stored in two ways."""
+
 MOST = 20
 """Images of a group: a fixed camera's thousand pictures do not all land on one side."""
 
@@ -61,6 +65,17 @@ def are_near(one: bytes, other: bytes) -> bool:
     """
     cells = np.frombuffer(one + other, np.uint8).reshape(2, SIDE * SIDE)
     return bool(len(_nearest(_levels(cells[:1]), _levels(cells[1:])[0])))
+
+
+def are_equal(one: bytes, other: bytes) -> bool:
+    """Whether two thumbnails are of one image, maybe stored in another way: a file of another size or quality.
+
+    Closer than `are_near`: in a film, or before a camera that stands still, small things come and go.
+    """
+    cells = np.frombuffer(one + other, np.uint8).reshape(2, SIDE * SIDE)
+    levels = _levels(cells)
+    apart = np.abs(levels[0] - levels[1])
+    return bool(apart.max() < LARGEST_EQUAL and apart.mean() < MEAN_EQUAL)
 
 
 class Groups:
