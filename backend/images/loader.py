@@ -24,7 +24,7 @@ from backend.images.memory import DecodingMemory
 
 log = logging.getLogger(__name__)
 
-_SHRUNK = 1
+_SHRUNK = 2
 """The version of kept pixels: raised when others would be made of the same image."""
 
 
