@@ -40,6 +40,9 @@ LEAST_EMPTY = 5
 MOST_LABELS = 20
 """Labels that a line for people names."""
 
+MOST_TASKS = 100
+"""Tasks that a list for machines names; `yoloop annotations` lists all."""
+
 CHOOSES: tuple[Kind, ...] = ("choices", "taxonomy")
 
 TRAINING, VALIDATION = "training", "validation"
@@ -134,7 +137,7 @@ class Annotations:
         several: tasks with more than one annotation.
         selection: what is learned of those, see `labels.several`.
         agreement: of their annotators, the mean over the tasks, 0 to 1; None: it is not asked for.
-        contradicting: tasks whose annotation says something else than that of a task with nearly the same image.
+        contradicting: those that say something else than the annotation of nearly the same image.
         empty, last: how many of the `last` submitted ones say that nothing is there.
     """
 
@@ -152,7 +155,7 @@ class Annotations:
     last: int = 0
     selection: Policy = "newest"
     agreement: float | None = None
-    contradicting: Sequence[int] = ()
+    contradicting: Sequence[Contradiction] = ()
 
     @property
     def left_out(self) -> int:
@@ -169,6 +172,7 @@ class Annotations:
             "selection": self.selection,
             "agreement": self.agreement,
             "contradicting": len(self.contradicting),
+            "contradicting_tasks": [each.task_id for each in self.contradicting[:MOST_TASKS]],
         }
 
     @property
@@ -190,9 +194,9 @@ class Annotations:
         if self.agreement is not None:
             text += f" (they agree on {self.agreement:.0%})"
         if self.contradicting:
-            first, *others = self.contradicting
-            text += f"; {1 + len(others)} of nearly the same images contradict each other, such as task {first}"
-            text += f" and task {others[0]}" if others else ""
+            first = self.contradicting[0]
+            text += f"; {len(self.contradicting)} say something else than that of nearly the same image, "
+            text += f"such as tasks {first.task_id} and {first.others[0]}"
         if self.mostly_empty:
             text += f"; {self.empty} of the last {self.last} were submitted empty, which says that nothing is there"
         return text + (f"; {self.new} new" if self.new else "")
@@ -386,7 +390,7 @@ class Readings:
             len(last),
             self._policy,
             agree,
-            tuple(each.task_id for each in self.contradictions(uid)),
+            self.contradictions(uid),
         )
 
     def problems(self, uid: str) -> list[Problem]:

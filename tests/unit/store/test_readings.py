@@ -215,10 +215,10 @@ class TestContradictions:
         first, second = readings.contradictions(UID)
         assert (str(first), str(second)) == ("Disc 1; otherwise task 3", "nothing is there; otherwise task 2")
         known = readings.annotations(UID)
-        assert "2 of nearly the same images contradict each other, such as task 2 and task 3" in str(known)
-        assert known.as_json()["contradicting"] == 2
+        assert "; 2 say something else than that of nearly the same image, such as tasks 2 and 3" in str(known)
+        assert (known.as_json()["contradicting"], known.as_json()["contradicting_tasks"]) == (2, [2, 3])
         ledger.update(UID, [replace(pair[1], annotations=task(3, box("Disc")).annotations)])
-        assert readings.contradictions(UID) == [] and "contradict" not in str(readings.annotations(UID))
+        assert readings.contradictions(UID) == [] and "nearly" not in str(readings.annotations(UID))
 
     def test_images_that_a_training_found_to_be_the_same(
         self, ledger: Ledger, readings: Readings, store: Store
