@@ -32,7 +32,7 @@ from backend.store.tables import projects
 if TYPE_CHECKING:
     from backend.labels.several import Policy, Submitted
 
-AT_ONCE = 500
+AT_ONCE = 100
 """Tasks whose annotations are chosen again in one transaction."""
 
 RECENT_JOBS = 500
@@ -102,11 +102,10 @@ class Ledger:
         for task in tasks:
             for address in embedded_in(task.data) if submitted(task.annotations) else ():
                 self._keep(address)
+        select = self._prepared(uid, tasks)
         with self._store.write() as db:
             held(db, lease)
             left_out = unchanged(db, uid, tasks)
-            several = any(len(submitted(task.annotations, left_out)) > 1 for task in tasks)
-            select = self._selector(db, uid) if several else _newest
             # Of a task that came twice the later reading counts.
             rows = {task.id: {"uid": uid, "task_id": task.id, **_row(task, left_out, select)} for task in tasks}
             _forget_other_images(db, uid, tasks)
@@ -133,8 +132,11 @@ class Ledger:
                 .where(table.c.uid == uid, table.c.selection.is_not(None), table.c.selection != select.name)
                 .limit(AT_ONCE)
             )
-            if db.execute(outdated.with_only_columns(table.c.task_id).limit(1)).first() is None:
-                return 0
+            rows = db.execute(outdated).all()
+        for row in rows:
+            select(_kept(row.annotations))
+        if not rows:
+            return 0
         with self._store.write() as db:
             rows = db.execute(outdated).all()
             results: dict[int, Any] = {}
@@ -146,6 +148,19 @@ class Ledger:
                 db.execute(table.update().where(*of).values(**chosen, content=content))
             readings.take(db, uid, results, {row.task_id: row.data for row in rows})
         return len(rows)
+
+    def _prepared(self, uid: str, tasks: Sequence[TaskRecord]) -> _Selector:
+        """What has chosen already for these tasks: comparing masks takes time, in which nobody else should have to wait
+        for the database."""
+        several = [task for task in tasks if len(submitted(task.annotations)) > 1]
+        if not several:
+            return _newest
+        with self._store.engine.connect() as db:
+            select, left_out = self._selector(db, uid), unchanged(db, uid, several)
+        for task in several:
+            if len(there := submitted(task.annotations, left_out)) > 1:
+                select(_kept(map(_plain, there)))
+        return select
 
     def _selector(self, db: sa.Connection, uid: str) -> _Selector:
         if self._policy == "newest":
@@ -299,6 +314,7 @@ class _Selector:
     def __init__(self, policy: Policy, config: readings.Config | None) -> None:
         self.name = policy if config is None else f"{policy} {config.hash}"
         self._policy, self._config = policy, config
+        self._known: dict[tuple[tuple[int, float], ...], dict[str, Any]] = {}
 
     def __call__(self, annotations: Sequence[Submitted]) -> dict[str, Any]:
         """The columns that say it."""
@@ -307,8 +323,15 @@ class _Selector:
             return {"result": list(newest.result), "selection": self.name, "agreement": None}
         from backend.labels.several import together  # which takes long to import, and numbers need none
 
-        chosen = together(self._policy, annotations, self._config.reader)
-        return {"result": list(chosen.result), "selection": self.name, "agreement": chosen.agreement}
+        key = tuple((each.id, each.updated_at) for each in annotations)
+        if key not in self._known:
+            chosen = together(self._policy, annotations, self._config.reader)
+            self._known[key] = {
+                "result": list(chosen.result),
+                "selection": self.name,
+                "agreement": chosen.agreement,
+            }
+        return self._known[key]
 
 
 _newest = _Selector("newest", None)
