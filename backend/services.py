@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backend.errors import LabelStudioError
+from backend.errors import ImageUnavailable, LabelStudioError
 from backend.images.allowed_hosts import AllowedHosts
 from backend.network.urls import plain_address
 from backend.processes.liveness import training_lives
@@ -97,8 +97,8 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(settings.database_url)
-        self.ledger = Ledger(self.store)
-        self.readings = Readings(self.store)
+        self.ledger = Ledger(self.store, settings.annotations, lambda address: self.images.keep_embedded(address))
+        self.readings = Readings(self.store, settings.annotations)
         self.unreadable = UnreadableTasks(self.store)
         self.jobs = Jobs(self.store, partial(training_lives, settings.root))
         self.registry = Registry(settings.tracking_uri, settings.root / "registry")
@@ -177,7 +177,28 @@ class Services:
         def headers() -> dict[str, str]:
             return self.client(project).auth_headers()
 
-        return lambda reference, task_id: Source(ref=reference, task_id=task_id, ls_url=url, auth=headers)
+        def source(reference: str, task_id: int | None) -> Source:
+            ask = partial(self._embedded, project, reference, task_id)
+            return Source(ref=reference, task_id=task_id, ls_url=url, auth=headers, embedded=ask)
+
+        return source
+
+    def _embedded(self, project: Project | None, reference: str, task_id: int | None) -> str:
+        """The `data:` address that a reference stands for, as the task has it in Label Studio.
+
+        Raises ImageUnavailable when Label Studio cannot be asked, or no longer has it.
+        """
+        from backend.images.addresses import embedded, embedded_in
+
+        try:
+            tasks = self.client(project).tasks(project.id, [task_id]) if project is not None and task_id else []
+        except LabelStudioError as error:
+            raise ImageUnavailable(error.message, error.hint) from None
+        there = (each for task in tasks for each in embedded_in(task.data))
+        found = next((each for each in there if embedded(each) == reference), None)
+        if found is None:
+            raise ImageUnavailable("The embedded image is no longer in its task.", "It is read again at the next sync.")
+        return found
 
     def close(self) -> None:
         if (images := self.__dict__.get("_images")) is not None:

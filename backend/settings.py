@@ -30,6 +30,7 @@ _INNER = ("YOLOOP_SUPERVISED", "YOLOOP_LOG_IDS")
 """Variables that processes of ours set for one another."""
 
 Sampling = Literal["least-confidence", "margin", "entropy", "mean", "diverse"]
+Several = Literal["newest", "union", "consensus"]
 
 
 class Settings(BaseSettings):
@@ -143,6 +144,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Objects of each label in use before the first training; it waits for them until there are three "
         "times as many annotations as it needs.",
+    )
+    annotations: Several = Field(
+        "newest",
+        description="What is learned from a task with several annotations, ground truth first: the newest; the union "
+        "of all by the newest one's author, without what overlaps with a newer one; or the consensus of annotators: "
+        "what more than half of them say, where a tie is not understood.",
     )
     cooldown: float = Field(30.0, ge=0, description="Seconds after a training before the next begins by itself.")
     max_trainings_per_hour: int = Field(12, ge=1, description="Trainings of one project that begin by themselves.")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from model_registry.long_tags import cut, joined
 from model_registry.mlflow_client import make_client
 from model_registry.sqlite_file import SQLITE, alias_in_file, aliases_in_file, path_of
 from model_registry.version import HASHES, SINCE, Version
@@ -43,6 +44,9 @@ WEB = ("http://", "https://")
 
 LEAST = 16 * 2**20
 """Bytes below which a file that could not be written is put down to the disk."""
+
+AT_ONCE = 1000
+"""Metrics that MLflow takes in one call."""
 
 PART = "part-"
 ABANDONED = 3600.0
@@ -130,8 +134,7 @@ class Registry:
         run = client.create_run(
             self._experiment(), run_name=f"{model} {key}", tags={"yoloop.model": model, "yoloop.key": key}
         )
-        for name, value in metrics.items():
-            client.log_metric(run.info.run_id, name, value)
+        self._log(run.info.run_id, metrics)
         for name, text in params.items():
             client.log_param(run.info.run_id, name, text)
         for name, path in artifacts.items():
@@ -145,9 +148,18 @@ class Registry:
             model,
             source=f"runs:/{run.info.run_id}/{next(name for name in artifacts if name.endswith('.pt'))}",
             run_id=run.info.run_id,
-            tags={**tags, "key": key, HASHES: json.dumps(hashes)},
+            tags=cut({**tags, "key": key, HASHES: json.dumps(hashes)}),
         )
         return self.version(model, int(made.version))
+
+    def _log(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Many at once: one for each of thousands of labels would take minutes one by one."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        made = [Metric(name, value, now, 0) for name, value in metrics.items()]
+        for start in range(0, len(made), AT_ONCE):
+            self._client.log_batch(run_id, metrics=made[start : start + AT_ONCE])
 
     def versions(self, model: str) -> list[Version]:
         """All versions of a model, newest first; empty for a model that has none."""
@@ -269,7 +281,9 @@ class Registry:
     def note(self, model: str, number: int, name: str, text: str) -> None:
         """Tag a version, unless it has a tag of that name."""
         if name not in self.version(model, number).tags:
-            self._client.set_model_version_tag(model, str(number), name, text)
+            # What says that it is there comes last.
+            for part, value in reversed(cut({name: text}).items()):
+                self._client.set_model_version_tag(model, str(number), part, value)
 
     def rollback(self, model: str) -> Version | None:
         """Put the version in service that served before the present one.
@@ -418,7 +432,7 @@ class Registry:
             number=int(found.version),
             created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
             run_id=found.run_id,
-            tags=dict(found.tags),
+            tags=joined(found.tags),
             metrics=dict(run.data.metrics),
             champion=champion,
         )

@@ -19,11 +19,18 @@ def count_annotations(
     ] = False,
     several: Annotated[bool, typer.Option("--several", help="List the tasks with several annotations.")] = False,
     empty: Annotated[bool, typer.Option("--empty", help="List the tasks whose annotations are empty.")] = False,
+    contradicting: Annotated[
+        bool,
+        typer.Option("--contradicting", help="List the tasks with nearly the same image and other annotations."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Count a project's annotations, or list some of them."""
-    if not_understood + several + empty > 1:
-        raise BadRequest("Only one list is shown at a time.", "Name one of --not-understood, --several and --empty.")
+    if not_understood + several + empty + contradicting > 1:
+        raise BadRequest(
+            "Only one list is shown at a time.",
+            "Name one of --not-understood, --several, --empty and --contradicting.",
+        )
     from backend.services import connection_of
 
     with open_services() as services:
@@ -33,12 +40,14 @@ def count_annotations(
         if not_understood:
             rows = [asdict(each) for each in services.readings.problems(found.uid)]
         elif several:
-            counts = services.readings.several(found.uid)
-            rows = [{"task_id": task_id, "annotations": count} for task_id, count in counts.items()]
+            rows = [asdict(each) for each in services.readings.several(found.uid)]
+        elif contradicting:
+            listed = services.readings.contradictions(found.uid)
+            rows = [{**asdict(each), "says": str(each)} for each in listed]
         elif empty:
             rows = [{"task_id": task_id} for task_id in services.readings.empty(found.uid)]
         reached = connection_of(found, services.settings)
-    if not (not_understood or several or empty):
+    if not (not_understood or several or empty or contradicting):
         typer.echo(json.dumps(known.as_json(), indent=1) if as_json else f"{known}.")
         if known.objects and not as_json:
             typer.echo(f"Objects: {known.told_objects()}.")
@@ -58,4 +67,9 @@ def count_annotations(
 def _told(row: dict[str, Any]) -> str:
     if "reason" in row:
         return f": {row['reason']}" + (" (the rest of it is used)" if row["in_part"] else "")
-    return f": {row['annotations']} annotations" if "annotations" in row else ""
+    if "says" in row:
+        return f": {row['says']}"
+    if "annotations" not in row:
+        return ""
+    agreement = row["agreement"]
+    return f": {row['annotations']} annotations" + ("" if agreement is None else f", which agree on {agreement:.0%}")

@@ -87,6 +87,8 @@ def sync(
         except LabelStudioError:
             listings.want(uid)
             raise
+    if chosen := services.ledger.select(uid):
+        log.info("Project %s: of %d tasks with several annotations it was chosen again what is learned", uid, chosen)
     if renewed := services.readings.renew(uid):
         log.info("Project %s: %d annotations were read with the labelling config as it is now", uid, renewed)
     services.store.save_project(uid, synced_at=now, sync_error="")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import SplitResult, unquote_plus, urljoin, urlsplit
 
 from backend.errors import ImageUnavailable
 from backend.network.urls import PORTS, same_origin
 
+_DATA = re.compile(r"\s*data:[^,\s]{0,200},", re.IGNORECASE)
 _STORAGES = ("s3", "gs", "azure-blob")
 _AZURE = frozenset(["se", "sp", "sv", "sr", "st", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks", "skv"])
 _SIGNED = frozenset(["signature", "expires", "awsaccesskeyid", "googleaccessid", "key-pair-id", "policy"])
@@ -35,6 +37,10 @@ _OPAQUE = re.compile(r"[\w~+=-]{16,}")
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.")
 _USER = re.compile(r"^((?:[a-z][a-z0-9+.-]*:)?//)[^/?#]*@|^[^/?#@]*:[^/?#]*@", re.IGNORECASE)
 """User name and password before a host, and (group 1) what stands before them."""
+
+
+EMBEDDED = re.compile("yoloop-embedded:([0-9a-f]{64})")
+"""What stands for a `data:` address: (group 1) its SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ def locate(ref: object, task_id: int | None, ls_url: str) -> Address:
         raise ImageUnavailable("The task names no image.", "Fill the field that the Image tag reads.")
     if ref[:5].lower() == "data:":
         return Address("data:" + ref[5:], ref, "The embedded image")
+    if EMBEDDED.fullmatch(ref):
+        return Address(ref, ref, "The embedded image")
     try:
         scheme = urlsplit(ref).scheme
         if scheme in PORTS:
@@ -90,7 +98,9 @@ def identity(ref: str) -> str:
 
     Without user, password, tokens, signatures and the moment at which one ends; http and https are one.
     """
-    if ref[:5].lower() == "data:":
+    if _is_data(ref):
+        return embedded(ref)
+    if EMBEDDED.fullmatch(ref):
         return ref
     try:
         parts = urlsplit(ref.strip())
@@ -122,6 +132,34 @@ def without_query(ref: str) -> str:
         return f"{parts.netloc.rpartition('@')[2]}{parts.path}"
     place, mark, query = _without_user(ref).partition("?")
     return f"{place}{mark}{'&'.join(_unsigned(query.split('&')))}" if mark else place
+
+
+def embedded(ref: str) -> str:
+    """A short reference that stands for an image which a task holds itself, as a `data:` address."""
+    return f"yoloop-embedded:{hashlib.sha256(ref.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def without_embedded(data: Any) -> Any:
+    """A task's data with `embedded` in place of each `data:` address: such images are too large to be kept twice."""
+    if isinstance(data, str):
+        return embedded(data) if _is_data(data) else data
+    if isinstance(data, Mapping):
+        return {name: without_embedded(value) for name, value in data.items()}
+    return [without_embedded(each) for each in data] if isinstance(data, list) else data
+
+
+def embedded_in(data: Any) -> Iterator[str]:
+    """The `data:` addresses in a task's data."""
+    if isinstance(data, str):
+        if _is_data(data):
+            yield data
+        return
+    for each in data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ():
+        yield from embedded_in(each)
+
+
+def _is_data(ref: str) -> bool:
+    return _DATA.match(ref) is not None
 
 
 def follow(url: str, target: str, address: Address) -> str:

@@ -12,9 +12,10 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from backend.errors import ImageUnreadable
+from backend.images import deep
 from backend.labels.geometry import ImageSize
 
 Pixels = npt.NDArray[np.uint8]
@@ -66,6 +67,8 @@ _ORIENTATION = 0x0112
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "ICO", "TIFF")
 
 
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
 _STRIP = 2**20
 """Pixels that are converted at a time."""
 
@@ -79,7 +82,8 @@ _SHRINKING = {
 
 
 def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decoded:
-    """The first frame of an image: EXIF orientation applied, transparency over white.
+    """The first frame of an image: EXIF orientation applied, transparency over white, and what has more than 8 bits
+    stretched to them (see `backend.images.deep`).
 
     Args:
         max_pixels: largest width x height.
@@ -99,7 +103,9 @@ def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decode
                 raise _too_many_pixels(name, f"{across} x {down} pixels")
             width, height = image.size
             by = _factor(image, cover)
-            pixels = _decode_fast(data, image, by)
+            pixels = (
+                _decode_deep(data, image, by, name) if deep.is_deep_colour(image) else _decode_fast(data, image, by)
+            )
             if pixels is None:
                 pixels = _decode_any(image, by)
             if image.format == "ICO":  # it tells its size only now
@@ -111,12 +117,13 @@ def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decode
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(name, "more pixels than Pillow opens") from None
+    except UnidentifiedImageError as error:
+        if not data.startswith(_TIFF):
+            raise _unknown(name, error) from None
+        raise _not_read(name) from None
     # Pillow's decoders raise nearly anything on broken files.
     except Exception as error:
-        raise ImageUnreadable(
-            f"{name} is not an image that can be read ({type(error).__name__}).",
-            "Open it in a browser: it may be broken or of an unknown format.",
-        ) from None
+        raise _unknown(name, error) from None
 
 
 def memory_needed(file: BinaryIO, max_pixels: int, cover: int = 0) -> int:
@@ -141,6 +148,8 @@ def memory_needed(file: BinaryIO, max_pixels: int, cover: int = 0) -> int:
 def _bytes_of_a_pixel(image: Image.Image, by: int) -> float:
     """What decoders keep of a pixel until the image is there."""
     animated = getattr(image, "is_animated", False)
+    if deep.is_deep_colour(image):
+        return 14.2
     match image.format:
         case "JPEG" | "MPO":
             # Of one that comes in several passes, all coefficients are kept, and nothing tells the passes but reading.
@@ -175,6 +184,20 @@ def _largest(file: BinaryIO, image: Image.Image) -> tuple[int, int]:
             width, height = (abs(each) for each in struct.unpack("<ii", inside[4:12].rjust(8, b"\0")))
         most = max(most, (width, height), key=lambda size: size[0] * size[1])
     return most
+
+
+def _not_read(name: str) -> ImageUnreadable:
+    return ImageUnreadable(
+        f"{name} is a TIFF or PNG file of a kind that is not read, or broken.",
+        "Save it with 8 or 16 bits a channel, or with one channel of 32-bit floating point numbers.",
+    )
+
+
+def _unknown(name: str, error: Exception) -> ImageUnreadable:
+    return ImageUnreadable(
+        f"{name} is not an image that can be read ({type(error).__name__}).",
+        "Open it in a browser: it may be broken or of an unknown format.",
+    )
 
 
 def _too_many_pixels(name: str, size: str) -> ImageUnreadable:
@@ -213,6 +236,23 @@ def _decode_fast(data: bytes, image: Image.Image, by: int) -> Pixels | None:
         return None
     pixels = np.asarray(decoded, np.uint8)
     return pixels if image.format == "JPEG" else _shrunk(pixels, by)
+
+
+def _decode_deep(data: bytes, image: Image.Image, by: int, name: str) -> Pixels:
+    """Several channels of 16 bits."""
+    image.load()  # what is cut or broken is refused here, where OpenCV might say nothing
+    decoded = deep.colours(data)
+    if decoded is None or decoded.shape[:2] != (image.height, image.width):
+        raise _not_read(name)
+    height, width = decoded.shape[:2]
+    stretch = deep.stretch_of(row[:, :3] for row in decoded)
+
+    def read(top: int, end: int) -> Pixels:
+        strip = decoded[top:end]
+        cover = (strip[:, :, 3:] >> 8).astype(np.uint8)
+        return _on_white(np.concatenate([stretch(strip[:, :, :3]), cover], axis=2))
+
+    return _by_strips(width, height, by, read)
 
 
 def _decode_webp(data: bytes, by: int) -> Pixels | None:
@@ -264,14 +304,19 @@ def _decode_any(image: Image.Image, by: int) -> Pixels:
         )
     image.load()
     width, height = image.size
+    if deep.is_deep(image):
+        stretch = deep.stretch_of(np.asarray(image.crop((0, top, width, top + 1))) for top in range(height))
+        return _by_strips(
+            width, height, by, lambda top, end: _grey(stretch(np.asarray(image.crop((0, top, width, end)))))
+        )
     return _by_strips(width, height, by, lambda top, end: _converted(image.crop((0, top, width, end))))
 
 
+def _grey(levels: npt.NDArray[np.uint8]) -> Pixels:
+    return np.repeat(levels[:, :, None], 3, axis=2)
+
+
 def _converted(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I;16"):
-        # Pillow would clip at 255; a browser shows the upper eight bits.
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
         page = Image.new("RGBA", layer.size, "white")

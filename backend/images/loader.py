@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backend.errors import Busy, ImageError, ImageNotStored, ImageUnavailable, ImageUnreadable
-from backend.images.addresses import Address, locate
+from backend.images.addresses import EMBEDDED, Address, embedded, locate
 from backend.images.allowed_hosts import AllowedHosts
 from backend.images.cache import ImageCache, content_of
 from backend.images.decode import Decoded, decode, memory_needed
@@ -24,7 +24,7 @@ from backend.images.memory import DecodingMemory
 
 log = logging.getLogger(__name__)
 
-_SHRUNK = 1
+_SHRUNK = 2
 """The version of kept pixels: raised when others would be made of the same image."""
 
 
@@ -38,12 +38,15 @@ class Source:
         ls_url: Label Studio's address as yoloop reaches it; may be empty.
         auth: headers for Label Studio's own host and no other; asked only when needed, may raise
             LabelStudioError.
+        embedded: where `ref` stands for an image that the task holds itself (see `addresses.embedded`), gives its
+            `data:` address; may raise ImageUnavailable.
     """
 
     ref: str
     task_id: int | None
     ls_url: str
     auth: Callable[[], dict[str, str]]
+    embedded: Callable[[], str] | None = None
 
 
 class Images:
@@ -117,6 +120,14 @@ class Images:
             return self._cache.get(_located(source).key)
         except ImageError:
             return None
+
+    def keep_embedded(self, ref: str) -> None:
+        """Keep an image that a task holds itself, a `data:` address, under what stands for it, so that Label Studio
+        need not be asked for it; what is no image, or has no space, is not kept."""
+        key = embedded(ref)
+        with contextlib.suppress(ImageError, OSError):
+            if self._cache.get(key) is None:
+                self._cache.put(key, self._downloads.get(locate(ref, None, ""), "", dict))
 
     def keep(self, original: Path, name: str, data: bytes) -> None:
         """Keep what was made of an image beside it, under a name; without space on the disk, nothing is kept.
@@ -282,7 +293,7 @@ class Images:
             return ImageUnreadable(f"{name} could not be loaded ({type(error).__name__}).", "See the log.")
 
     def _store(self, source: Source, address: Address) -> Path:
-        data = self._downloads.get(address, source.ls_url, source.auth)
+        data = self._downloads.get(_at_its_place(source, address), source.ls_url, source.auth)
         try:
             return self._cache.put(address.key, data)
         except OSError as error:
@@ -291,6 +302,15 @@ class Images:
                 "Check the space and the rights of YOLOOP_HOME.",
                 data,
             ) from None
+
+
+def _at_its_place(source: Source, address: Address) -> Address:
+    """The address to ask: for what stands for an embedded image, the one that the task holds."""
+    if not EMBEDDED.fullmatch(address.url):
+        return address
+    if source.embedded is None:
+        raise ImageUnavailable("The embedded image is not here any more.", "Import its task again.")
+    return locate(source.embedded(), source.task_id, source.ls_url)
 
 
 def _late(name: str) -> ImageUnavailable:

@@ -29,7 +29,11 @@ Reason = Literal[
     "numbers that cannot be",
     "tool not learned",
     "malformed",
+    "annotators disagree",
 ]
+
+DISAGREED = "disagreement"
+"""Type of an entry that stands for what annotators of one task are evenly split over (see `labels.several`)."""
 
 NO_PAGE = -1
 """In place of a page: a region says which it is on, and that cannot be. It may be on any."""
@@ -68,6 +72,7 @@ class NotUnderstood:
             "numbers that cannot be": f"a region of `{self.name}` has numbers that cannot be",
             "tool not learned": f"a region of `{self.name}` was drawn with another tool",
             "malformed": "a region is malformed",
+            "annotators disagree": f"the annotators disagree on `{self.name}`",
         }[self.reason]
 
 
@@ -222,11 +227,15 @@ class Reader:
         here = [each for each in self._tools if name == each.draws.name and label_name == each.draws.from_name]
         here = here or [each for each in self._tools if label_name == each.draws.from_name]
         here = here or [each for each in self._tools if name == each.draws.name and labelled is None]
+        if entry.get("type") == DISAGREED:
+            here = self._on_image(here, entry)
+            concerned = _named(here).union(*(self._related(each, labels) for each in here))
+            return NotUnderstood("annotators disagree", name, concerned, page, str(entry.get("id") or ""))
         if kind is None:
             return self._of_another_tool(entry, here, labels, page)
         if not here and {name, label_name} & self._others:
             return self._foreign(entry, labels, page) if kind not in CHOOSES else None
-        if kind in CHOOSES and not here and _about_a_region(entry, entries):
+        if kind in CHOOSES and not here and about_a_region(entry, entries):
             return None
         region = str(entry.get("id") or "")
         found = self._on_image(here, entry) if here else self._renamed(kind, entry)
@@ -389,7 +398,7 @@ def _labels(entry: Region, kind: Kind | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _about_a_region(entry: Region, entries: Sequence[Region]) -> bool:
+def about_a_region(entry: Region, entries: Sequence[Region]) -> bool:
     """Whether an answer is about a single region, whose place or id it has."""
     value = entry.get("value")
     placed = isinstance(value, Mapping) and bool({"x", "points", "rle", "imageDataURL"} & value.keys())

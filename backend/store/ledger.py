@@ -1,20 +1,22 @@
 """Which annotation teaches for every task of a project, kept in step with Label Studio.
 
 Only submitted annotations teach. Skipped ones do not; an empty submitted one is a background image. Of
-several on one task ground truth wins, then the newest. What `yoloop accept` made does not teach until a person
-changes it.
+several on one task ground truth wins, then the newest, or what `labels.several` makes of them. What `yoloop accept`
+made does not teach until a person changes it.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from backend.errors import LabelConfigError
+from backend.images.addresses import embedded_in, without_embedded
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store import acceptances, embeddings, outcomes, readings, unreadable
 from backend.store.acceptances import unchanged
@@ -27,13 +29,23 @@ from backend.store.tables import jobs as jobs_table
 from backend.store.tables import ledger as table
 from backend.store.tables import projects
 
+if TYPE_CHECKING:
+    from backend.labels.several import Policy, Submitted
+
+AT_ONCE = 100
+"""Tasks whose annotations are chosen again in one transaction."""
+
 RECENT_JOBS = 500
 """Trainings of a project that are looked at, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One task and the annotation that teaches for it. `content` is a hash of what it says."""
+    """One task and the annotation that teaches for it. `content` is a hash of what it says.
+
+    In `data`, a reference stands for each embedded image (see `addresses.without_embedded`). Where several annotations
+    teach together, `result` is what they say, and `annotation_id` that of the newest.
+    """
 
     task_id: int
     data: Mapping[str, Any]
@@ -64,10 +76,19 @@ def submitted(annotations: Iterable[AnnotationRecord], left_out: Collection[int]
 
 
 class Ledger:
-    """The ledger of all projects in one store."""
+    """The ledger of all projects in one store.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        policy: what several annotations of one task teach.
+        keep: takes the `data:` address of each embedded image that is learned from, as the ledger has no room for it.
+    """
+
+    def __init__(
+        self, store: Store, policy: Policy = "newest", keep: Callable[[str], None] = lambda address: None
+    ) -> None:
         self._store = store
+        self._policy: Policy = policy
+        self._keep = keep
 
     def update(
         self, uid: str, tasks: Sequence[TaskRecord], cursor: float | None = None, lease: Lease | None = None
@@ -78,17 +99,77 @@ class Ledger:
             cursor: None: that stays as it is.
             lease: the reader's, see `leases`: with it, an older reading never replaces a newer one.
         """
+        for task in tasks:
+            for address in embedded_in(task.data) if submitted(task.annotations) else ():
+                self._keep(address)
+        select = self._prepared(uid, tasks)
         with self._store.write() as db:
             held(db, lease)
             left_out = unchanged(db, uid, tasks)
             # Of a task that came twice the later reading counts.
-            rows = {task.id: {"uid": uid, "task_id": task.id, **_row(task, left_out)} for task in tasks}
+            rows = {task.id: {"uid": uid, "task_id": task.id, **_row(task, left_out, select)} for task in tasks}
             _forget_other_images(db, uid, tasks)
             upsert(db, table, list(rows.values()))
-            readings.take(db, uid, {task_id: row["result"] for task_id, row in rows.items()})
+            results = {task_id: row["result"] for task_id, row in rows.items()}
+            readings.take(db, uid, results, {task_id: row["data"] for task_id, row in rows.items()})
             readings.count(db, uid, {task.id: len(submitted(task.annotations, left_out)) for task in tasks})
             if cursor is not None:
                 db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))
+
+    def select(self, uid: str) -> int:
+        """Choose again what several annotations of a task teach, where that was done with another setting or another
+        labelling config; returns of how many tasks."""
+        count = 0
+        while some := self._select_some(uid):
+            count += some
+        return count
+
+    def _select_some(self, uid: str) -> int:
+        with self._store.engine.connect() as db:
+            select = self._selector(db, uid)
+            outdated = (
+                sa.select(table.c.task_id, table.c.data, table.c.annotations)
+                .where(table.c.uid == uid, table.c.selection.is_not(None), table.c.selection != select.name)
+                .limit(AT_ONCE)
+            )
+            rows = db.execute(outdated).all()
+        for row in rows:
+            select(_kept(row.annotations))
+        if not rows:
+            return 0
+        with self._store.write() as db:
+            rows = db.execute(outdated).all()
+            results: dict[int, Any] = {}
+            for row in rows:
+                chosen = select(_kept(row.annotations))
+                results[row.task_id] = list(chosen["result"])
+                content = content_hash(row.data, chosen["result"])
+                of = (table.c.uid == uid, table.c.task_id == row.task_id)
+                db.execute(table.update().where(*of).values(**chosen, content=content))
+            readings.take(db, uid, results, {row.task_id: row.data for row in rows})
+        return len(rows)
+
+    def _prepared(self, uid: str, tasks: Sequence[TaskRecord]) -> _Selector:
+        """What has chosen already for these tasks: comparing masks takes time, in which nobody else should have to wait
+        for the database."""
+        several = [task for task in tasks if len(submitted(task.annotations)) > 1]
+        if not several:
+            return _newest
+        with self._store.engine.connect() as db:
+            select, left_out = self._selector(db, uid), unchanged(db, uid, several)
+        for task in several:
+            if len(there := submitted(task.annotations, left_out)) > 1:
+                select(_kept(map(_plain, there)))
+        return select
+
+    def _selector(self, db: sa.Connection, uid: str) -> _Selector:
+        if self._policy == "newest":
+            return _newest
+        try:
+            config = readings.Config(db.scalar(sa.select(projects.c.label_config).where(projects.c.uid == uid)) or "")
+        except LabelConfigError:  # chosen again as soon as there is one that can be read
+            return _newest
+        return _Selector(self._policy, config)
 
     def times(self, uid: str, after: int = 0, up_to: int | None = None) -> dict[int, float | None]:
         """Task id → its `updated_at` as it was read, of the ids above `after` and up to `up_to` (None: all above)."""
@@ -218,7 +299,7 @@ def _forget_other_images(db: sa.Connection, uid: str, tasks: Sequence[TaskRecord
     """An image that could not be read is no reason not to try another one."""
     for task in tasks:
         query = sa.select(table.c.data).where(table.c.uid == uid, table.c.task_id == task.id)
-        if db.scalar(query.where(unreadable.known(uid))) not in (None, task.data):
+        if db.scalar(query.where(unreadable.known(uid))) not in (None, without_embedded(task.data)):
             unreadable.forget_tasks(db, uid, [task.id])
 
 
@@ -227,14 +308,70 @@ def _between(uid: str, after: int, up_to: int | None) -> tuple[sa.ColumnElement[
     return above if up_to is None else (*above, table.c.task_id <= up_to)
 
 
-def _row(task: TaskRecord, left_out: Collection[int]) -> dict[str, Any]:
+class _Selector:
+    """Chooses what several annotations of one task teach. `name` tells with what: the setting and the config."""
+
+    def __init__(self, policy: Policy, config: readings.Config | None) -> None:
+        self.name = policy if config is None else f"{policy} {config.hash}"
+        self._policy, self._config = policy, config
+        self._known: dict[tuple[tuple[int, float], ...], dict[str, Any]] = {}
+
+    def __call__(self, annotations: Sequence[Submitted]) -> dict[str, Any]:
+        """The columns that say it."""
+        if self._config is None:
+            newest = max(annotations, key=lambda each: each.rank)
+            return {"result": list(newest.result), "selection": self.name, "agreement": None}
+        from backend.labels.several import together  # which takes long to import, and numbers need none
+
+        key = tuple((each.id, each.updated_at) for each in annotations)
+        if key not in self._known:
+            chosen = together(self._policy, annotations, self._config.reader)
+            self._known[key] = {
+                "result": list(chosen.result),
+                "selection": self.name,
+                "agreement": chosen.agreement,
+            }
+        return self._known[key]
+
+
+_newest = _Selector("newest", None)
+
+
+def _kept(annotations: Iterable[Mapping[str, Any]]) -> list[Submitted]:
+    """Annotations as a row of the ledger keeps them."""
+    from backend.labels.several import Submitted
+
+    return [Submitted(**each) for each in annotations]
+
+
+def _row(task: TaskRecord, left_out: Collection[int], select: _Selector) -> dict[str, Any]:
     teaches = teaching_annotation(task.annotations, left_out)
+    there = submitted(task.annotations, left_out)
+    data = without_embedded(task.data)
+    chosen: dict[str, Any] = {"result": None, "selection": None, "agreement": None}
+    kept = None
+    if teaches is not None:
+        chosen["result"] = list(teaches.result)
+    if len(there) > 1:
+        kept = [_plain(each) for each in there]
+        chosen = select(_kept(kept))
     return {
         "task_created_at": task.created_at.timestamp(),
         "updated_at": task.updated_at.timestamp(),
-        "data": task.data,
+        "data": data,
         "annotation_id": None if teaches is None else teaches.id,
         "submitted_at": None if teaches is None else teaches.created_at.timestamp(),
-        "result": None if teaches is None else list(teaches.result),
-        "content": None if teaches is None else content_hash(task.data, teaches.result),
+        **chosen,
+        "annotations": kept,
+        "content": None if teaches is None else content_hash(data, chosen["result"]),
+    }
+
+
+def _plain(annotation: AnnotationRecord) -> dict[str, Any]:
+    return {
+        "id": annotation.id,
+        "author": annotation.completed_by,
+        "ground_truth": annotation.ground_truth,
+        "updated_at": annotation.updated_at.timestamp(),
+        "result": list(annotation.result),
     }

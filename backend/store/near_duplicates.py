@@ -7,7 +7,6 @@ family: else nothing would judge where all pictures are a fixed camera's.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from backend.store.contents import name_of
 from backend.store.database import MOST_NAMED, Store
 from backend.store.dialect import Row, insert_new, rowid
 from backend.store.tables import thumbnails as table
@@ -39,6 +39,9 @@ MEAN = 4.0
 LARGEST_COPY = 6.0
 MEAN_COPY = 1.25
 """The same of copies: saved anew, or at another size."""
+LARGEST_EQUAL = 6.0
+MEAN_EQUAL = 1.5
+"""The same of one image that was stored in two ways."""
 
 MOST = 20
 """Images of a group, copies apart: a fixed camera's thousand pictures do not all land on one side."""
@@ -90,6 +93,17 @@ def are_near(one: bytes, other: bytes) -> bool:
     """
     cells = np.frombuffer(one + other, np.uint8).reshape(2, SIDE * SIDE)
     return bool(len(_nearest(_levels(cells[:1]), _levels(cells[1:])[0])))
+
+
+def are_equal(one: bytes, other: bytes) -> bool:
+    """Whether two thumbnails are of one image, maybe stored in another way: a file of another size or quality.
+
+    Closer than `are_near`: in a film, or before a camera that stands still, small things come and go.
+    """
+    cells = np.frombuffer(one + other, np.uint8).reshape(2, SIDE * SIDE)
+    levels = _levels(cells)
+    apart = np.abs(levels[0] - levels[1])
+    return bool(apart.max() < LARGEST_EQUAL and apart.mean() < MEAN_EQUAL)
 
 
 class Groups:
@@ -234,11 +248,6 @@ class Duplicates:
             ]
             if rows:
                 db.execute(table.update().where(*of).values(new), rows)
-
-
-def name_of(*parts: str) -> str:
-    """Sixty-four characters that stand for what names an image, or several: it may be long, and a person's name."""
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def copy_groups(source: Store, target: Store, uid: str) -> None:

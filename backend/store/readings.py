@@ -7,6 +7,7 @@ tells numbers has to read all annotations, and what cannot be learned from is no
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,15 +17,19 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from backend.errors import LabelConfigError
+from backend.images.addresses import identity
+from backend.labels.references import field_of, pages_of
 from backend.labels.schema import Kind, LabelSchema, parse_label_config
+from backend.store.contents import name_of
 from backend.store.database import MOST_NAMED, Store
 from backend.store.dialect import upsert
-from backend.store.tables import ledger, projects
+from backend.store.tables import ledger, projects, thumbnails
 from backend.store.tables import readings as table
 from backend.store.unreadable import known as unreadable
 
 if TYPE_CHECKING:
     from backend.labels.reading import NotUnderstood, Reading
+    from backend.labels.several import Policy
 
 AT_ONCE = 500
 """Annotations that are read in one transaction."""
@@ -36,9 +41,18 @@ LEAST_EMPTY = 5
 MOST_LABELS = 20
 """Labels that a line for people names."""
 
+MOST_TASKS = 100
+"""Tasks that a list for machines names; `yoloop annotations` lists all."""
+
 CHOOSES: tuple[Kind, ...] = ("choices", "taxonomy")
 
 TRAINING, VALIDATION = "training", "validation"
+
+_COUNTS: Mapping[Policy, str] = {
+    "newest": "the newest",
+    "union": "all of its author's that do not overlap",
+    "consensus": "what most annotators say",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +80,21 @@ class Config:
 
         self.schema = parse_label_config(label_config)
         self.hash = hashlib.sha256(label_config.encode()).hexdigest()
-        self._reader = Reader(self.schema)
+        self.reader = Reader(self.schema)
 
     def read(self, result: Sequence[Mapping[str, Any]]) -> Said:
-        reading = self._reader.read(result)
+        reading = self.reader.read(result)
         if not reading.problems:
             return Said(dict(reading.labels), regions=len(result))
         used = _teaches(self.schema, reading)
         return Said(dict(reading.labels), str(reading.problems[0]), used, len(result))
+
+
+def image_of(data: Mapping[str, Any], schema: LabelSchema) -> str:
+    """What names a task's image, as `thumbnails` does; of a task with several, or without any, what names them all."""
+    keys = dict.fromkeys((control.data_key, control.pages) for control in schema.controls)
+    found = [name_of(identity(each)) for key, pages in keys for each in pages_of(field_of(data, key), pages)]
+    return found[0] if len(found) == 1 else name_of(*found)
 
 
 def _teaches(schema: LabelSchema, reading: Reading) -> bool:
@@ -114,7 +135,10 @@ class Annotations:
         not_understood: reason → annotations from which nothing is learned.
         image_unreadable: those of which an image cannot be read.
         objects: label of the config → objects; 0: no example yet.
-        several: tasks with more than one annotation, of which one teaches.
+        several: tasks with more than one annotation.
+        selection: what is learned of those, see `labels.several`.
+        agreement: of their annotators, the mean over the tasks, 0 to 1; None: it is not asked for.
+        contradicting: those that say something else than the annotation of nearly the same image.
         empty, last: how many of the `last` submitted ones say that nothing is there.
     """
 
@@ -130,6 +154,9 @@ class Annotations:
     several: int = 0
     empty: int = 0
     last: int = 0
+    selection: Policy = "newest"
+    agreement: float | None = None
+    contradicting: Sequence[Contradiction] = ()
 
     @property
     def left_out(self) -> int:
@@ -143,7 +170,16 @@ class Annotations:
             "reasons": dict(self.not_understood),
             "objects": dict(self.objects),
             "empty_of_last": [self.empty, self.last],
+            "selection": self.selection,
+            "agreement": self.agreement,
+            "contradicting": len(self.contradicting),
+            "contradicting_tasks": [each.task_id for each in self.contradicting[:MOST_TASKS]],
         }
+
+    @property
+    def mostly_empty(self) -> bool:
+        """Whether more than half of the last ones are empty."""
+        return self.empty >= LEAST_EMPTY and 2 * self.empty > self.last
 
     def __str__(self) -> str:
         later = self.used - self.training - self.validation
@@ -154,8 +190,15 @@ class Annotations:
         text += f", {self.left_out} not understood: {reasons(self.not_understood)}" if self.not_understood else ""
         text += f"; {self.in_part} used only in part" if self.in_part else ""
         if self.several:
-            text += f"; of {self.several} tasks with several, ground truth counts, else the newest"
-        if self.empty >= LEAST_EMPTY and 2 * self.empty > self.last:
+            text += f"; of {self.several} task{'' if self.several == 1 else 's'} with several, ground truth counts, "
+            text += f"else {_COUNTS[self.selection]}"
+        if self.agreement is not None:
+            text += f" (they agree on {self.agreement:.0%})"
+        if self.contradicting:
+            first = self.contradicting[0]
+            text += f"; {len(self.contradicting)} say something else than that of nearly the same image, "
+            text += f"such as tasks {first.task_id} and {first.others[0]}"
+        if self.mostly_empty:
             text += f"; {self.empty} of the last {self.last} were submitted empty, which says that nothing is there"
         return text + (f"; {self.new} new" if self.new else "")
 
@@ -186,9 +229,34 @@ class Problem:
     in_part: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Several:
+    """A task with several submitted annotations. `agreement`: of their annotators, 0 to 1; None: not asked for."""
+
+    task_id: int
+    annotations: int
+    agreement: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A task whose annotation says something else than those of tasks with nearly the same image, and what it says."""
+
+    task_id: int
+    others: tuple[int, ...]
+    labels: Mapping[str, int]
+
+    def __str__(self) -> str:
+        said = ", ".join(f"{label} {count}" for label, count in self.labels.items()) or "nothing is there"
+        return f"{said}; otherwise task{'s' if len(self.others) > 1 else ''} {', '.join(map(str, self.others))}"
+
+
 class Readings:
-    def __init__(self, store: Store) -> None:
+    """What is known of all projects' annotations. `policy`: what is learned of several of one task."""
+
+    def __init__(self, store: Store, policy: Policy = "newest") -> None:
         self._store = store
+        self._policy: Policy = policy
 
     def renew(self, uid: str) -> int:
         """Read the annotations again that were not read with the config as it is now; returns how many.
@@ -202,14 +270,34 @@ class Readings:
             config = Config(label_config)
         except LabelConfigError:
             return 0
+        while self._name_images(uid, config):
+            pass
         while some := self._renew_some(uid, config):
             count += some
         return count
 
+    def _name_images(self, uid: str, config: Config) -> int:
+        """Name the images of annotations that an earlier release read."""
+        mine = (table.c.uid == ledger.c.uid) & (table.c.task_id == ledger.c.task_id)
+        unnamed = (
+            sa.select(ledger.c.task_id, ledger.c.data)
+            .select_from(ledger.join(table, mine))
+            .where(ledger.c.uid == uid, table.c.image == "")
+            .limit(AT_ONCE)
+        )
+        with self._store.engine.connect() as db:
+            rows = db.execute(unnamed).all()
+        if rows:
+            with self._store.write() as db:
+                of = (table.c.uid == uid, table.c.task_id == sa.bindparam("one"))
+                named = [{"one": row.task_id, "name": image_of(row.data, config.schema)} for row in rows]
+                db.execute(table.update().where(*of).values(image=sa.bindparam("name")), named)
+        return len(rows)
+
     def _renew_some(self, uid: str, config: Config) -> int:
         mine = (table.c.uid == ledger.c.uid) & (table.c.task_id == ledger.c.task_id)
         outdated = (
-            sa.select(ledger.c.task_id, ledger.c.result, table.c.problem)
+            sa.select(ledger.c.task_id, ledger.c.result, ledger.c.data, table.c.problem)
             .select_from(ledger.outerjoin(table, mine))
             .where(ledger.c.uid == uid, ledger.c.annotation_id.is_not(None))
             .where(table.c.config.is_distinct_from(config.hash))
@@ -221,7 +309,7 @@ class Readings:
         with self._store.write() as db:
             rows = db.execute(outdated).all()
             said = {row.task_id: config.read(row.result) for row in rows}
-            _write(db, uid, config, said)
+            _write(db, uid, config, said, {row.task_id: row.data for row in rows})
             better = [row.task_id for row in rows if row.problem and not said[row.task_id].problem]
             better = [task_id for task_id in better if said[task_id].used]
             for start in range(0, len(better), MOST_NAMED):
@@ -269,10 +357,11 @@ class Readings:
             count().filter(used, table.c.problem != ""),
             count().filter(~read & sa.func.coalesce(table.c.used, sa.true())),
             count().filter(table.c.annotations > 1),
+            sa.func.avg(ledger.c.agreement),
         )
         about = (ledger.c.uid == uid, ledger.c.annotation_id.is_not(None))
         with self._store.engine.connect() as db:
-            total, taught, training, validation, new, in_part, unread, several = db.execute(
+            total, taught, training, validation, new, in_part, unread, several, agree = db.execute(
                 numbers.select_from(ledger.outerjoin(table, mine)).where(*about)
             ).one()
             why = db.execute(
@@ -300,6 +389,9 @@ class Readings:
             several,
             last.count(0),
             len(last),
+            self._policy,
+            agree,
+            self.contradictions(uid),
         )
 
     def problems(self, uid: str) -> list[Problem]:
@@ -314,11 +406,51 @@ class Readings:
         with self._store.engine.connect() as db:
             return [Problem(*row) for row in db.execute(query)]
 
-    def several(self, uid: str) -> dict[int, int]:
-        """Task id → its submitted annotations, of tasks with more than one."""
-        query = sa.select(table.c.task_id, table.c.annotations).where(table.c.uid == uid, table.c.annotations > 1)
+    def several(self, uid: str) -> list[Several]:
+        """The tasks with more than one submitted annotation that could teach, by their ids."""
+        mine = (table.c.uid == ledger.c.uid) & (table.c.task_id == ledger.c.task_id)
+        query = (
+            sa.select(table.c.task_id, table.c.annotations, ledger.c.agreement)
+            .select_from(table.join(ledger, mine))
+            .where(table.c.uid == uid, table.c.annotations > 1)
+            .order_by(table.c.task_id)
+        )
         with self._store.engine.connect() as db:
-            return {row.task_id: row.annotations for row in db.execute(query.order_by(table.c.task_id))}
+            return [Several(*row) for row in db.execute(query)]
+
+    def contradictions(self, uid: str) -> list[Contradiction]:
+        """The tasks whose annotations say something else than those of tasks with nearly the same image.
+
+        Images are told apart by their addresses, and once a training has read them by what they show.
+        """
+        same = (thumbnails.c.uid == table.c.uid) & (thumbnails.c.key == table.c.image)
+        group = sa.func.coalesce(thumbnails.c.group, table.c.image)
+        there = table.outerjoin(thumbnails, same)
+        mine = (table.c.uid == uid, table.c.used, table.c.image != "")
+        disputed = sa.select(group).select_from(there).where(*mine).group_by(group).having(_differ(table.c.labels))
+        query = (
+            sa.select(group, table.c.task_id, table.c.labels, table.c.image, thumbnails.c.pixels)
+            .select_from(there)
+            .where(*mine, group.in_(disputed))
+            .order_by(group, table.c.task_id)
+        )
+        with self._store.engine.connect() as db:
+            rows = db.execute(query).all()
+        if not rows:
+            return []
+        from backend.store.near_duplicates import are_equal  # which takes long to import
+
+        others: dict[int, list[int]] = {}
+        for _, members in itertools.groupby(rows, key=lambda row: row[0]):
+            for one, other in itertools.combinations(list(members), 2):
+                if one.labels == other.labels:
+                    continue
+                shown = one.pixels is not None and other.pixels is not None
+                if one.image == other.image or (shown and are_equal(one.pixels, other.pixels)):
+                    others.setdefault(one.task_id, []).append(other.task_id)
+                    others.setdefault(other.task_id, []).append(one.task_id)
+        said = {row.task_id: json.loads(row.labels) for row in rows}
+        return [Contradiction(task_id, tuple(others[task_id]), said[task_id]) for task_id in sorted(others)]
 
     def empty(self, uid: str) -> list[int]:
         """Ids of the tasks whose annotation has no region."""
@@ -327,8 +459,18 @@ class Readings:
             return list(db.scalars(query.order_by(table.c.task_id)))
 
 
-def take(db: sa.Connection, uid: str, results: Mapping[int, Sequence[Mapping[str, Any]] | None]) -> None:
-    """Read annotations as they come into the ledger: task id → what teaches for it, None: nothing does."""
+def take(
+    db: sa.Connection,
+    uid: str,
+    results: Mapping[int, Sequence[Mapping[str, Any]] | None],
+    data: Mapping[int, Mapping[str, Any]],
+) -> None:
+    """Read annotations as they come into the ledger.
+
+    Args:
+        results: task id → what teaches for it, None: nothing does.
+        data: task id → its data.
+    """
     gone = [task_id for task_id, result in results.items() if result is None]
     for start in range(0, len(gone), MOST_NAMED):
         forget_tasks(db, uid, gone[start : start + MOST_NAMED])
@@ -341,7 +483,7 @@ def take(db: sa.Connection, uid: str, results: Mapping[int, Sequence[Mapping[str
         for start in range(0, len(there), MOST_NAMED):
             forget_tasks(db, uid, list(there)[start : start + MOST_NAMED])
         return
-    _write(db, uid, config, {task_id: config.read(result) for task_id, result in there.items()})
+    _write(db, uid, config, {task_id: config.read(result) for task_id, result in there.items()}, data)
 
 
 def count(db: sa.Connection, uid: str, annotations: Mapping[int, int]) -> None:
@@ -360,7 +502,13 @@ def forget_tasks(db: sa.Connection, uid: str, task_ids: Collection[int]) -> None
     db.execute(table.delete().where(table.c.uid == uid, table.c.task_id.in_(task_ids)))
 
 
-def _write(db: sa.Connection, uid: str, config: Config, said: Mapping[int, Said]) -> None:
+def _differ(labels: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return sa.func.min(labels) != sa.func.max(labels)
+
+
+def _write(
+    db: sa.Connection, uid: str, config: Config, said: Mapping[int, Said], data: Mapping[int, Mapping[str, Any]]
+) -> None:
     rows = [
         {
             "uid": uid,
@@ -370,6 +518,7 @@ def _write(db: sa.Connection, uid: str, config: Config, said: Mapping[int, Said]
             "problem": each.problem,
             "used": each.used,
             "regions": each.regions,
+            "image": image_of(data[task_id], config.schema),
         }
         for task_id, each in said.items()
     ]

@@ -68,7 +68,7 @@ ledger = sa.Table(
     # The task's `updated_at` as it was read, in epoch seconds; null: read by 0.7 or before, so it is read again.
     sa.Column("updated_at", sa.Float),
     sa.Column("data", sa.JSON, nullable=False),
-    # The annotation that teaches; null when the task has none.
+    # The annotation that teaches, or the newest of those that do together; null when the task has none.
     sa.Column("annotation_id", sa.Integer),
     # When that annotation was first submitted, in epoch seconds.
     sa.Column("submitted_at", sa.Float),
@@ -76,6 +76,11 @@ ledger = sa.Table(
     sa.Column("content", sa.String),
     # The content that the last finished training saw.
     sa.Column("seen", sa.String),
+    # Of a task with several annotations that could teach: all of them, what `result` was made of them with, and how
+    # much annotators agree, 0 to 1.
+    sa.Column("annotations", sa.JSON(none_as_null=True)),
+    sa.Column("selection", sa.String),
+    sa.Column("agreement", sa.Float),
 )
 
 leases = sa.Table(
@@ -137,6 +142,8 @@ readings = sa.Table(
     # Its regions, and the task's submitted annotations that could teach.
     sa.Column("regions", sa.Integer, nullable=False),
     sa.Column("annotations", sa.Integer, nullable=False, server_default="1"),
+    # Key of the task's image, as `thumbnails` has it; of several a hash.
+    sa.Column("image", sa.String, nullable=False, server_default=""),
     # "training" or "validation", as the last dataset had it.
     sa.Column("side", sa.String, nullable=False, server_default=""),
 )

@@ -34,6 +34,7 @@ def test_every_field_is_read_from_its_variable(name: str, monkeypatch: pytest.Mo
         "device": "cuda:1",
         "offline": "0",
         "sampling": "margin",
+        "annotations": "union",
         "engine": "torch",
         "log_format": "json",
     }

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from backend.images.addresses import identity
-from backend.store.near_duplicates import name_of
+from backend.store.contents import name_of
 from backend.store.sides import BOTH, NEITHER, TRAINING, VALIDATION, Given, Gives
 
 FEWEST = 10

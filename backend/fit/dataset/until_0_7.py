@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from backend.store.near_duplicates import name_of
+from backend.images.addresses import EMBEDDED
+from backend.store.contents import name_of
 
 
 def old_image_name(reference: str) -> str:
     """What an image was called there, as `name_of`: by its address without its query, user name and password included.
 
-    Images that only a query tells apart were one.
+    Images that only a query tells apart were one. An embedded image was called by its whole address, whose hash
+    is kept in what stands for it now.
     """
+    if told := EMBEDDED.fullmatch(reference):
+        return told[1]
     if reference.startswith(("http://", "https://")):
         try:
             parts = urlsplit(reference)

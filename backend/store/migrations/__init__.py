@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from backend.errors import YoloopError
 from backend.store.tables import metadata
 
-HEAD = "sides_that_stay"
+HEAD = "embedded_images"
 """The last step, which `tables.py` describes the outcome of."""
 
 VERSION_TABLE = sa.Table(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -144,6 +145,30 @@ class TestAnnotations:
         assert CliRunner().invoke(app, ["annotations", "7", "--several"]).stdout == "There is none.\n"
         assert json.loads(CliRunner().invoke(app, ["annotations", "7", "--empty", "--json"]).stdout) == []
         assert CliRunner().invoke(app, ["annotations", "7", "--empty", "--several"]).exit_code == 1
+
+    def test_what_differs_on_one_image_is_listed(self, home: Path) -> None:
+        noon = datetime(2026, 11, 23, 12, tzinfo=UTC)
+        empty = AnnotationRecord(14, [], False, False, noon, noon, 1, 2.0, None)
+        with closing(Store(f"sqlite:///{home / 'yoloop.db'}")) as store:
+            Ledger(store).update(FIRST, [TaskRecord(4, noon, noon, {"image": "/data/3.jpg"}, (empty,))])
+        link = "http://localhost:8080/projects/7/data?task="
+        assert CliRunner().invoke(app, ["annotations", "7", "--contradicting"]).stdout == (
+            f"task 3: Disc 1; otherwise task 4  {link}3\ntask 4: nothing is there; otherwise task 3  {link}4\n"
+        )
+        said = CliRunner().invoke(app, ["status", "7"]).stdout
+        assert "2 say something else than that of nearly the same image, such as tasks 3 and 4" in said
+        assert CliRunner().invoke(app, ["annotations", "7", "--contradicting", "--empty"]).exit_code == 1
+
+    def test_how_much_annotators_agree_is_listed(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("YOLOOP_ANNOTATIONS", "consensus")
+        noon = datetime(2026, 11, 23, 12, tzinfo=UTC)
+        both = tuple(AnnotationRecord(20 + by, [], False, False, noon, noon, by, 2.0, None) for by in (1, 2))
+        with closing(Store(f"sqlite:///{home / 'yoloop.db'}")) as store:
+            Ledger(store, "consensus").update(FIRST, [TaskRecord(5, noon, noon, {"image": "/data/5.jpg"}, both)])
+        listed = CliRunner().invoke(app, ["annotations", "7", "--several"]).stdout
+        assert listed.startswith("task 5: 2 annotations, which agree on 100%  http")
+        said = CliRunner().invoke(app, ["annotations", "7"]).stdout
+        assert "of 1 task with several, ground truth counts, else what most annotators say (they agree on 100%)" in said
 
     def test_none_is_said_in_words(self) -> None:
         done = CliRunner().invoke(app, ["annotations", "8", "--not-understood"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,11 +22,14 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from support.label_studio_tasks import INFO, TaskClient, TaskServer, box
+from support.web import encoded
 
-from backend.errors import Busy, LabelStudioError
+from backend.errors import Busy, ImageUnavailable, LabelStudioError
 from backend.fit import sync as module
 from backend.fit.sync import EVERY, Synced, sync
+from backend.images.addresses import embedded
 from backend.services import Services
 from backend.settings import Settings
 from backend.store.tables import embeddings, leases, ledger, outcomes, shown
@@ -69,6 +75,61 @@ def test_annotations_are_read_again_with_another_config(services: Services, monk
     monkeypatch.setattr(client, "project", lambda _: replace(INFO, tasks=3))
     sync(services, UID, NOW + 120)
     assert services.ledger.progress(UID).new == 3
+
+
+def test_another_setting_takes_effect_at_the_next_sync(tmp_path: Path) -> None:
+    server = TaskServer()
+    (task,) = server.import_tasks(1, annotated=True)
+    server.rows[task]["annotations"].append(server.annotation(server.time(), box("other", x=60.0)))
+    found = []
+    for setting in ("newest", "union", "newest"):
+        with closing(Services(Settings(home=tmp_path, annotations=setting))) as services:
+            services.store.save_project(UID)
+            reading(services, server)
+            sync(services, UID, NOW)
+            (example,) = services.ledger.examples(UID)
+            found.append((len(example.result), services.ledger.counts(UID), services.readings.objects(UID)))
+            services.ledger.mark_seen(UID, {task: example.content})
+    assert found == [(1, (1, 1), {"Car": 1}), (2, (1, 1), {"Car": 2}), (1, (1, 1), {"Car": 1})]
+
+
+def test_an_embedded_image_is_found_again(tmp_path: Path) -> None:
+    """In the cache, else in Label Studio; also by another process, and when the cache was emptied."""
+    server = TaskServer()
+    pages = [encoded(Image.new("RGB", (8, 6), colour)) for colour in ((255, 0, 0), (0, 255, 0))]
+    images = [f"data:image/png;base64,{base64.b64encode(page).decode()}" for page in pages]
+    (task,) = server.import_tasks(1, annotated=True)
+    server.rows[task]["data"] = {"image": images[0], "more": {"pages": images}}
+
+    def look(services: Services) -> tuple[list[int], list[str]]:
+        client = reading(services, server)
+        (example,) = services.ledger.examples(UID)
+        source = services.source_of(services.store.project(UID))
+        references = [example.data["image"], *example.data["more"]["pages"]]
+        loaded = [services.images.load(source(each, task)) for each in references]
+        return [int(each.pixels[0, 0, 1]) for each in loaded], client.asked
+
+    with closing(Services(Settings(home=tmp_path))) as services:
+        services.store.save_project(UID)
+        reading(services, server)
+        sync(services, UID, NOW)
+        assert look(services) == ([0, 0, 255], [])
+    with closing(Services(Settings(home=tmp_path))) as services:
+        assert look(services) == ([0, 0, 255], [])
+        shutil.rmtree(tmp_path / "cache")
+        assert look(services) == ([0, 0, 255], ["named", "named"])
+        assert look(services) == ([0, 0, 255], [])
+        shutil.rmtree(tmp_path / "cache")
+        server.rows[task]["data"] = {"image": "/data/other.png"}
+        with pytest.raises(ImageUnavailable, match="no longer in its task"):
+            look(services)
+        server.delete(task)
+        with pytest.raises(ImageUnavailable, match="no longer in its task"):
+            look(services)
+    with closing(Services(Settings(home=tmp_path))) as services:
+        source = services.source_of(services.store.project(UID))
+        with pytest.raises(ImageUnavailable, match="No address and token"):
+            services.images.load(source(embedded(images[0]), task))
 
 
 def reading(services: Services, server: TaskServer, **options: Any) -> TaskClient:

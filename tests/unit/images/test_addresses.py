@@ -12,7 +12,7 @@ from support.sources import SECRET, make, source
 from support.web import PNG, Server, answer, redirect
 
 from backend.errors import ImageError, ImageUnavailable, LabelStudioError
-from backend.images.addresses import identity, locate, without_query
+from backend.images.addresses import embedded, embedded_in, identity, locate, without_embedded, without_query
 from backend.images.loader import Images, Source
 
 
@@ -203,7 +203,8 @@ def test_a_token_that_cannot_be_had(studio: Server, images: Images) -> None:
         ("https://host/img?OSSAccessKeyId=hush&Expires=1790000000&Signature=hush&id=1", "host/img?id=1"),
         ("s3://bucket/me@home.jpg", "s3://bucket/me@home.jpg"),
         ("/data/upload/1/me@home.jpg", "/data/upload/1/me@home.jpg"),
-        ("data:image/png;base64,AAAA", "data:image/png;base64,AAAA"),
+        ("data:image/png;base64,AAAA", embedded("data:image/png;base64,AAAA")),
+        (embedded("data:image/png;base64,AAAA"), embedded("data:image/png;base64,AAAA")),
     ],
 )
 def test_what_names_an_image_lets_nobody_in(ref: str, name: str) -> None:
@@ -264,3 +265,15 @@ def test_the_cache_tells_tokens_apart_and_signatures_not() -> None:
     assert one != other and "hush" not in one + other
     one, other = (locate(f"https://h/a.jpg?x=1&sig={signature}&se=1", 7, "").key for signature in ("hush", "shush"))
     assert one == other
+
+
+def test_embedded_images_are_told_from_all_else() -> None:
+    one, other = "data:image/png;base64,AAAA", " DATA:,x"
+    data = {"image": one, "more": [{"deep": other}, 3, None], "text": "data: one, two", "data:": "x"}
+    assert list(embedded_in(data)) == [one, other]
+    short = without_embedded(data)
+    assert short == {**data, "image": embedded(one), "more": [{"deep": embedded(other)}, 3, None]}
+    assert without_embedded(short) == short and list(embedded_in(short)) == []
+    assert locate(embedded(one), 7, "").key == embedded(one)
+    with pytest.raises(ImageUnavailable):
+        locate("yoloop-embedded:no hash", 7, "")

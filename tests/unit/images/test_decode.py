@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from support.hostile import READABLE, UNREADABLE
 from support.web import PNG, RED, encoded
@@ -255,3 +256,75 @@ class TestFewerPixels:
             data = Decoded(np.zeros((2, 2, 3), np.uint8), ImageSize(width=4, height=4)).dump()[:-1]
         with pytest.raises(ValueError, match=r"."):
             Decoded.parse(data)
+
+
+def deep_file(format: str, values: NDArray[Any]) -> bytes:
+    """A file with these numbers, as cameras and microscopes write it; colours in the order BGR."""
+    written, data = cv2.imencode(f".{format.lower()}", values)
+    assert written
+    return data.tobytes()
+
+
+class TestMoreThanEightBits:
+    @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    @pytest.mark.parametrize("format", ["PNG", "TIFF"])
+    def test_the_bits_that_are_used_are_stretched(self, format: str, channels: int, bits: int) -> None:
+        levels = np.arange(256, dtype=np.uint16).reshape(16, 16) << (bits - 8)
+        values = np.repeat(levels[:, :, None], channels, axis=2)
+        values[:, :, 3:] = 65535  # whole
+        pixels = decode(deep_file(format, values))
+        assert (pixels == np.arange(256).reshape(16, 16, 1)).all()
+
+    def test_one_rule_for_all_channels(self) -> None:
+        values = np.zeros((4, 4, 3), np.uint16)
+        values[0, 0] = (100, 1000, 4000)
+        assert decode(deep_file("PNG", values))[0, 0].tolist() == [6, 62, 250]
+
+    def test_what_is_transparent_is_the_page(self) -> None:
+        values = np.full((4, 4, 4), 4000, np.uint16)
+        values[:2, :, 3], values[2:, :, 3] = 0, 65535
+        assert decode(deep_file("PNG", values))[:, 0, 0].tolist() == [255, 255, 250, 250]
+
+    @pytest.mark.parametrize(
+        ("row", "expected"),
+        [
+            ([0.0, 0.25, 0.5, 1.0], [0, 64, 128, 255]),
+            ([0.0, 0.1, 0.2, 0.2], [0, 26, 51, 51]),
+            ([-10.0, 0.0, 10.0, 30.0], [0, 64, 128, 255]),
+            ([20.0, 25.0, 30.0, 40.0], [0, 64, 128, 255]),
+            ([np.nan, 20.0, 30.0, 40.0], [0, 0, 128, 255]),
+            ([-np.inf, 20.0, 40.0, np.inf], [0, 0, 255, 255]),
+            ([7.0, 7.0, 7.0, 7.0], [0, 0, 0, 0]),
+            ([np.nan] * 4, [0, 0, 0, 0]),
+        ],
+    )
+    def test_floating_point_numbers(self, row: list[float], expected: list[int]) -> None:
+        pixels = decode(deep_file("TIFF", np.array([row] * 3, np.float32)))
+        assert pixels.shape == (3, 4, 3) and (pixels == np.array(expected)[None, :, None]).all()
+
+    def test_whole_numbers_beyond_sixteen_bits(self) -> None:
+        for row in ([-100, 0, 100, 300], [0, 100_000, 200_000, 400_000]):
+            assert decode(deep_file("TIFF", np.array([row] * 3, np.int32)))[0, :, 0].tolist() == [0, 64, 128, 255]
+
+    def test_a_large_one_is_stretched_as_a_whole_and_made_smaller_so(self) -> None:
+        values = np.zeros((3000, 1000), np.uint16)
+        values[-1] = 4000
+        values[:1000] = 1000
+        data = deep_file("PNG", values)
+        assert decode(data, max_pixels=3_000_000)[0, 0, 0] == 62
+        shrunk = of(data, 3_000_000, "The image", cover=400)
+        assert shrunk.shrunk and shrunk.pixels[0, 0, 0] == 62 and shrunk.pixels[600, 0, 0] == 0
+
+    @pytest.mark.parametrize("values", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.float64)])
+    def test_other_kinds_are_refused_by_name(self, values: NDArray[Any]) -> None:
+        with pytest.raises(ImageUnreadable, match=r"^The image is a TIFF or PNG file of a kind") as error:
+            decode(deep_file("TIFF", values))
+        assert "32-bit floating point" in error.value.hint
+
+    @pytest.mark.parametrize("format", ["PNG", "TIFF"])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_a_cut_file_is_refused(self, format: str, channels: int) -> None:
+        noise = np.random.default_rng(1).integers(0, 4096, (64, 64, channels), np.uint16)
+        with pytest.raises(ImageUnreadable):
+            decode(deep_file(format, noise)[:-3000])

@@ -435,3 +435,18 @@ def test_a_version_after_forgetting_begins_anew(registry: Registry, register: Ca
     register("one")
     registry.forget(MODEL)
     assert register("again").name == "v1"
+
+
+def test_thousands_of_labels_are_registered(registry: Registry, tmp_path: Path) -> None:
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(b"weights")
+    labels = [f"Label number {number}, ½ “of” many" for number in range(6000)]
+    tags = {"parent": "", "classes": json.dumps(labels), "networks": json.dumps([{"classes": labels}] * 2)}
+    metrics = {f"mAP50/label {number}": number / 6000 for number in range(2500)}
+    made = registry.register(MODEL, "many", {"weights.pt": weights}, metrics=metrics, params={}, tags=tags)
+    assert {name: made.tags[name] for name in tags} == tags and not [name for name in made.tags if ".1" in name]
+    assert list(made.classes) == labels and made.metrics == pytest.approx(metrics)
+    registry.note(MODEL, made.number, "gate", json.dumps(labels))
+    registry.note(MODEL, made.number, "gate", "once is enough")
+    (read,) = reopened(tmp_path).versions(MODEL)
+    assert read.tags["gate"] == json.dumps(labels) and read.tags["classes"] == tags["classes"]

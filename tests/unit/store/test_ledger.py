@@ -3,18 +3,22 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.images.addresses import embedded
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store.contents import content_hash
 from backend.store.database import Store
 from backend.store.jobs import Jobs
 from backend.store.ledger import Example, Ledger, teaching_annotation
+from backend.store.readings import Readings, Several
 from backend.store.tables import acceptances
 
 UID, OTHER = "1.100", "1.200"
@@ -99,6 +103,98 @@ class TestWhichAnnotationTeaches:
         found = teaching_annotation(both, {2})
         assert found is not None and found.id == 1
         assert teaching_annotation(both, {1, 2}) is None
+
+
+CARS = """<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">
+<Label value="Car"/><Label value="Van"/></RectangleLabels></View>"""
+
+
+def car(x: float, label: str = "Car") -> dict[str, Any]:
+    value = {"x": x, "y": 10, "width": 20, "height": 20, "rectanglelabels": [label]}
+    return {"id": "r", "type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": value}
+
+
+class TestSeveralTogether:
+    """One author's first two cars, and a second annotation with a third one; another task that two have annotated."""
+
+    @pytest.fixture
+    def tasks(self) -> list[TaskRecord]:
+        first, second = annotation(1, result=[car(5), car(40)]), annotation(2, minutes=1, result=[car(70)])
+        ann, bob = annotation(3, result=[car(5)]), annotation(4, minutes=1, result=[car(6, "Van")])
+        return [task(1, first, second), task(2, ann, replace(bob, completed_by=2)), task(3, annotation(5))]
+
+    @pytest.fixture
+    def known(self, store: Store) -> Store:
+        store.save_project(UID, label_config=CARS)
+        return store
+
+    def regions(self, ledger: Ledger) -> dict[int, int]:
+        return {each.task_id: len(each.result) for each in ledger.examples(UID)}
+
+    def test_the_setting_says_what_is_learned(self, known: Store, tasks: list[TaskRecord]) -> None:
+        Ledger(known).update(UID, tasks)
+        assert self.regions(Ledger(known)) == {1: 1, 2: 1, 3: 1}
+        Ledger(known, "union").update(UID, tasks)
+        assert self.regions(Ledger(known)) == {1: 3, 2: 1, 3: 1}
+        Ledger(known, "consensus").update(UID, tasks)
+        assert [(each.task_id, each.reason) for each in Readings(known).problems(UID) if each.task_id == 2] == [
+            (2, "the annotators disagree on `label`")
+        ]
+        found = Readings(known, "consensus")
+        assert found.several(UID) == [Several(1, 2, None), Several(2, 2, 0.0)]
+        assert "what most annotators say (they agree on 0%)" in str(found.annotations(UID))
+
+    def test_another_setting_is_news_and_loses_nothing(self, known: Store, tasks: list[TaskRecord]) -> None:
+        before = Ledger(known)
+        before.update(UID, tasks)
+        learn(before)
+        newest = before.examples(UID)
+        assert before.select(UID) == 0
+        union = Ledger(known, "union")
+        assert (union.select(UID), union.select(UID)) == (2, 0)
+        assert union.counts(UID)[1] == 1, "only the task of which more is learned now"
+        assert self.regions(union) == {1: 3, 2: 1, 3: 1}
+        assert Readings(known).objects(UID) == {"Car": 3, "Van": 1}
+        assert before.select(UID) == 2
+        assert before.examples(UID) == newest and before.counts(UID)[1] == 0
+
+    def test_another_config_is_read_anew(self, known: Store, tasks: list[TaskRecord]) -> None:
+        ledger = Ledger(known, "consensus")
+        known.save_project(UID, label_config="")
+        ledger.update(UID, tasks)
+        assert self.regions(ledger) == {1: 1, 2: 1, 3: 1}, "without a config, the newest"
+        known.save_project(UID, label_config=CARS)
+        assert ledger.select(UID) == 2
+        known.save_project(UID, label_config=CARS.replace("Van", "Bus"))
+        assert ledger.select(UID) == 2
+        Readings(known).renew(UID)
+        (problem,) = [each for each in Readings(known).problems(UID) if each.task_id == 2]
+        assert problem.reason in ("label `Van` is not in the config", "the annotators disagree on `label`")
+
+    def test_a_task_that_has_one_again_has_nothing_to_choose(self, known: Store, tasks: list[TaskRecord]) -> None:
+        ledger = Ledger(known, "union")
+        ledger.update(UID, tasks)
+        ledger.update(UID, [replace(tasks[0], annotations=tasks[0].annotations[:1])])
+        assert self.regions(ledger)[1] == 2
+        assert Ledger(known).select(UID) == 1
+
+
+class TestEmbeddedImages:
+    def test_they_are_not_kept(self, store: Store, tmp_path: Path) -> None:
+        kept: list[str] = []
+        ledger = Ledger(store, keep=kept.append)
+        store.save_project(UID, label_config=CARS)
+        images = [f"data:image/png;base64,{str(number) * 300_000}" for number in range(1, 10)]
+        tasks = [task(number, annotation(number, result=[car(5)]), image=each) for number, each in enumerate(images, 1)]
+        ledger.update(UID, [*tasks, task(10, image="data:image/png;base64,unlabelled")])
+        assert kept == images, "those that are learned from"
+        assert sum(path.stat().st_size for path in tmp_path.glob("yoloop.db*")) < 1_000_000
+        assert {each.data["image"] for each in ledger.examples(UID)} == {embedded(each) for each in images}
+        learn(ledger)
+        ledger.update(UID, tasks)
+        assert ledger.counts(UID) == (9, 0)
+        ledger.update(UID, [task(1, annotation(1, result=[car(5)]), image="data:image/png;base64,another")])
+        assert ledger.counts(UID) == (9, 1)
 
 
 class TestAcceptedUnseen:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,15 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from backend.errors import YoloopError
+from backend.fit.dataset.until_0_7 import old_image_name, was_held_out
+from backend.images.addresses import embedded
+from backend.store.contents import content_hash
 from backend.store.database import Hint, Store
 from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
 from backend.store.migrations import HEAD, VERSION_TABLE, revision_of
 from backend.store.refreshes import Refreshes
-from backend.store.tables import metadata
+from backend.store.tables import ledger, metadata, thumbnails
 
 RELEASES = sorted((Path(__file__).parents[2] / "databases").glob("*.sql"))
 UID = "7.1795453273"
@@ -188,4 +193,65 @@ def test_of_the_tokens_of_one_label_studio_the_one_that_worked_last_is_taken(tmp
     store = Store(url)
     assert store.label_studios() == {"http://other": "theirs", "http://studio": "good"}
     assert [each.api_key for each in store.projects()] == ["good", "good", "good", "theirs", "nowhere"]
+    store.close()
+
+
+def test_embedded_images_of_earlier_releases_leave_the_database(tmp_path: Path) -> None:
+    path = tmp_path / "yoloop.db"
+    url = left_by(RELEASES[-1], path)
+    image = "data:image/png;base64," + "A" * 500_000
+    data, result = {"image": image, "text": "data: none"}, [{"id": "r", "type": "rectanglelabels"}]
+    text = json.dumps([data, [{"type": "rectanglelabels"}]], sort_keys=True)
+    content = hashlib.sha256(text.encode()).hexdigest()
+    with sqlite3.connect(path) as db:
+        row = "INSERT INTO ledger (uid, task_id, task_created_at, data, annotation_id, result, content, seen)"
+        for number, seen in ((101, content), (102, "another")):
+            values = (UID, number, 1.0, json.dumps(data), number, json.dumps(result), content, seen)
+            db.execute(f"{row} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        db.execute("INSERT INTO thumbnails VALUES (?, ?, ?, ?)", (UID, image, b"x", image))
+    store = Store(url)
+    with store.engine.connect() as db:
+        kept = {row.task_id: row for row in db.execute(ledger.select().where(ledger.c.task_id > 100))}
+        (thumbnail,) = db.execute(thumbnails.select().where(thumbnails.c.pixels == b"x")).all()
+        assert db.scalar(sa.text("SELECT count(*) FROM ledger WHERE data LIKE '%base64%'")) == 0
+    store.close()
+    short = {**data, "image": embedded(image)}
+    assert {number: (row.data, row.content) for number, row in kept.items()} == dict.fromkeys(
+        (101, 102), (short, content_hash(data, result))
+    )
+    assert (kept[101].seen, kept[102].seen) == (kept[101].content, "another"), "what was learned is no news"
+    assert thumbnail.key == thumbnail.group == thumbnail.family == old_image_name(embedded(image))
+    old_side = int.from_bytes(hashlib.sha256(image.encode()).digest()[:8]) < 0.5 * 2**64
+    assert was_held_out(thumbnail.group, 0.5) is old_side, "no image changes sides"
+
+
+def test_tasks_with_several_annotations_are_read_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'yoloop.db'}"
+    engine = sa.create_engine(url)
+    own = alembic_config()
+    with engine.begin() as db:
+        own.attributes["connection"] = db
+        command.upgrade(own, "what_annotations_say")
+        for number, count in ((1, 1), (2, 3)):
+            values = {"uid": UID, "number": number, "count": count}
+            db.execute(
+                sa.text(
+                    "INSERT INTO ledger (uid, task_id, task_created_at, updated_at, data)"
+                    " VALUES (:uid, :number, 1, 5, '{}')"
+                ),
+                {"uid": UID, "number": number},
+            )
+            db.execute(
+                sa.text(
+                    "INSERT INTO readings (uid, task_id, config, labels, problem, used, regions, annotations)"
+                    " VALUES (:uid, :number, '', '{}', '', true, 0, :count)"
+                ),
+                values,
+            )
+        db.execute(sa.text("INSERT INTO listings (uid, wanted) VALUES (:uid, false)"), {"uid": UID})
+    engine.dispose()
+    store = Store(url)
+    assert Ledger(store).times(UID) == {1: 5.0, 2: None}
+    with store.engine.connect() as db:
+        assert db.scalar(sa.text("SELECT wanted FROM listings"))
     store.close()

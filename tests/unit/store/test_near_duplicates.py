@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.shapes import draw_pictures
 
+from backend.store.contents import name_of
 from backend.store.database import Store
 from backend.store.near_duplicates import (
     LARGEST,
@@ -23,7 +24,6 @@ from backend.store.near_duplicates import (
     Like,
     Placed,
     are_near,
-    name_of,
     thumbnail,
 )
 from backend.store.tables import thumbnails as thumbnails_table

@@ -8,9 +8,11 @@ import pytest
 
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store import readings as module
+from backend.store.contents import name_of
 from backend.store.database import Store
 from backend.store.ledger import Ledger
-from backend.store.readings import TRAINING, VALIDATION, Annotations, Config, Readings
+from backend.store.near_duplicates import SIDE, Duplicates
+from backend.store.readings import TRAINING, VALIDATION, Annotations, Config, Readings, Several
 from backend.store.unreadable import UnreadableTasks
 
 UID = "1.100"
@@ -170,10 +172,10 @@ def test_several_annotations_of_a_task_are_counted_and_listed(ledger: Ledger, re
     others = [replace(one, id=number) for number in (201, 202)]
     skipped = replace(one, id=203, was_cancelled=True)
     ledger.update(UID, [replace(task(1), annotations=(one, *others, skipped)), task(2, box("Disc"))])
-    assert readings.several(UID) == {1: 3}
-    assert "of 1 tasks with several, ground truth counts, else the newest" in str(readings.annotations(UID))
+    assert readings.several(UID) == [Several(1, 3, None)]
+    assert "of 1 task with several, ground truth counts, else the newest" in str(readings.annotations(UID))
     ledger.update(UID, [replace(task(1), annotations=(one, skipped))])
-    assert readings.several(UID) == {}
+    assert readings.several(UID) == []
     assert "several" not in str(readings.annotations(UID))
 
 
@@ -196,5 +198,52 @@ def test_what_is_read_again_keeps_its_numbers(ledger: Ledger, readings: Readings
     readings.prepared(UID, {1: VALIDATION}, {})
     store.save_project(UID, label_config=config("Disc"))
     assert readings.renew(UID) == 1
-    assert readings.several(UID) == {1: 2}
+    assert readings.several(UID) == [Several(1, 2, None)]
     assert readings.annotations(UID).validation == 1
+
+
+def grey(top: int) -> bytes:
+    """A thumbnail that is grey, but for its upper row."""
+    return bytes([top] * SIDE + [100] * (SIDE * SIDE - SIDE))
+
+
+class TestContradictions:
+    def test_one_image_and_two_truths(self, ledger: Ledger, readings: Readings) -> None:
+        pair = [replace(task(number), data={"image": "/data/same.jpg"}) for number in (2, 3)]
+        ledger.update(
+            UID, [task(1, box("Disc")), replace(pair[0], annotations=task(2, box("Disc")).annotations), pair[1]]
+        )
+        first, second = readings.contradictions(UID)
+        assert (str(first), str(second)) == ("Disc 1; otherwise task 3", "nothing is there; otherwise task 2")
+        known = readings.annotations(UID)
+        assert "; 2 say something else than that of nearly the same image, such as tasks 2 and 3" in str(known)
+        assert (known.as_json()["contradicting"], known.as_json()["contradicting_tasks"]) == (2, [2, 3])
+        ledger.update(UID, [replace(pair[1], annotations=task(3, box("Disc")).annotations)])
+        assert readings.contradictions(UID) == [] and "nearly" not in str(readings.annotations(UID))
+
+    def test_images_that_a_training_found_to_be_the_same(
+        self, ledger: Ledger, readings: Readings, store: Store
+    ) -> None:
+        ledger.update(UID, [task(1, box("Disc")), task(2), task(3), task(4, box("Disc"))])
+        assert readings.contradictions(UID) == []
+        shown = {1: grey(100), 2: grey(104), 3: grey(112), 4: grey(100)}
+        groups = Duplicates(store).groups(UID, {name_of(f"/data/{number}.jpg"): each for number, each in shown.items()})
+        assert len(set(groups.values())) == 1
+        told = {each.task_id: each.others for each in readings.contradictions(UID)}
+        assert told == {1: (2,), 2: (1, 4), 4: (2,)}, "what changed a little may show another thing"
+
+    def test_what_is_not_understood_contradicts_nothing(self, ledger: Ledger, readings: Readings) -> None:
+        same = {"image": "/data/same.jpg"}
+        ledger.update(UID, [replace(task(1, box("car")), data=same), replace(task(2), data=same)])
+        assert readings.contradictions(UID) == []
+
+    def test_tasks_with_several_images_are_compared_as_a_whole(
+        self, ledger: Ledger, readings: Readings, store: Store
+    ) -> None:
+        pages = config("Disc").replace('value="$image"', 'valueList="$pages"')
+        store.save_project(UID, label_config=pages)
+        there = [["a.jpg", "b.jpg"], ["a.jpg", "b.jpg"], ["a.jpg", "c.jpg"], []]
+        tasks = [replace(task(number), data={"pages": each}) for number, each in enumerate(there, 1)]
+        tasks[0] = replace(tasks[0], annotations=task(1, box("Disc")).annotations)
+        ledger.update(UID, [*tasks, replace(task(5, box("Disc")), data={"pages": ["d.jpg"]})])
+        assert [each.task_id for each in readings.contradictions(UID)] == [1, 2]

@@ -23,9 +23,10 @@ from backend.images.decode import Decoded, decode
 from backend.labels.schema import parse_label_config
 from backend.services import Services
 from backend.settings import Settings
+from backend.store.contents import name_of
 from backend.store.database import Project
 from backend.store.ledger import Example
-from backend.store.near_duplicates import copy_groups, name_of
+from backend.store.near_duplicates import copy_groups
 from backend.store.sides import TRAINING, VALIDATION, Given, Gives, copy_sides
 
 CONFIG = """
