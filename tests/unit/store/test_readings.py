@@ -227,8 +227,9 @@ class TestContradictions:
         ledger.update(UID, [task(1, box("Disc")), task(2), task(3), task(4, box("Disc"))])
         assert readings.contradictions(UID) == []
         shown = {1: grey(100), 2: grey(104), 3: grey(112), 4: grey(100)}
-        groups = Duplicates(store).groups(UID, {name_of(f"/data/{number}.jpg"): each for number, each in shown.items()})
-        assert len(set(groups.values())) == 1
+        images = {name_of(f"/data/{number}.jpg"): pixels for number, pixels in shown.items()}
+        found = Duplicates(store).find(UID, images)
+        assert len({each.group for each in found.values()}) == 1
         told = {each.task_id: each.others for each in readings.contradictions(UID)}
         assert told == {1: (2,), 2: (1, 4), 4: (2,)}, "what changed a little may show another thing"
 
