@@ -85,7 +85,7 @@ class Ledger:
             rows = {task.id: {"uid": uid, "task_id": task.id, **_row(task, left_out)} for task in tasks}
             _forget_other_images(db, uid, tasks)
             upsert(db, table, list(rows.values()))
-            readings.take(db, uid, {task_id: row["result"] for task_id, row in rows.items()})
+            readings.take(db, uid, {task_id: (row["result"], row["data"]) for task_id, row in rows.items()})
             readings.count(db, uid, {task.id: len(submitted(task.annotations, left_out)) for task in tasks})
             if cursor is not None:
                 db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))

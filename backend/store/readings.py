@@ -26,6 +26,9 @@ from backend.store.unreadable import known as unreadable
 if TYPE_CHECKING:
     from backend.labels.reading import NotUnderstood, Reading
 
+READING = 2
+"""Of how annotations are read: raised when the same ones would say something else."""
+
 AT_ONCE = 500
 """Annotations that are read in one transaction."""
 
@@ -65,11 +68,11 @@ class Config:
         from backend.labels.reading import Reader  # which takes long to import, and numbers need none
 
         self.schema = parse_label_config(label_config)
-        self.hash = hashlib.sha256(label_config.encode()).hexdigest()
+        self.hash = hashlib.sha256(f"{READING} {label_config}".encode()).hexdigest()
         self._reader = Reader(self.schema)
 
-    def read(self, result: Sequence[Mapping[str, Any]]) -> Said:
-        reading = self._reader.read(result)
+    def read(self, result: Sequence[Mapping[str, Any]], data: object) -> Said:
+        reading = self._reader.read(result, data)
         if not reading.problems:
             return Said(dict(reading.labels), regions=len(result))
         used = _teaches(self.schema, reading)
@@ -209,7 +212,7 @@ class Readings:
     def _renew_some(self, uid: str, config: Config) -> int:
         mine = (table.c.uid == ledger.c.uid) & (table.c.task_id == ledger.c.task_id)
         outdated = (
-            sa.select(ledger.c.task_id, ledger.c.result, table.c.problem)
+            sa.select(ledger.c.task_id, ledger.c.result, ledger.c.data, table.c.problem)
             .select_from(ledger.outerjoin(table, mine))
             .where(ledger.c.uid == uid, ledger.c.annotation_id.is_not(None))
             .where(table.c.config.is_distinct_from(config.hash))
@@ -220,7 +223,7 @@ class Readings:
                 return 0
         with self._store.write() as db:
             rows = db.execute(outdated).all()
-            said = {row.task_id: config.read(row.result) for row in rows}
+            said = {row.task_id: config.read(row.result, row.data) for row in rows}
             _write(db, uid, config, said)
             better = [row.task_id for row in rows if row.problem and not said[row.task_id].problem]
             better = [task_id for task_id in better if said[task_id].used]
@@ -327,12 +330,14 @@ class Readings:
             return list(db.scalars(query.order_by(table.c.task_id)))
 
 
-def take(db: sa.Connection, uid: str, results: Mapping[int, Sequence[Mapping[str, Any]] | None]) -> None:
-    """Read annotations as they come into the ledger: task id → what teaches for it, None: nothing does."""
-    gone = [task_id for task_id, result in results.items() if result is None]
+def take(
+    db: sa.Connection, uid: str, tasks: Mapping[int, tuple[Sequence[Mapping[str, Any]] | None, Mapping[str, Any]]]
+) -> None:
+    """Read annotations as they come into the ledger: task id → what teaches for it, None: nothing does; its data."""
+    gone = [task_id for task_id, (result, _) in tasks.items() if result is None]
     for start in range(0, len(gone), MOST_NAMED):
         forget_tasks(db, uid, gone[start : start + MOST_NAMED])
-    there = {task_id: result for task_id, result in results.items() if result is not None}
+    there = {task_id: (result, data) for task_id, (result, data) in tasks.items() if result is not None}
     if not there:
         return
     try:
@@ -341,7 +346,7 @@ def take(db: sa.Connection, uid: str, results: Mapping[int, Sequence[Mapping[str
         for start in range(0, len(there), MOST_NAMED):
             forget_tasks(db, uid, list(there)[start : start + MOST_NAMED])
         return
-    _write(db, uid, config, {task_id: config.read(result) for task_id, result in there.items()})
+    _write(db, uid, config, {task_id: config.read(*each) for task_id, each in there.items()})
 
 
 def count(db: sa.Connection, uid: str, annotations: Mapping[int, int]) -> None:

@@ -32,7 +32,7 @@ from backend.store.ledger import Example, Teaching
 
 log = logging.getLogger(__name__)
 
-VERSION = 4
+VERSION = 5
 """Of the files of a dataset and their index: raised when others would be written for the same annotations."""
 
 UNREADABLE = 0.2
@@ -175,7 +175,7 @@ def _outdated(
 
 def _readings(schema: LabelSchema, examples: Iterable[Example]) -> dict[int, Reading]:
     """Task → what its annotation says."""
-    return {each.task_id: reader_of(schema).read(each.result) for each in examples}
+    return {each.task_id: reader_of(schema).read(each.result, each.data) for each in examples}
 
 
 def _layout(settings: Settings, project: Project, planned: Plan) -> str:
