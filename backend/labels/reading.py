@@ -2,12 +2,14 @@
 
 Importers, renamed tags and changed configs leave regions that no control knows as they stand. They are read where the
 meaning is certain, each step only where the one before found nothing and a single label fits: the label itself, its
-`value` behind an `alias` or an old name in `predicted_values`, the same without space around it, the same in another
-case. What stays unclear is a reason, never silence: silence would teach that nothing is there.
+`value` behind an `alias` or an old name in `predicted_values`, the same without space around it, the same with its
+letters composed another way (é, or e and an accent) or other space within, the same in another case. What stays unclear
+is a reason, never silence: silence would teach that nothing is there.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +33,7 @@ Reason = Literal[
     "numbers that cannot be",
     "tool not learned",
     "several answers",
+    "about a region",
     "malformed",
 ]
 
@@ -75,7 +78,8 @@ class NotUnderstood:
             "no shape": f"a region of `{self.name}` covers nothing of the image",
             "numbers that cannot be": f"a region of `{self.name}` has numbers that cannot be",
             "tool not learned": f"a region of `{self.name}` was drawn with another tool",
-            "several answers": f"`{self.name}` has several answers, of which one can be right",
+            "several answers": f"`{self.name}` has several answers, of which one can be learned",
+            "about a region": f"an answer to `{self.name}` is about a single region",
             "malformed": "a region is malformed",
         }[self.reason]
 
@@ -146,16 +150,24 @@ class Names:
         for label, names in others.items():
             for name in names:
                 self._others.setdefault(name, set()).add(label)
+        self._composed: dict[str, set[str]] = {}
         self._folded: dict[str, set[str]] = {}
         for name, meant in (*((label, {label}) for label in self._labels), *self._others.items()):
-            self._folded.setdefault(name.strip().casefold(), set()).update(meant)
+            self._composed.setdefault(_composed(name), set()).update(meant)
+            self._folded.setdefault(_composed(name).casefold(), set()).update(meant)
         self._known: dict[str, str | None] = {}
 
     def find(self, name: str) -> str | None:
         """The label; None: none, or more than one could be meant."""
         if name not in self._known:
             stripped = name.strip()
-            steps = (self._exactly(name), self._exactly(stripped), self._folded.get(stripped.casefold(), set()))
+            composed = _composed(name)
+            steps = (
+                self._exactly(name),
+                self._exactly(stripped),
+                self._composed.get(composed, set()),
+                self._folded.get(composed.casefold(), set()),
+            )
             meant = next((each for each in steps if each), set())
             if len(self._known) > 10_000:
                 self._known.clear()
@@ -164,6 +176,11 @@ class Names:
 
     def _exactly(self, name: str) -> set[str]:
         return {name} if name in self._labels else self._others.get(name, set())
+
+
+def _composed(name: str) -> str:
+    """A name with its letters composed in one way and single blanks within: what looks the same is the same."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +265,7 @@ class Reader:
         self, entry: Region, labelled: Region | None, entries: Sequence[Region], pages: Mapping[str, int]
     ) -> Understood | NotUnderstood | Foreign | None:
         """One region; `labelled` is the entry with its labels where these come apart from the shape."""
-        kind = _TYPES.get(str(entry.get("type")))
+        kind = _TYPES.get(str(entry.get("type")).lower())
         name = str(entry.get("from_name") or "")
         labels = _labels(labelled or entry, kind)
         page = _page(entry)
@@ -267,6 +284,8 @@ class Reader:
         if kind in CHOOSES and not here and _about_a_region(entry, entries):
             return None
         region = str(entry.get("id") or "")
+        if kind in CHOOSES and here and _is_placed(entry):
+            return self._problem("about a region", name, here, labels, page, region)
         found = self._on_image(here, entry) if here else self._renamed(kind, entry)
         if here and not found:
             return self._problem(
@@ -375,7 +394,7 @@ class Reader:
         elif kind == "keypoint":
             drawing = [each for each in self._tools if each.draws.kind not in CHOOSES]
             named = [each for each in drawing if any(each.names.find(label) is not None for label in labels)]
-            tools = named or [each for each in drawing if each.control.kind == "keypoint"]
+            tools = named or drawing
         else:
             tools = [each for each in self._tools if each.draws.kind not in CHOOSES]
         fitting = [each for each in tools if any(each.names.find(label) is not None for label in labels)]
@@ -431,11 +450,11 @@ def _pages_of(tools: Iterable[_Tool], data: object) -> dict[str, int]:
 
 
 def _without_contradictions(regions: Sequence[Understood]) -> tuple[list[Understood], list[NotUnderstood]]:
-    """Of choices of which one can be made, several answers say nothing: which of them is right is not known."""
+    """Where one answer can be learned, several say nothing: which of them is right is not known."""
     answers: dict[tuple[str, str, int], set[str]] = {}
     keys = [
         (each.control.name, each.control.to_name, each.page if each.control.per_item else 0)
-        if each.control.kind == "choices" and not each.control.multiple and not each.skipped
+        if each.control.kind in CHOOSES and not each.control.multiple and not each.skipped
         else None
         for each in regions
     ]
@@ -478,7 +497,8 @@ def _labels(entry: Region, kind: Kind | None) -> tuple[str, ...]:
     value = entry.get("value")
     if not isinstance(value, Mapping):
         return ()
-    keys = dict.fromkeys((str(entry.get("type")), *(() if kind in (None, *CHOOSES) else (f"{kind}labels",)), "labels"))
+    own = () if kind is None else (kind,) if kind in CHOOSES else (f"{kind}labels",)
+    keys = dict.fromkeys((str(entry.get("type")), *own, "labels"))
     named: Any = next((value[key] for key in keys if value.get(key)), None)
     if isinstance(named, str):
         named = [named]
@@ -486,6 +506,8 @@ def _labels(entry: Region, kind: Kind | None) -> tuple[str, ...]:
     for name in named if isinstance(named, list) else ():
         if isinstance(name, str):
             found.append(name)
+        elif type(name) is int:  # a label that looks like a number, as some exports write it
+            found.append(str(name))
         elif isinstance(name, list) and name and all(isinstance(part, str) for part in name):
             found.append(PATH_SEPARATOR.join(name) if kind == "taxonomy" else name[-1])
     return tuple(dict.fromkeys(found))
@@ -493,15 +515,18 @@ def _labels(entry: Region, kind: Kind | None) -> tuple[str, ...]:
 
 def _about_a_region(entry: Region, entries: Sequence[Region]) -> bool:
     """Whether an answer is about a single region, whose place or id it has."""
-    value = entry.get("value")
-    placed = isinstance(value, Mapping) and bool({"x", "points", "rle", "imageDataURL"} & value.keys())
     shared = _has_id(entry) and any(
         each is not entry
         and each.get("id") == entry["id"]
         and _TYPES.get(str(each.get("type")), "choices") not in CHOOSES
         for each in entries
     )
-    return placed or shared
+    return _is_placed(entry) or shared
+
+
+def _is_placed(entry: Region) -> bool:
+    value = entry.get("value")
+    return isinstance(value, Mapping) and bool({"x", "points", "rle", "imageDataURL"} & value.keys())
 
 
 def _understood(

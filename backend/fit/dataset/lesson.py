@@ -33,6 +33,10 @@ SPECK = 0.01
 """Share of a mask's largest part below which a part is a slip of the brush."""
 
 
+LEAST = 0.5
+"""Pixels of the image below which a side of a box shows nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What an image teaches a network: objects, and the names of the controls they were drawn with. With `left_out`,
@@ -110,7 +114,9 @@ def _objects(
     found: list[Detection] = []
     for region in regions:
         seen = [_clean(each) for each in from_regions([region.entry], region.drawn, network.classes, size, wanted)]
-        converted = [made for each in seen if (made := _as(each, network.task)) is not None]
+        converted = [
+            made for each in seen if (made := _as(each, network.task)) is not None and _is_seen(made, network.task)
+        ]
         if len(converted) < sum(label in network.classes for label in region.labels):
             return Lesson(left_out=f"a region of `{control.name}` covers nothing of the image")
         found += converted
@@ -219,6 +225,12 @@ def _as(found: Detection, task: Task) -> Detection | None:
     if task == "obb" and found.rotated is None:
         return None if found.mask is None else replace(found, rotated=_around(found.mask))
     return found if task in ("detect", "obb", "classify", "pose") else None
+
+
+def _is_seen(found: Detection, task: Task) -> bool:
+    """Whether a box is not the trace of a click that slipped."""
+    box = found.box
+    return task not in ("detect", "obb") or min(box.x2 - box.x1, box.y2 - box.y1) >= LEAST
 
 
 def _around(mask: Mask) -> RotatedBox:

@@ -291,6 +291,18 @@ def test_of_two_answers_to_a_single_choice_none_is_taken(answers: list[list[str]
     assert several is not None and not several.left_out
 
 
+def test_a_box_of_less_than_half_a_pixel_is_a_click_that_slipped() -> None:
+    slip = region("box", "rectanglelabels", "Nut", x=20, y=20, width=0.2, height=0.3, rotation=0)
+    found = lessons(NUTS, [box(60), slip])["detect"]
+    assert found is not None
+    assert found.left_out
+
+
+def test_a_point_of_unknown_meaning_is_no_background() -> None:
+    nose = region("face", "keypointlabels", "nose", x=20, y=20, width=1)
+    assert all(each is not None and each.left_out for each in lessons(TOOLS, [nose]).values())
+
+
 def test_what_an_import_wrote_twice_is_there_once() -> None:
     found = lessons(NUTS, [box(), box(), {**box(60), "id": box()["id"]}])["detect"]
     assert found is not None
