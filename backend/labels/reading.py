@@ -277,6 +277,8 @@ class Reader:
         here = [each for each in self._tools if name == each.draws.name and label_name == each.draws.from_name]
         here = here or [each for each in self._tools if label_name == each.draws.from_name]
         here = here or [each for each in self._tools if name == each.draws.name and labelled is None]
+        if kind is None and not here and not isinstance(entry.get("type"), str):
+            return NotUnderstood("malformed", "", frozenset(each.control.name for each in self._tools), page)
         if kind is None:
             return self._of_another_tool(entry, here, labels, page)
         if not here and {name, label_name} & self._others:

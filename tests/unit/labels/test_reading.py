@@ -82,6 +82,9 @@ def test_a_turned_box_with_a_side_below_zero_is_the_same_box() -> None:
         (box(width=0), "no shape"),
         (box(width=None), "no shape"),
         ("text", "malformed"),
+        ({}, "malformed"),
+        ({"value": None}, "malformed"),
+        ({"id": "r", "value": {**VALUE, "rectanglelabels": ["Car"]}}, "malformed"),
     ],
 )
 def test_what_is_not_says_why(region: Any, reason: str) -> None:
