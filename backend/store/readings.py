@@ -24,7 +24,7 @@ from backend.store.tables import readings as table
 from backend.store.unreadable import known as unreadable
 
 if TYPE_CHECKING:
-    from backend.labels.reading import NotUnderstood, Reading
+    from backend.labels.reading import NotUnderstood, Reading, Understood
 
 READING = 2
 """Of how annotations are read: raised when the same ones would say something else."""
@@ -71,7 +71,7 @@ class Config:
         self.hash = hashlib.sha256(f"{READING} {label_config}".encode()).hexdigest()
         self._reader = Reader(self.schema)
 
-    def read(self, result: Sequence[Mapping[str, Any]], data: object) -> Said:
+    def read(self, result: Sequence[Mapping[str, Any]], data: object = None) -> Said:
         reading = self._reader.read(result, data)
         if not reading.problems:
             return Said(dict(reading.labels), regions=len(result))
@@ -88,16 +88,21 @@ def _teaches(schema: LabelSchema, reading: Reading) -> bool:
         pages = any(control.pages for control in controls) and network.task != "classify"
         regions = [each for each in reading.regions if each.control.name in mine and not each.skipped]
         problems = [each for each in reading.problems if mine & each.controls]
-        if problems and not (pages and _elsewhere(problems, {each.page for each in regions})):
+        if problems and not any(_is_clear(each, problems, pages) for each in regions):
             continue
         if regions or (not problems and controls[0].kind not in CHOOSES and not _answers_only(reading)):
             return True
     return False
 
 
-def _elsewhere(problems: Iterable[NotUnderstood], pages: Collection[int]) -> bool:
-    """Whether there is a page with regions and without a problem."""
-    return bool(set(pages) - {each.page for each in problems})
+def _is_clear(region: Understood, problems: Iterable[NotUnderstood], pages: bool) -> bool:
+    """Whether a region is on an image, or a page of it, that no problem concerns."""
+    from backend.labels.reading import NO_PAGE
+
+    return not any(
+        each.to_name in ("", region.control.to_name) and (not pages or each.page in (region.page, NO_PAGE))
+        for each in problems
+    )
 
 
 def _answers_only(reading: Reading) -> bool:
