@@ -324,7 +324,12 @@ class Reader:
         return self._foreign(entry, labels, page)
 
     def _foreign(self, entry: Region, labels: tuple[str, ...], page: int) -> Foreign | None:
-        """With all that the labels may mean to a control."""
+        """With all that the labels may mean to a control: where they say nothing, any that its own tag has."""
+        tag = next((each for each in self._schema.others if each.name == entry.get("from_name")), None)
+        if tag is not None and not set(tag.to_names).intersection(self._schema.images):
+            return None  # of a text, or something else beside the image
+        if tag is not None and entry.get("type") not in _WITHOUT_MEANING and not set(labels).intersection(tag.labels):
+            labels = (*labels, *tag.labels)
         to_name = str(entry.get("to_name") or "")
         if to_name not in self._schema.images and len(self._schema.images) == 1:
             to_name = self._schema.images[0]

@@ -373,6 +373,31 @@ def test_what_another_tool_drew_is_no_background_however_its_label_is_written(la
     assert lesson.left_out
 
 
+MIXED = (
+    '<View><Image name="image" value="$image"/><Text name="text" value="$text"/><RectangleLabels name="box" '
+    'toName="image"><Label value="Nut"/></RectangleLabels><VectorLabels name="line" toName="image"><Label value="Nut"/>'
+    '<Label value="Leaf"/></VectorLabels><Labels name="words" toName="text"><Label value="Nut"/></Labels></View>'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "label", "left_out"),
+    [
+        ("line", "vectorlabels", "", True),
+        ("line", "vectorlabels", "Bush", True),
+        ("line", "vectorlabels", "Leaf", False),
+        ("words", "labels", "Nut", False),
+    ],
+)
+def test_another_tool_concerns_what_it_may_have_drawn(name: str, kind: str, label: str, left_out: bool) -> None:
+    drawn = region(name, kind, label, start=0, end=3)
+    drawn["value"][kind] = [label] if label else []
+    drawn["to_name"] = "text" if name == "words" else "image"
+    lesson = lessons(MIXED, [drawn])["detect"]
+    assert lesson is not None
+    assert bool(lesson.left_out) is left_out
+
+
 def test_a_region_of_no_known_type_concerns_the_siblings_too() -> None:
     found = lessons(NUTS, [{key: value for key, value in box().items() if key != "type"}])
     assert all(each is not None and each.left_out for each in found.values())
