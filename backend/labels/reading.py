@@ -376,6 +376,8 @@ class Reader:
             anywhere: it may be on any image of the config.
         """
         own = frozenset(each.control.name for each in tools)
+        if reason not in ("label unknown", "image unknown"):
+            name = name or tools[0].control.name
         images = {each.draws.to_name for each in tools}
         to_name = "" if anywhere or len(images) > 1 else next(iter(images))
         if all(each.draws.kind in CHOOSES for each in tools):

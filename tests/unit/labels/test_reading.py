@@ -83,6 +83,7 @@ def test_a_turned_box_with_a_side_below_zero_is_the_same_box() -> None:
         (box(width=None), "no shape"),
         ("text", "malformed"),
         ({}, "malformed"),
+        ({"type": "rectanglelabels", "value": {}}, "no label"),
         ({"value": None}, "malformed"),
         ({"id": "r", "value": {**VALUE, "rectanglelabels": ["Car"]}}, "malformed"),
     ],
@@ -92,6 +93,7 @@ def test_what_is_not_says_why(region: Any, reason: str) -> None:
     assert why(reading) == [reason]
     assert reading.problems[0].controls == {"label"}
     assert len(reading.regions) == 1
+    assert "``" not in str(reading.problems[0])
 
 
 def test_the_first_step_that_finds_a_label_decides() -> None:
