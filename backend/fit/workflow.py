@@ -50,6 +50,8 @@ from model_registry import Decision, RegistryError, Version, decide, decide_toge
 log = logging.getLogger(__name__)
 
 
+BOX_TASKS = ("detect", "obb")
+
 READING = 600.0
 """Seconds to wait while somebody else reads the project."""
 
@@ -212,8 +214,8 @@ class Training:
             image_size=image_size(data.sizes, settings.image_size),
             note="" if data.controls[0].model_path else without_sibling(settings, network.task),
         )
-        if champion is not None and network.key in known:
-            part = known[network.key]
+        part = known.get(network.key) or _drew_boxes(network, parts)
+        if champion is not None and part is not None:
             weights = str(self._services.registry.fetch(champion, part.file))
             return replace(
                 spec,
@@ -427,6 +429,14 @@ class Training:
         if self._services.jobs.cancelled(job.id):
             raise TrainingCancelled("The training was cancelled.")
         self._services.jobs.update(job.id, message=message)
+
+
+def _drew_boxes(network: Network, parts: Sequence[Part]) -> Part | None:
+    """What a model of boxes replaces where they were upright before and are turned now, or the other way round."""
+    if network.task not in BOX_TASKS:
+        return None
+    drew = (each for each in parts if each.network.own and each.network.task in BOX_TASKS)
+    return next((each for each in drew if not set(network.controls).isdisjoint(each.network.controls)), None)
 
 
 def _metric_name(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -39,7 +39,10 @@ def conditions_in(root: ET.Element) -> dict[ET.Element, tuple[Condition, ...]]:
 
 
 def asked(
-    conditions: Iterable[Condition], result: Sequence[Mapping[str, Any]], values: Mapping[str, str] | None = None
+    conditions: Collection[Condition],
+    result: Sequence[Mapping[str, Any]],
+    values: Mapping[str, str] | None = None,
+    doubtful: Collection[str] = (),
 ) -> bool:
     """Whether an annotation's own answers say that a control under these conditions was shown.
 
@@ -47,8 +50,10 @@ def asked(
 
     Args:
         values: what an answer's alias stands for: conditions may name either.
+        doubtful: names of the controls with an answer that is not understood: what hangs on one is not known to hold.
     """
-    return all(_holds(each, result, values or {}) for each in conditions)
+    clear = [each for each in conditions if each.tag not in doubtful and (each.tag or not doubtful)]
+    return len(clear) == len(conditions) and all(_holds(each, result, values or {}) for each in clear)
 
 
 def _condition(tag: ET.Element) -> Condition | None:

@@ -18,6 +18,8 @@ LONGEST = 101.0
 """Percent of the image that a side has at most; what is longer was never percent. The rest is rounding."""
 FARTHEST = 50.0
 """Percent of the image that a corner lies outside of it at most."""
+SHARES = 1.0
+"""Percent of the image within which all of a region lies only if its numbers are shares of the sides instead."""
 LONGEST_TURNED = 1000.0
 """The same of a turned box, whose width may run along a side that is much longer than the other."""
 
@@ -45,6 +47,8 @@ def place_of(kind: Kind, entry: Mapping[str, Any]) -> tuple[dict[str, Any] | Non
 def as_number(value: object) -> float | None:
     """A finite number, also one that is written as text; None for anything else."""
     if isinstance(value, str):
+        if "_" in value:  # to Python a separator of thousands
+            return None
         try:
             value = float(value)
         except ValueError:
@@ -78,7 +82,7 @@ def _box(kind: Kind, value: Mapping[str, Any], entry: Mapping[str, Any]) -> tupl
             possible = possible and all(-FARTHEST <= each <= 100 + FARTHEST for each in (x, y))
     else:
         possible = max(across, down) <= LONGEST and x < 100 and y < 100 and x + across > 0 and y + down > 0
-    if not possible:
+    if not possible or max(x + across, y + down) <= SHARES:
         return None, "numbers that cannot be"
     return {**dict(zip(names, (x, y, across, down), strict=True)), "rotation": angle}, None
 
@@ -113,6 +117,8 @@ def _polygon(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Why | Non
         if any(each is None or not -FARTHEST <= each <= 100 + FARTHEST for each in numbers):
             return None, "numbers that cannot be"
         points.append([each for each in numbers if each is not None])
+    if max(map(max, points)) <= SHARES:
+        return None, "numbers that cannot be"
     return {"points": points, "closed": True}, None
 
 

@@ -2,12 +2,14 @@
 
 Importers, renamed tags and changed configs leave regions that no control knows as they stand. They are read where the
 meaning is certain, each step only where the one before found nothing and a single label fits: the label itself, its
-`value` behind an `alias` or an old name in `predicted_values`, the same without space around it, the same in another
-case. What stays unclear is a reason, never silence: silence would teach that nothing is there.
+`value` behind an `alias` or an old name in `predicted_values`, the same without space around it, the same with its
+letters composed another way (é, or e and an accent) or other space within, the same in another case. What stays unclear
+is a reason, never silence: silence would teach that nothing is there.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ from backend.labels.conditions import asked
 from backend.labels.paths import PATH_SEPARATOR
 from backend.labels.place import as_number, place_of
 from backend.labels.rectangle import LEAST_TURN, off_quarter
+from backend.labels.references import field_of, pages_of
 from backend.labels.schema import Control, Kind, LabelSchema
 
 Region = Mapping[str, Any]
@@ -25,9 +28,12 @@ Reason = Literal[
     "no label",
     "control unknown",
     "image unknown",
+    "page unknown",
     "no shape",
     "numbers that cannot be",
     "tool not learned",
+    "several answers",
+    "about a region",
     "malformed",
     "annotators disagree",
 ]
@@ -54,6 +60,8 @@ class NotUnderstood:
         name: the label, control or image that the reason is about.
         controls: names of the controls whose models it concerns.
         page: index of the image in a task with several pages.
+        to_name: name of the image that it is on; empty: any.
+        unless_used: names of the controls whose models it may concern, too, where they are not used on the image.
     """
 
     reason: Reason
@@ -61,6 +69,8 @@ class NotUnderstood:
     controls: frozenset[str]
     page: int = 0
     region: str = ""
+    to_name: str = ""
+    unless_used: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return {
@@ -68,9 +78,12 @@ class NotUnderstood:
             "no label": f"no label was given to a region of `{self.name}`",
             "control unknown": f"control `{self.name}` is not in the config",
             "image unknown": f"image `{self.name}` is not in the config",
+            "page unknown": f"a region of `{self.name}` is on a page that its task does not have",
             "no shape": f"a region of `{self.name}` covers nothing of the image",
             "numbers that cannot be": f"a region of `{self.name}` has numbers that cannot be",
             "tool not learned": f"a region of `{self.name}` was drawn with another tool",
+            "several answers": f"`{self.name}` has several answers, of which one can be learned",
+            "about a region": f"an answer to `{self.name}` is about a single region",
             "malformed": "a region is malformed",
             "annotators disagree": f"the annotators disagree on `{self.name}`",
         }[self.reason]
@@ -142,16 +155,24 @@ class Names:
         for label, names in others.items():
             for name in names:
                 self._others.setdefault(name, set()).add(label)
+        self._composed: dict[str, set[str]] = {}
         self._folded: dict[str, set[str]] = {}
         for name, meant in (*((label, {label}) for label in self._labels), *self._others.items()):
-            self._folded.setdefault(name.strip().casefold(), set()).update(meant)
+            self._composed.setdefault(_composed(name), set()).update(meant)
+            self._folded.setdefault(_composed(name).casefold(), set()).update(meant)
         self._known: dict[str, str | None] = {}
 
     def find(self, name: str) -> str | None:
         """The label; None: none, or more than one could be meant."""
         if name not in self._known:
             stripped = name.strip()
-            steps = (self._exactly(name), self._exactly(stripped), self._folded.get(stripped.casefold(), set()))
+            composed = _composed(name)
+            steps = (
+                self._exactly(name),
+                self._exactly(stripped),
+                self._composed.get(composed, set()),
+                self._folded.get(composed.casefold(), set()),
+            )
             meant = next((each for each in steps if each), set())
             if len(self._known) > 10_000:
                 self._known.clear()
@@ -160,6 +181,11 @@ class Names:
 
     def _exactly(self, name: str) -> set[str]:
         return {name} if name in self._labels else self._others.get(name, set())
+
+
+def _composed(name: str) -> str:
+    """A name with its letters composed in one way and single blanks within: what looks the same is the same."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +197,14 @@ class _Tool:
     names: Names
     box: bool = False
     skipped: bool = False
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What its regions, and those around its points, may carry."""
+        return (*self.control.labels, *(point.label for point in self.control.points))
+
+    def knows(self, label: str) -> bool:
+        return label in self.control.labels or self.names.find(label) is not None
 
 
 class Reader:
@@ -191,46 +225,71 @@ class Reader:
         self._values = {label: value for tool in tools for label, value in tool.control.values.items()}
         self._others = {tag.name for tag in schema.others}
 
-    def read(self, result: Sequence[Any]) -> Reading:
-        """What an annotation's `result` says."""
+    def read(self, result: Sequence[Any], data: object = None) -> Reading:
+        """What an annotation's `result` says.
+
+        Args:
+            data: the task's: how many pages it has. Without it, a region may be on any page.
+        """
         entries = [each for each in result if isinstance(each, Mapping)]
+        pages = _pages_of(self._tools, data)
         regions: list[Understood] = []
         problems: list[NotUnderstood] = []
         foreign: list[Foreign] = []
         if len(entries) < len(result):
             problems.append(NotUnderstood("malformed", "", frozenset(tool.control.name for tool in self._tools)))
         for entry, labelled in _joined(entries):
-            said = self._one(entry, labelled, entries)
+            said = self._one(entry, labelled, entries, pages)
             if isinstance(said, Understood):
                 regions.append(said)
             elif isinstance(said, NotUnderstood):
-                if said.controls:
-                    problems.append(said)
+                problems.append(said)
             elif said is not None:
                 foreign.append(said)
-        unasked = frozenset(
-            control.name
-            for control in self._schema.controls
-            if control.conditions and not asked(control.conditions, entries, self._values)
+        regions, more = _without_contradictions(regions)
+        settled = [_settled(each, regions) for each in (*problems, *more)]
+        problems = [each for each in settled if each.controls]
+        return Reading(tuple(regions), tuple(problems), tuple(foreign), self._unasked(entries, regions, problems))
+
+    def _unasked(
+        self, entries: Sequence[Region], regions: Sequence[Understood], problems: Sequence[NotUnderstood]
+    ) -> frozenset[str]:
+        """Names of the controls that the answers, as they are understood, did not bring up."""
+        conditional = [control for control in self._schema.controls if control.conditions]
+        if not conditional:
+            return frozenset()
+        mine = {each.draws.from_name for each in self._tools if each.draws.kind in CHOOSES}
+        answers = [each.entry for each in regions if each.drawn.kind in CHOOSES]
+        answers += [each for each in entries if each.get("from_name") not in mine]
+        doubtful = {name for each in problems for name in each.controls & mine}
+        return frozenset(
+            control.name for control in conditional if not asked(control.conditions, answers, self._values, doubtful)
         )
-        return Reading(tuple(regions), tuple(problems), tuple(foreign), unasked)
 
     def _one(
-        self, entry: Region, labelled: Region | None, entries: Sequence[Region]
+        self, entry: Region, labelled: Region | None, entries: Sequence[Region], pages: Mapping[str, int]
     ) -> Understood | NotUnderstood | Foreign | None:
         """One region; `labelled` is the entry with its labels where these come apart from the shape."""
-        kind = _TYPES.get(str(entry.get("type")))
+        kind = _TYPES.get(str(entry.get("type")).lower())
         name = str(entry.get("from_name") or "")
         labels = _labels(labelled or entry, kind)
         page = _page(entry)
+        there = pages.get(str(entry.get("to_name")), next(iter(pages.values()), 0) if len(pages) == 1 else 0)
+        beyond = bool(there) and page >= there
+        if beyond:
+            page = NO_PAGE
         label_name = name if labelled is None else str(labelled.get("from_name") or "")
         here = [each for each in self._tools if name == each.draws.name and label_name == each.draws.from_name]
         here = here or [each for each in self._tools if label_name == each.draws.from_name]
         here = here or [each for each in self._tools if name == each.draws.name and labelled is None]
         if entry.get("type") == DISAGREED:
             here = self._on_image(here, entry)
-            concerned = _named(here).union(*(self._related(each, labels) for each in here))
-            return NotUnderstood("annotators disagree", name, concerned, page, str(entry.get("id") or ""))
+            disputed = str(entry.get("id") or "")
+            if not here:
+                return NotUnderstood("annotators disagree", name, frozenset(), page, disputed)
+            return self._problem("annotators disagree", name, here, labels, page, disputed)
+        if kind is None and not here and not isinstance(entry.get("type"), str):
+            return NotUnderstood("malformed", "", frozenset(each.control.name for each in self._tools), page)
         if kind is None:
             return self._of_another_tool(entry, here, labels, page)
         if not here and {name, label_name} & self._others:
@@ -238,28 +297,32 @@ class Reader:
         if kind in CHOOSES and not here and about_a_region(entry, entries):
             return None
         region = str(entry.get("id") or "")
+        if kind in CHOOSES and here and _is_placed(entry):
+            return self._problem("about a region", name, here, labels, page, region)
         found = self._on_image(here, entry) if here else self._renamed(kind, entry)
         if here and not found:
-            return NotUnderstood("image unknown", str(entry.get("to_name")), _named(here), page, region)
+            return self._problem(
+                "image unknown", str(entry.get("to_name")), here, labels, NO_PAGE, region, anywhere=True
+            )
         tool = next((each for each in found if each.draws.kind == kind), found[0] if found else None)
         if tool is None:
             return NotUnderstood("control unknown", name, self._concerned(kind, labels, entries), page, region)
-        related = frozenset({tool.control.name}) | self._related(tool, labels)
         if not labels:
-            return NotUnderstood("no label", name, related, page, region)
+            return self._problem("no label", name, [tool], labels, page, region)
         meant = [tool.names.find(label) for label in labels]
         if None in meant:
             unknown = labels[meant.index(None)]
             if not here:
                 return NotUnderstood("control unknown", name, self._concerned(kind, labels, entries), page, region)
-            return NotUnderstood("label unknown", unknown, related, page, region)
+            return self._problem("label unknown", unknown, [tool], labels, page, region)
         if not _gives(kind, tool.draws.kind):
-            return NotUnderstood("tool not learned", name, related, page, region)
-        if page == NO_PAGE and tool.control.pages and (kind not in CHOOSES or tool.control.per_item):
-            return NotUnderstood("numbers that cannot be", name, related, page, region)
+            return self._problem("tool not learned", name, [tool], labels, page, region)
+        if page == NO_PAGE and (beyond or tool.control.pages) and (kind not in CHOOSES or tool.control.per_item):
+            why_page: Reason = "page unknown" if beyond else "numbers that cannot be"
+            return self._problem(why_page, name, [tool], labels, page, region)
         place, why = place_of(kind, entry)
         if place is None:
-            return NotUnderstood(why or "no shape", name, related, page, region)
+            return self._problem(why or "no shape", name, [tool], labels, page, region)
         known = tuple(dict.fromkeys(label for label in meant if label is not None))
         return _understood(tool, kind, known, place, entry, page)
 
@@ -268,12 +331,16 @@ class Reader:
     ) -> NotUnderstood | Foreign | None:
         if here and entry.get("type") not in _WITHOUT_MEANING:
             reason: Reason = "no shape" if entry.get("type") == "labels" else "tool not learned"
-            concerned = _named(here).union(*(self._related(each, labels) for each in here))
-            return NotUnderstood(reason, str(entry.get("from_name")), concerned, page, str(entry.get("id") or ""))
+            return self._problem(reason, str(entry.get("from_name")), here, labels, page, str(entry.get("id") or ""))
         return self._foreign(entry, labels, page)
 
     def _foreign(self, entry: Region, labels: tuple[str, ...], page: int) -> Foreign | None:
-        """With all that the labels may mean to a control."""
+        """With all that the labels may mean to a control: where they say nothing, any that its own tag has."""
+        tag = next((each for each in self._schema.others if each.name == entry.get("from_name")), None)
+        if tag is not None and not set(tag.to_names).intersection(self._schema.images):
+            return None  # of a text, or something else beside the image
+        if tag is not None and entry.get("type") not in _WITHOUT_MEANING and not set(labels).intersection(tag.labels):
+            labels = (*labels, *tag.labels)
         to_name = str(entry.get("to_name") or "")
         if to_name not in self._schema.images and len(self._schema.images) == 1:
             to_name = self._schema.images[0]
@@ -300,19 +367,44 @@ class Reader:
         others = [each for each in others if each.labels or each.tag != kind]
         return mine if len(mine) == 1 and not others and not mine[0].skipped else []
 
-    def _related(self, tool: _Tool, labels: Sequence[str]) -> frozenset[str]:
-        """Names of the other drawing controls on the same image that could have drawn this: with one of the labels, or
-        where they say nothing with one that the control has."""
-        if tool.draws.kind in CHOOSES:
-            return frozenset()
-        wanted = labels or tool.control.labels
-        return frozenset(
-            each.control.name
+    def _problem(
+        self,
+        reason: Reason,
+        name: str,
+        tools: Sequence[_Tool],
+        labels: Sequence[str],
+        page: int,
+        region: str,
+        *,
+        anywhere: bool = False,
+    ) -> NotUnderstood:
+        """A region of one of the tools. It concerns its own control, and the other drawing ones on the same image that
+        could have drawn it: with one of its labels. Where these say nothing it may be an object of any label that its
+        control has, and of one that was renamed or is drawn with the wrong tool: an object of any control that is not
+        used there.
+
+        Args:
+            anywhere: it may be on any image of the config.
+        """
+        own = frozenset(each.control.name for each in tools)
+        if reason not in ("label unknown", "image unknown"):
+            name = name or tools[0].control.name
+        images = {each.draws.to_name for each in tools}
+        to_name = "" if anywhere or len(images) > 1 else next(iter(images))
+        if all(each.draws.kind in CHOOSES for each in tools):
+            return NotUnderstood(reason, name, own, page, region, to_name)
+        drawing = [
+            each
             for each in self._tools
-            if each.draws.kind not in CHOOSES
-            and each.draws.to_name == tool.draws.to_name
-            and any(each.names.find(label) is not None for label in wanted)
-        )
+            if each.draws.kind not in CHOOSES and (anywhere or each.draws.to_name in images)
+        ]
+        known = [label for label in labels if any(each.knows(label) for each in drawing)]
+        clear = bool(labels) and len(known) == len(labels)
+        wanted = known if clear else [*known, *(label for each in tools for label in each.said)]
+        related = frozenset(each.control.name for each in drawing if any(each.knows(label) for label in wanted))
+        skipped = all(each.skipped for each in tools)
+        others = frozenset() if clear or skipped else frozenset(each.control.name for each in drawing)
+        return NotUnderstood(reason, name, own | related, page, region, to_name, others - own - related)
 
     def _concerned(self, kind: Kind, labels: Sequence[str], entries: Sequence[Region]) -> frozenset[str]:
         """Names of the controls that a region of an unknown one may speak for."""
@@ -322,7 +414,7 @@ class Reader:
         elif kind == "keypoint":
             drawing = [each for each in self._tools if each.draws.kind not in CHOOSES]
             named = [each for each in drawing if any(each.names.find(label) is not None for label in labels)]
-            tools = named or [each for each in drawing if each.control.kind == "keypoint"]
+            tools = named or drawing
         else:
             tools = [each for each in self._tools if each.draws.kind not in CHOOSES]
         fitting = [each for each in tools if any(each.names.find(label) is not None for label in labels)]
@@ -368,6 +460,46 @@ def _joined(entries: Sequence[Region]) -> Iterator[tuple[Region, Region | None]]
         yield each, None
 
 
+def _pages_of(tools: Iterable[_Tool], data: object) -> dict[str, int]:
+    """Name of an image → how many pages a task has there, where that is known."""
+    found: dict[str, int] = {}
+    for control in (each.control for each in tools):
+        there = pages_of(field_of(data, control.data_key), True) if control.pages and data is not None else ()
+        found[control.to_name] = len(there) if control.pages else 1
+    return found
+
+
+def _without_contradictions(regions: Sequence[Understood]) -> tuple[list[Understood], list[NotUnderstood]]:
+    """Where one answer can be learned, several say nothing: which of them is right is not known."""
+    answers: dict[tuple[str, str, int], set[str]] = {}
+    keys = [
+        (each.control.name, each.control.to_name, each.page if each.control.per_item else 0)
+        if each.control.kind in CHOOSES and not each.control.multiple and not each.skipped
+        else None
+        for each in regions
+    ]
+    for key, each in zip(keys, regions, strict=True):
+        if key is not None:
+            answers.setdefault(key, set()).update(each.labels)
+    unclear = [key for key, labels in answers.items() if len(labels) > 1]
+    kept = [each for key, each in zip(keys, regions, strict=True) if key not in unclear]
+    return kept, [
+        NotUnderstood("several answers", name, frozenset({name}), page, to_name=image) for name, image, page in unclear
+    ]
+
+
+def _settled(problem: NotUnderstood, regions: Sequence[Understood]) -> NotUnderstood:
+    """With the controls that it concerns because they were not used on its image."""
+    if not problem.unless_used:
+        return problem
+    used = {
+        each.control.name
+        for each in regions
+        if each.control.to_name == problem.to_name and (each.page == problem.page or not each.control.pages)
+    }
+    return replace(problem, controls=problem.controls | (problem.unless_used - used), unless_used=frozenset())
+
+
 def _page(entry: Region) -> int:
     """Which image of a task with several pages; as with places, importers write numbers as text and with a point."""
     if entry.get("item_index") is None:
@@ -385,7 +517,8 @@ def _labels(entry: Region, kind: Kind | None) -> tuple[str, ...]:
     value = entry.get("value")
     if not isinstance(value, Mapping):
         return ()
-    keys = dict.fromkeys((str(entry.get("type")), *(() if kind in (None, *CHOOSES) else (f"{kind}labels",)), "labels"))
+    own = () if kind is None else (kind,) if kind in CHOOSES else (f"{kind}labels",)
+    keys = dict.fromkeys((str(entry.get("type")), *own, "labels"))
     named: Any = next((value[key] for key in keys if value.get(key)), None)
     if isinstance(named, str):
         named = [named]
@@ -393,6 +526,8 @@ def _labels(entry: Region, kind: Kind | None) -> tuple[str, ...]:
     for name in named if isinstance(named, list) else ():
         if isinstance(name, str):
             found.append(name)
+        elif type(name) is int:  # a label that looks like a number, as some exports write it
+            found.append(str(name))
         elif isinstance(name, list) and name and all(isinstance(part, str) for part in name):
             found.append(PATH_SEPARATOR.join(name) if kind == "taxonomy" else name[-1])
     return tuple(dict.fromkeys(found))
@@ -400,15 +535,18 @@ def _labels(entry: Region, kind: Kind | None) -> tuple[str, ...]:
 
 def about_a_region(entry: Region, entries: Sequence[Region]) -> bool:
     """Whether an answer is about a single region, whose place or id it has."""
-    value = entry.get("value")
-    placed = isinstance(value, Mapping) and bool({"x", "points", "rle", "imageDataURL"} & value.keys())
     shared = _has_id(entry) and any(
         each is not entry
         and each.get("id") == entry["id"]
         and _TYPES.get(str(each.get("type")), "choices") not in CHOOSES
         for each in entries
     )
-    return placed or shared
+    return _is_placed(entry) or shared
+
+
+def _is_placed(entry: Region) -> bool:
+    value = entry.get("value")
+    return isinstance(value, Mapping) and bool({"x", "points", "rle", "imageDataURL"} & value.keys())
 
 
 def _understood(

@@ -154,7 +154,7 @@ def read_annotation(row: dict[str, Any]) -> AnnotationRecord:
     owner = row["completed_by"]
     return AnnotationRecord(
         id=int(row["id"]),
-        result=_regions(row["result"]),
+        result=_entries(row["result"]),
         was_cancelled=bool(row["was_cancelled"]),
         ground_truth=bool(row["ground_truth"]),
         created_at=_time(row["created_at"]),
@@ -192,8 +192,15 @@ def read_webhook(row: Any) -> WebhookInfo:
 
 
 def _regions(result: Any) -> list[dict[str, Any]]:
-    """Label Studio takes any JSON for a result: whatever in it is no region is left out."""
+    """A prediction's. Label Studio takes any JSON for a result: whatever in it is no region is left out."""
     return [each for each in result if isinstance(each, dict)] if isinstance(result, list) else []
+
+
+def _entries(result: Any) -> list[dict[str, Any]]:
+    """An annotation's regions. What is none stays as a region without a type: left out, it would say that nothing is
+    there, and so would a result that is no list."""
+    there = result if isinstance(result, list) else [result]
+    return [each if isinstance(each, dict) else {"value": each} for each in there]
 
 
 def _data(data: Any) -> dict[str, Any]:

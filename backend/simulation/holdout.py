@@ -62,7 +62,7 @@ class Exam:
         source = services.source_of(project)
         sources = [source(each.reference, each.example.task_id) for each in pictures]
 
-        readings = {each.task_id: reader_of(schema).read(each.result) for each in examples}
+        readings = {each.task_id: reader_of(schema).read(each.result, each.data) for each in examples}
         planned = plan_of(schema, readings.values())
         tasks = [network.task for network, _ in planned]
         enough = pixels_enough(tasks, services.settings.image_size)

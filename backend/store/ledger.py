@@ -110,8 +110,7 @@ class Ledger:
             rows = {task.id: {"uid": uid, "task_id": task.id, **_row(task, left_out, select)} for task in tasks}
             _forget_other_images(db, uid, tasks)
             upsert(db, table, list(rows.values()))
-            results = {task_id: row["result"] for task_id, row in rows.items()}
-            readings.take(db, uid, results, {task_id: row["data"] for task_id, row in rows.items()})
+            readings.take(db, uid, {task_id: (row["result"], row["data"]) for task_id, row in rows.items()})
             readings.count(db, uid, {task.id: len(submitted(task.annotations, left_out)) for task in tasks})
             if cursor is not None:
                 db.execute(projects.update().where(projects.c.uid == uid).values(cursor=cursor))
@@ -139,14 +138,14 @@ class Ledger:
             return 0
         with self._store.write() as db:
             rows = db.execute(outdated).all()
-            results: dict[int, Any] = {}
+            taught: dict[int, tuple[Any, Any]] = {}
             for row in rows:
                 chosen = select(_kept(row.annotations))
-                results[row.task_id] = list(chosen["result"])
+                taught[row.task_id] = (list(chosen["result"]), row.data)
                 content = content_hash(row.data, chosen["result"])
                 of = (table.c.uid == uid, table.c.task_id == row.task_id)
                 db.execute(table.update().where(*of).values(**chosen, content=content))
-            readings.take(db, uid, results, {row.task_id: row.data for row in rows})
+            readings.take(db, uid, taught)
         return len(rows)
 
     def _prepared(self, uid: str, tasks: Sequence[TaskRecord]) -> _Selector:

@@ -28,8 +28,11 @@ from backend.store.tables import readings as table
 from backend.store.unreadable import known as unreadable
 
 if TYPE_CHECKING:
-    from backend.labels.reading import NotUnderstood, Reading
+    from backend.labels.reading import NotUnderstood, Reading, Understood
     from backend.labels.several import Policy
+
+READING = 2
+"""Of how annotations are read: raised when the same ones would say something else."""
 
 AT_ONCE = 500
 """Annotations that are read in one transaction."""
@@ -79,11 +82,11 @@ class Config:
         from backend.labels.reading import Reader  # which takes long to import, and numbers need none
 
         self.schema = parse_label_config(label_config)
-        self.hash = hashlib.sha256(label_config.encode()).hexdigest()
+        self.hash = hashlib.sha256(f"{READING} {label_config}".encode()).hexdigest()
         self.reader = Reader(self.schema)
 
-    def read(self, result: Sequence[Mapping[str, Any]]) -> Said:
-        reading = self.reader.read(result)
+    def read(self, result: Sequence[Mapping[str, Any]], data: object = None) -> Said:
+        reading = self.reader.read(result, data)
         if not reading.problems:
             return Said(dict(reading.labels), regions=len(result))
         used = _teaches(self.schema, reading)
@@ -106,16 +109,21 @@ def _teaches(schema: LabelSchema, reading: Reading) -> bool:
         pages = any(control.pages for control in controls) and network.task != "classify"
         regions = [each for each in reading.regions if each.control.name in mine and not each.skipped]
         problems = [each for each in reading.problems if mine & each.controls]
-        if problems and not (pages and _elsewhere(problems, {each.page for each in regions})):
+        if problems and not any(_is_clear(each, problems, pages) for each in regions):
             continue
         if regions or (not problems and controls[0].kind not in CHOOSES and not _answers_only(reading)):
             return True
     return False
 
 
-def _elsewhere(problems: Iterable[NotUnderstood], pages: Collection[int]) -> bool:
-    """Whether there is a page with regions and without a problem."""
-    return bool(set(pages) - {each.page for each in problems})
+def _is_clear(region: Understood, problems: Iterable[NotUnderstood], pages: bool) -> bool:
+    """Whether a region is on an image, or a page of it, that no problem concerns."""
+    from backend.labels.reading import NO_PAGE
+
+    return not any(
+        each.to_name in ("", region.control.to_name) and (not pages or each.page in (region.page, NO_PAGE))
+        for each in problems
+    )
 
 
 def _answers_only(reading: Reading) -> bool:
@@ -308,7 +316,7 @@ class Readings:
                 return 0
         with self._store.write() as db:
             rows = db.execute(outdated).all()
-            said = {row.task_id: config.read(row.result) for row in rows}
+            said = {row.task_id: config.read(row.result, row.data) for row in rows}
             _write(db, uid, config, said, {row.task_id: row.data for row in rows})
             better = [row.task_id for row in rows if row.problem and not said[row.task_id].problem]
             better = [task_id for task_id in better if said[task_id].used]
@@ -460,21 +468,13 @@ class Readings:
 
 
 def take(
-    db: sa.Connection,
-    uid: str,
-    results: Mapping[int, Sequence[Mapping[str, Any]] | None],
-    data: Mapping[int, Mapping[str, Any]],
+    db: sa.Connection, uid: str, tasks: Mapping[int, tuple[Sequence[Mapping[str, Any]] | None, Mapping[str, Any]]]
 ) -> None:
-    """Read annotations as they come into the ledger.
-
-    Args:
-        results: task id → what teaches for it, None: nothing does.
-        data: task id → its data.
-    """
-    gone = [task_id for task_id, result in results.items() if result is None]
+    """Read annotations as they come into the ledger: task id → what teaches for it, None: nothing does; its data."""
+    gone = [task_id for task_id, (result, _) in tasks.items() if result is None]
     for start in range(0, len(gone), MOST_NAMED):
         forget_tasks(db, uid, gone[start : start + MOST_NAMED])
-    there = {task_id: result for task_id, result in results.items() if result is not None}
+    there = {task_id: (result, data) for task_id, (result, data) in tasks.items() if result is not None}
     if not there:
         return
     try:
@@ -483,7 +483,8 @@ def take(
         for start in range(0, len(there), MOST_NAMED):
             forget_tasks(db, uid, list(there)[start : start + MOST_NAMED])
         return
-    _write(db, uid, config, {task_id: config.read(result) for task_id, result in there.items()}, data)
+    said = {task_id: config.read(*each) for task_id, each in there.items()}
+    _write(db, uid, config, said, {task_id: data for task_id, (_, data) in there.items()})
 
 
 def count(db: sa.Connection, uid: str, annotations: Mapping[int, int]) -> None:

@@ -175,7 +175,7 @@ def _outdated(
 
 def _readings(schema: LabelSchema, examples: Iterable[Example]) -> dict[int, Reading]:
     """Task → what its annotation says."""
-    return {each.task_id: reader_of(schema).read(each.result) for each in examples}
+    return {each.task_id: reader_of(schema).read(each.result, each.data) for each in examples}
 
 
 def _layout(settings: Settings, project: Project, planned: Plan) -> str:

@@ -156,7 +156,7 @@ def _labels_of_images(
     images: bool,
     manifest: Mapping[str, Any] | None,
 ) -> Iterator[ImageLabels]:
-    readings = {each.task_id: reader_of(schema).read(each.result) for each in examples}
+    readings = {each.task_id: reader_of(schema).read(each.result, each.data) for each in examples}
     planned = _planned(schema, readings, manifest)
     pictures = pictures_of(examples, schema)
     enough = pixels_enough([network.task for network, _ in planned], services.settings.image_size)
@@ -173,27 +173,38 @@ def _labels_of_images(
         held_out = [sides.get(place, now) for place, now in zip(at, held_out, strict=True)]
         torn = [now and place not in sides for place, now in zip(at, torn, strict=True)]
     for network, controls in planned:
+        lessons = [
+            lesson_of(readings[each.example.task_id], schema, network, controls, each.data_key, shown.size, each.page)
+            if shown.size is not None
+            else None
+            for each, shown in zip(pictures, seen, strict=True)
+        ]
         for control in controls:
             mine = network if len(controls) == 1 else _of_control(network, control)
-            for picture, shown, judges, neither in zip(pictures, seen, held_out, torn, strict=True):
+            for picture, shown, judges, neither, lesson in zip(pictures, seen, held_out, torn, lessons, strict=True):
                 if picture.data_key != control.data_key:
                     continue
                 if shown.size is None:
                     yield ImageLabels(mine, control, picture, shown, reason=shown.why)
-                    continue
-                reading = readings[picture.example.task_id]
-                lesson = lesson_of(reading, schema, mine, [control], picture.data_key, shown.size, picture.page)
-                if lesson is None:
+                elif lesson is None:
                     yield ImageLabels(mine, control, picture, shown, reason=f"`{control.name}` has no answer")
                 else:
                     left_out = lesson.left_out or (TORN if neither else "")
-                    yield ImageLabels(mine, control, picture, shown, judges, lesson.objects, left_out)
+                    objects = _known(lesson.objects, network, mine)
+                    yield ImageLabels(mine, control, picture, shown, judges, objects, left_out)
 
 
 def _of_control(network: Network, control: Control) -> Network:
-    """A network as it would be if one control taught it alone."""
+    """A network with a control's labels alone, of those that it shares with others."""
     classes = tuple(each for each in network.classes if each in control.labels)
     return replace(network, classes=classes or network.classes)
+
+
+def _known(objects: Sequence[Detection], network: Network, mine: Network) -> list[Detection]:
+    """What a training teaches a network, as far as it carries the labels of one control."""
+    index = {label: number for number, label in enumerate(mine.classes)}
+    names = network.classes
+    return [replace(each, cls=index[names[each.cls]]) for each in objects if names[each.cls] in index]
 
 
 def _look(services: Services, project: Project, pictures: Sequence[Picture], enough: int, files: bool) -> list[Seen]:

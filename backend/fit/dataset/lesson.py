@@ -2,13 +2,19 @@
 
 The network's controls may not be the only ones with its labels. What was drawn with another tool is no background: it
 is converted where its shape allows that, an outline to a box, and else the image is left out for this network.
+
+The same holds for a region that is not understood. Where its labels are known, it concerns the controls that have one
+of them. Where they are not, it may be an object of any label that its own control has, so it concerns all controls
+that share one, used or not; and it may be a slip for an object of another control, so it concerns those, too, that
+were not used on the image. A control that was used there, and shares no label with it, has said all that it has to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +31,10 @@ SAME = 0.5
 
 SPECK = 0.01
 """Share of a mask's largest part below which a part is a slip of the brush."""
+
+
+LEAST = 0.5
+"""Pixels of the image below which a side of a box shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +73,13 @@ def lesson_of(
         return None
     names = {control.name for control in mine}
     pages = any(control.pages for control in mine)
+    images = {"", *(control.to_name for control in mine)}
     for problem in reading.problems:
-        if names & problem.controls and (not pages or problem.page in (page, NO_PAGE) or network.task == "classify"):
+        if (
+            names & problem.controls
+            and problem.to_name in images
+            and (not pages or problem.page in (page, NO_PAGE) or network.task == "classify")
+        ):
             return Lesson(left_out=str(problem))
     objects: list[Detection] = []
     drawn: set[str] = set()
@@ -93,16 +108,30 @@ def _objects(
 ) -> list[Detection] | Lesson:
     """A control's objects as the network learns them; a lesson where one has no shape, or not the network's."""
     wanted = page_for(control, page)
-    regions = [each for each in reading.regions if _of(each, control) and wanted in (None, each.page)]
+    regions = _once(each for each in reading.regions if _of(each, control) and wanted in (None, each.page))
     if control.kind == "keypoint":
         return _skeletons(reading, regions, control, network, size, wanted)
     found: list[Detection] = []
     for region in regions:
         seen = [_clean(each) for each in from_regions([region.entry], region.drawn, network.classes, size, wanted)]
-        converted = [made for each in seen if (made := _as(each, network.task)) is not None]
+        converted = [
+            made for each in seen if (made := _as(each, network.task)) is not None and _is_seen(made, network.task)
+        ]
         if len(converted) < sum(label in network.classes for label in region.labels):
             return Lesson(left_out=f"a region of `{control.name}` covers nothing of the image")
         found += converted
+    return list({each.cls: each for each in found}.values()) if network.task == "classify" else found
+
+
+def _once(regions: Iterable[Understood]) -> list[Understood]:
+    """Without what an import wrote twice: the same region again, id and all."""
+    found: list[Understood] = []
+    seen: dict[str, list[Mapping[str, Any]]] = {}
+    for each in regions:
+        same = seen.setdefault(str(each.entry["id"]), []) if "id" in each.entry else []
+        if each.entry not in same:
+            same.append(each.entry)
+            found.append(each)
     return found
 
 
@@ -196,6 +225,12 @@ def _as(found: Detection, task: Task) -> Detection | None:
     if task == "obb" and found.rotated is None:
         return None if found.mask is None else replace(found, rotated=_around(found.mask))
     return found if task in ("detect", "obb", "classify", "pose") else None
+
+
+def _is_seen(found: Detection, task: Task) -> bool:
+    """Whether a box is not the trace of a click that slipped."""
+    box = found.box
+    return task not in ("detect", "obb") or min(box.x2 - box.x1, box.y2 - box.y1) >= LEAST
 
 
 def _around(mask: Mask) -> RotatedBox:

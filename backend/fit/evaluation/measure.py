@@ -61,7 +61,7 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
             max_regions=spec.max_regions,
         )
         detector = kept[weights] = Keeping(torch)
-        if detector.task != network.task and (network.task != "detect" or detector.task == "classify"):
+        if detector.task != network.task and (network.task not in ("detect", "obb") or detector.task == "classify"):
             return measured(None, {}, images, truths, network)
         found = labels_of(detector.names, todo, spec, own=known.own)
         labels = {cls: index[label] for cls, label in found.items()}

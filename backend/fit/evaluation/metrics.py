@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from backend.engine.detector import Detector, Image
 from backend.fit.dataset.yolo_format import OKS_SIGMA
 from backend.fit.evaluation.bootstrap import Answers, Evidence, Objects
-from backend.labels.geometry import Detection, Point
+from backend.labels.geometry import Detection, Point, RotatedBox
 from backend.labels.networks import Network, Task
 from backend.labels.overlap import extent, iou, mask_iou, rotated_iou
 
@@ -92,6 +92,8 @@ def measured(
             [_translated(each, labels, points) for each in detector.detect([image], LOWEST)[0] if each.cls in labels]
             for image in images
         ]
+    if network.task == "obb":  # what knows no turned boxes is measured by its upright ones
+        found = [[each if each.rotated is not None else _upright(each) for each in objects] for objects in found]
     if network.task != "classify":
         seen = _seen(found, truths, SIMILARITY[network.task])
         return Measured(_average_precision(seen, network.classes), seen, objects)
@@ -220,6 +222,11 @@ def _accuracy(images: Sequence[Mapping[int, Sequence[bool]]], classes: Sequence[
         "accuracy": float(np.mean(every)),
         **{f"accuracy/{classes[cls]}": float(np.mean(each)) for cls, each in sorted(right.items())},
     }
+
+
+def _upright(found: Detection) -> Detection:
+    x1, y1, x2, y2 = (float(each) for each in extent(found.box))
+    return replace(found, rotated=RotatedBox((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, 0.0))
 
 
 def _translated(found: Detection, labels: Mapping[int, int], points: Mapping[int, int] | None) -> Detection:

@@ -39,6 +39,7 @@ def why(reading: Reading) -> list[str]:
         box(x=50, width=-30),
         box(y=60, height=-40, rotation=0),
         box(rotation="0"),
+        {**box(), "type": "RectangleLabels"},
     ],
 )
 def test_what_is_certain_is_read(region: dict[str, Any]) -> None:
@@ -73,10 +74,18 @@ def test_a_turned_box_with_a_side_below_zero_is_the_same_box() -> None:
         (box(x="far"), "numbers that cannot be"),
         (box(x=float("nan")), "numbers that cannot be"),
         (box(x=True), "numbers that cannot be"),
+        (box(x="2_0"), "numbers that cannot be"),
+        (box(x="20,5"), "numbers that cannot be"),
+        (box(x=0.2, y=0.2, width=0.3, height=0.4), "numbers that cannot be"),
+        ({**box(), "item_index": 1}, "page unknown"),
         (box(rotation="x"), "numbers that cannot be"),
         (box(width=0), "no shape"),
         (box(width=None), "no shape"),
         ("text", "malformed"),
+        ({}, "malformed"),
+        ({"type": "rectanglelabels", "value": {}}, "no label"),
+        ({"value": None}, "malformed"),
+        ({"id": "r", "value": {**VALUE, "rectanglelabels": ["Car"]}}, "malformed"),
     ],
 )
 def test_what_is_not_says_why(region: Any, reason: str) -> None:
@@ -84,6 +93,7 @@ def test_what_is_not_says_why(region: Any, reason: str) -> None:
     assert why(reading) == [reason]
     assert reading.problems[0].controls == {"label"}
     assert len(reading.regions) == 1
+    assert "``" not in str(reading.problems[0])
 
 
 def test_the_first_step_that_finds_a_label_decides() -> None:
@@ -93,6 +103,38 @@ def test_the_first_step_that_finds_a_label_decides() -> None:
     other = both.replace('"a"', '"Ä"').replace('"A"', '"ä"')
     assert read([box("ä ")], other).regions[0].labels == ("ä",)
     assert why(read([box("BUS")], both.replace('"a"', '"bus"').replace('"A"', '"Bus"'))) == ["label unknown"]
+
+
+def test_a_label_that_looks_the_same_is_the_same() -> None:
+    composed, apart = "K\u00e4fer", "Ka\u0308fer"
+    control = CARS.replace("Car", composed).replace("Van", "big  van")
+    for name in (composed, apart, f" {apart.upper()}"):
+        assert read([box(name)], control).regions[0].labels == (composed,)
+    for name in ("big van", "big\u00a0van", "Big  van"):
+        assert read([box(name)], control).regions[0].labels == ("big  van",)
+    both = CARS.replace("Car", composed).replace("Van", apart)
+    assert [read([box(name)], both).regions[0].labels[0] for name in (composed, apart)] == [composed, apart]
+    assert why(read([box(composed.upper())], both)) == ["label unknown"]
+    assert read([box([7])], CARS.replace("Car", "7")).regions[0].labels == ("7",)
+    assert why(read([box([True])], CARS.replace("Car", "True"))) == ["no label"]
+
+
+def test_an_answer_about_a_region_is_none_about_the_image() -> None:
+    colour = '<Choices name="colour" toName="image"><Choice value="red"/><Choice value="blue"/></Choices>'
+    answer = {"id": "r", "from_name": "colour", "to_name": "image", "type": "choices"}
+    for placed in (VALUE, {"points": [[1, 1], [2, 2], [9, 9]]}):
+        reading = read([box(), {**answer, "value": {**placed, "choices": ["red"]}}], CARS, colour)
+        assert [(each.reason, each.controls) for each in reading.problems] == [("about a region", {"colour"})]
+        assert [each.labels for each in reading.regions] == [("Car",)]
+    assert not read([box(), {**answer, "value": {"choices": ["red"]}}], CARS, colour).problems
+
+
+def test_of_several_paths_none_is_taken() -> None:
+    control = (
+        '<Taxonomy name="t" toName="image"><Choice value="A"><Choice value="a"/></Choice><Choice value="B"/></Taxonomy>'
+    )
+    answer = {"from_name": "t", "to_name": "image", "type": "taxonomy", "value": {"taxonomy": [["A", "a"], ["B"]]}}
+    assert why(read([answer], control)) == ["several answers"]
 
 
 def test_old_names_and_the_value_behind_an_alias() -> None:

@@ -122,6 +122,26 @@ def test_one_model_may_learn_from_what_another_cannot(ledger: Ledger, readings: 
     assert "2 used only in part" in str(known)
 
 
+@pytest.mark.parametrize(
+    ("index", "label", "used"), [(0, "Gone", True), (1, "Gone", False), (5, "Disc", False), ("x", "Disc", False)]
+)
+def test_a_page_teaches_where_what_is_unclear_is_on_another(index: object, label: str, used: bool) -> None:
+    paged = Config(config("Disc").replace('value="$image"', 'valueList="$image"'))
+    said = paged.read([box("Disc", item_index=1), box(label, item_index=index)], {"image": ["a", "b"]})
+    assert said.problem and said.used is used
+
+
+def test_an_image_teaches_where_what_is_unclear_is_on_another() -> None:
+    two = Config(
+        config("Disc")
+        .replace("<View>", '<View><Image name="more" value="$more"/>')
+        .replace('"image">', '"image,more">')
+    )
+    said = two.read([box("Disc"), {**box("Gone"), "to_name": "more"}])
+    assert said.problem and said.used
+    assert not two.read([box("Disc"), {**box("Disc"), "to_name": "gone"}]).used
+
+
 def test_a_database_of_an_earlier_release_is_read_at_the_first_sync(
     ledger: Ledger, readings: Readings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

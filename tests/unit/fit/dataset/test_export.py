@@ -206,3 +206,53 @@ def test_pages_turned_boxes_and_several_choices(
     objects = {controls[each["category_id"]]: each for each in found["annotations"]}
     assert len(objects["turned"]["segmentation"][0]) == 8
     assert objects["points"]["keypoints"] == pytest.approx([40, 20, 2])
+
+
+SIBLINGS = """
+<View><Image name="image" value="$image"/>
+<RectangleLabels name="box" toName="image"><Label value="Disc"/><Label value="Square"/></RectangleLabels>
+<EllipseLabels name="round" toName="image"><Label value="Ring"/><Label value="Disc"/></EllipseLabels></View>
+"""
+
+
+def test_of_controls_that_share_a_model_both_are_left_out_where_the_training_leaves_the_image_out(
+    services: Services, examples: list[Example], project: Project, tmp_path: Path
+) -> None:
+    square = {**BOX, "from_name": "box"}
+    place = {"x": 70, "y": 60, "radiusX": 10, "radiusY": 20, "rotation": 0}
+    drawn = {
+        label: region("round", "ellipselabels", **place, ellipselabels=[label]) for label in ("Ring", "Disc", "Gone")
+    }
+    results = [[square], [drawn["Disc"]], [square, drawn["Ring"]], [square, drawn["Gone"]], [square, drawn["Disc"]], []]
+    images = [each.data for each in examples]
+    examples[:] = [Example(n, images[n], 10 * n, result, f"c{n}") for n, result in enumerate(results, start=1)]
+    services.store.save_project("1.100", label_config=SIBLINGS)
+    both = services.store.project("1.100")
+    assert both is not None
+    teaching = {each.task_id: (each.annotation_id, each.content) for each in examples}
+    load = {each.task_id: each for each in examples}
+    made = build(
+        services,
+        both,
+        parse_label_config(SIBLINGS),
+        teaching,
+        lambda ids: [load[i] for i in ids],
+        tmp_path / "training",
+    )
+    written = {p.stem.split("-")[0]: p.read_text() for p in (services.settings.root / "datasets").rglob("*.txt")}
+    done = export(services, both, tmp_path / "out")
+    found = {
+        name: {stem: text for (_, stem), text in read(tmp_path / "out" / name).items()} for name in ("box", "round")
+    }
+    assert {int(stem) for stem in written} == set(load) - made.not_understood.keys() == {1, 2, 3, 5, 6}
+    assert found["box"].keys() == found["round"].keys() == written.keys()
+    assert {(each["task"], each["control"]) for each in done.left_out} == {(4, "box"), (4, "round")}
+    # Disc, Square and Ring to the training; Disc and Square of the boxes; Ring and Disc of the ellipses.
+    names = {"box": {"0": "0", "1": "1"}, "round": {"0": "0", "1": "2"}}
+    for stem, text in written.items():
+        lines = {
+            f"{names[name][line.split()[0]]} {line.split(maxsplit=1)[1]}"
+            for name, texts in found.items()
+            for line in texts[stem].splitlines()
+        }
+        assert lines == set(text.splitlines())

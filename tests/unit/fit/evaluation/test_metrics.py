@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from backend.engine.detector import Image
 from backend.fit.evaluation.bootstrap import difference
 from backend.fit.evaluation.metrics import THRESHOLDS, evaluate, keypoint_similarity, match, measured
-from backend.labels.geometry import Box, Detection, Point
+from backend.labels.geometry import Box, Detection, Point, RotatedBox
 from backend.labels.networks import Network, Task
 from backend.labels.overlap import iou
 
@@ -54,6 +54,16 @@ def measure(
 
 def shifted(box: Box, pixels: float) -> Box:
     return Box(box.x1 + pixels, box.y1, box.x2 + pixels, box.y2)
+
+
+def test_upright_boxes_are_measured_among_turned_ones() -> None:
+    """As a version of them is by the first one that knows turned boxes: right where these are upright."""
+    upright = Detection(0, 1.0, A, rotated=RotatedBox(5, 5, 10, 10, 0))
+    turned = Detection(0, 1.0, B, rotated=RotatedBox(25, 5, 14, 3, 45))
+    found = [[Detection(0, 0.9, A), Detection(0, 0.8, B)]]
+    obb = Network("obb", "obb", CLASSES)
+    assert measure(found, [[upright]], network=obb)["mAP50-95"] > 0.9
+    assert measure(found, [[upright, turned]], network=obb)["recall"] == pytest.approx(0.5)
 
 
 class TestByHand:
