@@ -296,10 +296,11 @@ def _end(job: Any) -> float:
 
 def _forget_other_images(db: sa.Connection, uid: str, tasks: Sequence[TaskRecord]) -> None:
     """An image that could not be read is no reason not to try another one."""
-    for task in tasks:
-        query = sa.select(table.c.data).where(table.c.uid == uid, table.c.task_id == task.id)
-        if db.scalar(query.where(unreadable.known(uid))) not in (None, without_embedded(task.data)):
-            unreadable.forget_tasks(db, uid, [task.id])
+    query = sa.select(table.c.task_id, table.c.data).where(table.c.uid == uid, unreadable.known(uid))
+    before = {row.task_id: row.data for row in db.execute(query)}
+    other = {each.id for each in tasks if each.id in before and before[each.id] != without_embedded(each.data)}
+    for task_id in other:
+        unreadable.forget_tasks(db, uid, [task_id])
 
 
 def _between(uid: str, after: int, up_to: int | None) -> tuple[sa.ColumnElement[bool], ...]:

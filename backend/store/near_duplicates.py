@@ -95,15 +95,15 @@ def are_near(one: bytes, other: bytes) -> bool:
     return bool(len(_nearest(_levels(cells[:1]), _levels(cells[1:])[0])))
 
 
-def are_equal(one: bytes, other: bytes) -> bool:
-    """Whether two thumbnails are of one image, maybe stored in another way: a file of another size or quality.
+def equal(thumbnails: Sequence[bytes]) -> NDArray[np.bool_]:
+    """(n, n): which thumbnails are of one image, maybe stored in another way: a file of another size or quality.
 
     Closer than `are_near`: in a film, or before a camera that stands still, small things come and go.
     """
-    cells = np.frombuffer(one + other, np.uint8).reshape(2, SIDE * SIDE)
-    levels = _levels(cells)
-    apart = np.abs(levels[0] - levels[1])
-    return bool(apart.max() < LARGEST_EQUAL and apart.mean() < MEAN_EQUAL)
+    levels = _levels(np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, SIDE * SIDE))
+    apart = np.abs(levels[:, None] - levels[None])
+    found: NDArray[np.bool_] = (apart.max(axis=2) < LARGEST_EQUAL) & (apart.mean(axis=2) < MEAN_EQUAL)
+    return found
 
 
 class Groups:

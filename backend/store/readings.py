@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,9 @@ MOST_LABELS = 20
 
 MOST_TASKS = 100
 """Tasks that a list for machines names; `yoloop annotations` lists all."""
+
+MOST_OTHERS = 10
+"""Tasks that are named beside one that they contradict."""
 
 CHOOSES: tuple[Kind, ...] = ("choices", "taxonomy")
 
@@ -446,19 +449,10 @@ class Readings:
             rows = db.execute(query).all()
         if not rows:
             return []
-        from backend.store.near_duplicates import are_equal  # which takes long to import
-
-        others: dict[int, list[int]] = {}
+        found: list[Contradiction] = []
         for _, members in itertools.groupby(rows, key=lambda row: row[0]):
-            for one, other in itertools.combinations(list(members), 2):
-                if one.labels == other.labels:
-                    continue
-                shown = one.pixels is not None and other.pixels is not None
-                if one.image == other.image or (shown and are_equal(one.pixels, other.pixels)):
-                    others.setdefault(one.task_id, []).append(other.task_id)
-                    others.setdefault(other.task_id, []).append(one.task_id)
-        said = {row.task_id: json.loads(row.labels) for row in rows}
-        return [Contradiction(task_id, tuple(others[task_id]), said[task_id]) for task_id in sorted(others)]
+            found += _contradicting([(row.task_id, row.labels, row.image, row.pixels) for row in members])
+        return sorted(found, key=lambda each: each.task_id)
 
     def empty(self, uid: str) -> list[int]:
         """Ids of the tasks whose annotation has no region."""
@@ -501,6 +495,26 @@ def unused(uid: str) -> sa.ColumnElement[bool]:
 
 def forget_tasks(db: sa.Connection, uid: str, task_ids: Collection[int]) -> None:
     db.execute(table.delete().where(table.c.uid == uid, table.c.task_id.in_(task_ids)))
+
+
+def _contradicting(group: Sequence[tuple[int, str, str, bytes | None]]) -> Iterator[Contradiction]:
+    """Of tasks of one group of images, by their ids: task, labels, key of the image and its thumbnail."""
+    from backend.store.near_duplicates import equal  # which takes long to import
+
+    said: dict[str, dict[str, list[int]]] = {}
+    for task_id, labels, image, _ in group:
+        said.setdefault(image, {}).setdefault(labels, []).append(task_id)
+    shown = {image: pixels for _, _, image, pixels in group if pixels is not None}
+    same = {image: [image] for image in said}
+    if len(shown) > 1:
+        names = list(shown)
+        for name, row in zip(names, equal(list(shown.values())), strict=True):
+            same[name] = [other for other, alike in zip(names, row, strict=True) if alike]
+    for task_id, labels, image, _ in group:
+        differing = (tasks for other in same[image] for others, tasks in said[other].items() if others != labels)
+        others = tuple(sorted(itertools.islice(itertools.chain.from_iterable(differing), MOST_OTHERS)))
+        if others:
+            yield Contradiction(task_id, others, json.loads(labels))
 
 
 def _differ(labels: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:

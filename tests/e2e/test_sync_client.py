@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,13 +17,19 @@ from typing import Any
 
 import pytest
 import requests
+from PIL import Image
 from support.labelstudio import LabelStudioServer
 from support.ports import free_port
+from support.web import encoded
 
 from backend.errors import LabelStudioError
+from backend.fit.sync import sync
+from backend.images.addresses import embedded
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.records import ProjectInfo, TaskRecord
 from backend.labelstudio.refusals import public_url
+from backend.services import Services
+from backend.settings import Settings
 
 pytestmark = pytest.mark.group("label-studio", minutes=5)
 
@@ -154,6 +162,34 @@ def test_a_task_as_it_is_read(label_studio, client, project):
     assert (one.result, one.lead_time, one.ground_truth, one.was_cancelled) == ([REGION], 1.5, True, False)
     assert (two.result, two.was_cancelled, two.completed_by, two.parent_prediction) == ([], True, 1, None)
     assert two.created_at.tzinfo is not None
+
+
+def test_an_embedded_image_and_all_annotations_of_its_task_are_learned(label_studio, project, tmp_path):
+    """The database holds neither the image nor a copy of it, and Label Studio is asked when the cache was emptied."""
+    image = f"data:image/png;base64,{base64.b64encode(encoded(Image.new('RGB', (64, 48), (0, 200, 0)))).decode()}"
+    label_studio.api("POST", f"/api/projects/{project}/import", json=[{"data": {"image": image}}])
+    with closing(
+        Services(
+            Settings(
+                home=tmp_path,
+                annotations="union",
+                label_studio_url=label_studio.url,
+                label_studio_api_key=label_studio.token,
+            )
+        )
+    ) as services:
+        info = services.client(None).project(project)
+        services.store.save_project(info.uid, label_config=info.label_config)
+        (task,) = services.client(None).task_ids(project)
+        annotate(label_studio, task)
+        annotate(label_studio, task, result=[{**REGION, "value": {**REGION["value"], "x": 60}}])
+        sync(services, info.uid, time.time())
+        (example,) = services.ledger.examples(info.uid)
+        assert [region["value"]["x"] for region in example.result] == [60, 1]
+        assert example.data == {"image": embedded(image)}
+        shutil.rmtree(tmp_path / "cache")
+        source = services.source_of(services.store.project(info.uid))
+        assert services.images.load(source(example.data["image"], task)).pixels[0, 0].tolist() == [0, 200, 0]
 
 
 def test_every_kind_of_change_moves_the_cursor(label_studio, client, project):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.converter.brush import encode_rle
+from support.hostile import CONTROLS, RESULTS
 
 from backend.labels.reading import DISAGREED, Reader
 from backend.labels.schema import parse_label_config
@@ -278,3 +279,15 @@ def test_equal_annotations_agree_whatever_they_say() -> None:
     result = [box(10), box(60, "Van"), painted(1, 2, 3), outline((10, 10), (60, 10), (10, 60)), answer("light", "day")]
     said = together("consensus", [by(ANN, 1, *result), by(BOB, 2, *result)], READER)
     assert said.agreement == 1.0 and len(said.result) == len(result) and not disagreed(said)
+
+
+@pytest.mark.parametrize("name", [each for each in RESULTS if each != "points without end"])  # which takes seconds
+def test_annotations_that_nobody_drew_break_nothing(name: str) -> None:
+    result = RESULTS[name] if isinstance(RESULTS[name], list) else []
+    regions = [each for each in result if isinstance(each, dict)][:50]
+    reader = Reader(parse_label_config(CONTROLS))
+    for policy in ("union", "consensus"):
+        said = together(policy, [by(ANN, 1, *regions), by(ANN, 2, *regions), by(BOB, 3, *regions)], reader)
+        assert said.agreement in (None, 1.0)
+        if reader.read(regions).problems:
+            assert reader.read(said.result).problems, "what is not understood stays"

@@ -24,6 +24,7 @@ from backend.store.near_duplicates import (
     Like,
     Placed,
     are_near,
+    equal,
     thumbnail,
 )
 from backend.store.tables import thumbnails as thumbnails_table
@@ -72,6 +73,15 @@ def test_a_changed_copy_is_near(pictures: list[Pixels], change: Callable[[Pixels
 def test_other_pictures_are_not(pictures: list[Pixels]) -> None:
     thumbnails = [thumbnail(image) for image in pictures]
     assert not any(are_near(one, other) for n, one in enumerate(thumbnails) for other in thumbnails[:n])
+
+
+def test_another_file_of_one_image_is_equal_and_a_little_new_thing_is_not(pictures: list[Pixels]) -> None:
+    for image in pictures:
+        small = image.copy()
+        cv2.rectangle(small, (60, 60), (66, 66), (0, 0, 0) if image[63, 63].mean() > 127 else (255, 255, 255), -1)
+        half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        files = [image, as_jpeg(image, 80), half, brighter(image, 2), small]
+        assert equal([thumbnail(np.asarray(each, np.uint8)) for each in files])[0].tolist() == [True] * 4 + [False]
 
 
 def test_a_large_new_object_makes_another_picture(pictures: list[Pixels]) -> None:
