@@ -9,20 +9,31 @@ is a reason, never silence: silence would teach that nothing is there.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from backend.labels.conditions import asked
-from backend.labels.paths import PATH_SEPARATOR
-from backend.labels.place import as_number, place_of
+from backend.labels.entries import (
+    BOXES,
+    CHOOSES,
+    NO_PAGE,
+    OUTLINES,
+    TYPES,
+    Region,
+    is_about_a_region,
+    is_placed,
+    joined,
+    labels_in,
+    page_in,
+)
+from backend.labels.names import Names
+from backend.labels.place import place_of
 from backend.labels.rectangle import LEAST_TURN, off_quarter
 from backend.labels.references import field_of, pages_of
 from backend.labels.schema import Control, Kind, LabelSchema
 
-Region = Mapping[str, Any]
 Reason = Literal[
     "label unknown",
     "no label",
@@ -41,14 +52,6 @@ Reason = Literal[
 DISAGREED = "disagreement"
 """Type of an entry that stands for what annotators of one task are evenly split over (see `labels.several`)."""
 
-NO_PAGE = -1
-"""In place of a page: a region says which it is on, and that cannot be. It may be on any."""
-
-KINDS: tuple[Kind, ...] = get_args(Kind)
-CHOOSES: tuple[Kind, ...] = ("choices", "taxonomy")
-BOXES: tuple[Kind, ...] = ("rectangle", "ellipse")
-OUTLINES: tuple[Kind, ...] = ("polygon", "brush", "bitmask")
-_TYPES: dict[str, Kind] = {name: kind for kind in KINDS for name in (kind, f"{kind}labels")}
 _WITHOUT_MEANING = ("relation", "textarea", "rating", "number", "datetime", "pairwise", "ranker")
 
 
@@ -146,48 +149,6 @@ class Reading:
         return Counter(label for each in self.regions if not each.skipped for label in each.labels)
 
 
-class Names:
-    """Which label of a control a region means."""
-
-    def __init__(self, labels: Iterable[str], others: Mapping[str, Iterable[str]]) -> None:
-        self._labels = dict.fromkeys(labels)
-        self._others: dict[str, set[str]] = {}
-        for label, names in others.items():
-            for name in names:
-                self._others.setdefault(name, set()).add(label)
-        self._composed: dict[str, set[str]] = {}
-        self._folded: dict[str, set[str]] = {}
-        for name, meant in (*((label, {label}) for label in self._labels), *self._others.items()):
-            self._composed.setdefault(_composed(name), set()).update(meant)
-            self._folded.setdefault(_composed(name).casefold(), set()).update(meant)
-        self._known: dict[str, str | None] = {}
-
-    def find(self, name: str) -> str | None:
-        """The label; None: none, or more than one could be meant."""
-        if name not in self._known:
-            stripped = name.strip()
-            composed = _composed(name)
-            steps = (
-                self._exactly(name),
-                self._exactly(stripped),
-                self._composed.get(composed, set()),
-                self._folded.get(composed.casefold(), set()),
-            )
-            meant = next((each for each in steps if each), set())
-            if len(self._known) > 10_000:
-                self._known.clear()
-            self._known[name] = next(iter(meant)) if len(meant) == 1 else None
-        return self._known[name]
-
-    def _exactly(self, name: str) -> set[str]:
-        return {name} if name in self._labels else self._others.get(name, set())
-
-
-def _composed(name: str) -> str:
-    """A name with its letters composed in one way and single blanks within: what looks the same is the same."""
-    return " ".join(unicodedata.normalize("NFC", name).split())
-
-
 @dataclass(frozen=True, slots=True)
 class _Tool:
     """What draws or asks for a control: itself, or the rectangle around its skeletons."""
@@ -238,7 +199,7 @@ class Reader:
         foreign: list[Foreign] = []
         if len(entries) < len(result):
             problems.append(NotUnderstood("malformed", "", frozenset(tool.control.name for tool in self._tools)))
-        for entry, labelled in _joined(entries):
+        for entry, labelled in joined(entries):
             said = self._one(entry, labelled, entries, pages)
             if isinstance(said, Understood):
                 regions.append(said)
@@ -270,10 +231,10 @@ class Reader:
         self, entry: Region, labelled: Region | None, entries: Sequence[Region], pages: Mapping[str, int]
     ) -> Understood | NotUnderstood | Foreign | None:
         """One region; `labelled` is the entry with its labels where these come apart from the shape."""
-        kind = _TYPES.get(str(entry.get("type")).lower())
+        kind = TYPES.get(str(entry.get("type")).lower())
         name = str(entry.get("from_name") or "")
-        labels = _labels(labelled or entry, kind)
-        page = _page(entry)
+        labels = labels_in(labelled or entry, kind)
+        page = page_in(entry)
         there = pages.get(str(entry.get("to_name")), next(iter(pages.values()), 0) if len(pages) == 1 else 0)
         beyond = bool(there) and page >= there
         if beyond:
@@ -294,10 +255,10 @@ class Reader:
             return self._of_another_tool(entry, here, labels, page)
         if not here and {name, label_name} & self._others:
             return self._foreign(entry, labels, page) if kind not in CHOOSES else None
-        if kind in CHOOSES and not here and about_a_region(entry, entries):
+        if kind in CHOOSES and not here and is_about_a_region(entry, entries):
             return None
         region = str(entry.get("id") or "")
-        if kind in CHOOSES and here and _is_placed(entry):
+        if kind in CHOOSES and here and is_placed(entry):
             return self._problem("about a region", name, here, labels, page, region)
         found = self._on_image(here, entry) if here else self._renamed(kind, entry)
         if here and not found:
@@ -363,7 +324,7 @@ class Reader:
             return []
         image = to_name if to_name in self._schema.images else self._schema.images[0]
         mine = [each for each in self._tools if each.draws.kind == kind and each.draws.to_name == image]
-        others = [each for each in self._schema.others if _TYPES.get(each.tag) == kind and image in each.to_names]
+        others = [each for each in self._schema.others if TYPES.get(each.tag) == kind and image in each.to_names]
         others = [each for each in others if each.labels or each.tag != kind]
         return mine if len(mine) == 1 and not others and not mine[0].skipped else []
 
@@ -443,23 +404,6 @@ def _named(tools: Iterable[_Tool]) -> frozenset[str]:
     return frozenset(each.control.name for each in tools if not each.skipped)
 
 
-def _joined(entries: Sequence[Region]) -> Iterator[tuple[Region, Region | None]]:
-    """Each region once: an entry, and the one with its labels where shape and labels come as two with one id."""
-    shapes = {each["id"]: each for each in entries if each.get("type") in KINDS and _has_id(each)}
-    labelled: dict[str, list[Region]] = {}
-    for each in entries:
-        if each.get("type") == "labels" and _has_id(each) and each["id"] in shapes:
-            labelled.setdefault(each["id"], []).append(each)
-    for each in entries:
-        if each.get("type") == "labels" and _has_id(each) and each["id"] in shapes:
-            continue
-        if each.get("type") in KINDS and _has_id(each) and shapes[each["id"]] is each and each["id"] in labelled:
-            for other in labelled[each["id"]]:
-                yield each, other
-            continue
-        yield each, None
-
-
 def _pages_of(tools: Iterable[_Tool], data: object) -> dict[str, int]:
     """Name of an image → how many pages a task has there, where that is known."""
     found: dict[str, int] = {}
@@ -498,55 +442,6 @@ def _settled(problem: NotUnderstood, regions: Sequence[Understood]) -> NotUnders
         if each.control.to_name == problem.to_name and (each.page == problem.page or not each.control.pages)
     }
     return replace(problem, controls=problem.controls | (problem.unless_used - used), unless_used=frozenset())
-
-
-def _page(entry: Region) -> int:
-    """Which image of a task with several pages; as with places, importers write numbers as text and with a point."""
-    if entry.get("item_index") is None:
-        return 0
-    found = as_number(entry["item_index"])
-    return int(found) if found is not None and found >= 0 and found.is_integer() else NO_PAGE
-
-
-def _has_id(entry: Region) -> bool:
-    return isinstance(entry.get("id"), str)
-
-
-def _labels(entry: Region, kind: Kind | None) -> tuple[str, ...]:
-    """The labels of an entry, without repeats: names, or the paths of a taxonomy as text."""
-    value = entry.get("value")
-    if not isinstance(value, Mapping):
-        return ()
-    own = () if kind is None else (kind,) if kind in CHOOSES else (f"{kind}labels",)
-    keys = dict.fromkeys((str(entry.get("type")), *own, "labels"))
-    named: Any = next((value[key] for key in keys if value.get(key)), None)
-    if isinstance(named, str):
-        named = [named]
-    found: list[str] = []
-    for name in named if isinstance(named, list) else ():
-        if isinstance(name, str):
-            found.append(name)
-        elif type(name) is int:  # a label that looks like a number, as some exports write it
-            found.append(str(name))
-        elif isinstance(name, list) and name and all(isinstance(part, str) for part in name):
-            found.append(PATH_SEPARATOR.join(name) if kind == "taxonomy" else name[-1])
-    return tuple(dict.fromkeys(found))
-
-
-def about_a_region(entry: Region, entries: Sequence[Region]) -> bool:
-    """Whether an answer is about a single region, whose place or id it has."""
-    shared = _has_id(entry) and any(
-        each is not entry
-        and each.get("id") == entry["id"]
-        and _TYPES.get(str(each.get("type")), "choices") not in CHOOSES
-        for each in entries
-    )
-    return _is_placed(entry) or shared
-
-
-def _is_placed(entry: Region) -> bool:
-    value = entry.get("value")
-    return isinstance(value, Mapping) and bool({"x", "points", "rle", "imageDataURL"} & value.keys())
 
 
 def _understood(

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from backend.labels.convert import from_regions
+from backend.labels.entries import CHOOSES, Region, is_about_a_region
 from backend.labels.geometry import Box, Detection, ImageSize
 from backend.labels.overlap import iou, mask_iou, rotated_iou
-from backend.labels.reading import CHOOSES, DISAGREED, Reader, Reading, Region, Understood, about_a_region
+from backend.labels.reading import DISAGREED, Reader, Reading, Understood
 from backend.labels.schema import Control
 
 Policy = Literal["newest", "union", "consensus"]
@@ -389,7 +390,7 @@ def _with_ids(annotation: Submitted) -> list[dict[str, Any]]:
     for number, each in enumerate(annotation.result):
         name = f"{annotation.id}#{number}"
         place = (each.get("id"), each.get("type"), each.get("from_name"), each.get("to_name"))
-        alone = each.get("type") in CHOOSES and not about_a_region(each, annotation.result)
+        alone = each.get("type") in CHOOSES and not is_about_a_region(each, annotation.result)
         if isinstance(each.get("id"), str) and not alone and repr(place) not in seen:
             seen.add(repr(place))
             name = f"{annotation.id}/{each['id']}"

@@ -121,7 +121,7 @@ def _teaches(schema: LabelSchema, reading: Reading) -> bool:
 
 def _is_clear(region: Understood, problems: Iterable[NotUnderstood], pages: bool) -> bool:
     """Whether a region is on an image, or a page of it, that no problem concerns."""
-    from backend.labels.reading import NO_PAGE
+    from backend.labels.entries import NO_PAGE
 
     return not any(
         each.to_name in ("", region.control.to_name) and (not pages or each.page in (region.page, NO_PAGE))

@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 
 from backend.labels.convert import from_regions
+from backend.labels.entries import CHOOSES, NO_PAGE
 from backend.labels.geometry import Detection, ImageSize, Mask, RotatedBox
 from backend.labels.networks import Network, Task
 from backend.labels.overlap import iou_of
-from backend.labels.reading import CHOOSES, NO_PAGE, Reader, Reading, Understood, as_drawn
+from backend.labels.reading import Reader, Reading, Understood, as_drawn
 from backend.labels.schema import Control, LabelSchema
 
 SAME = 0.5
