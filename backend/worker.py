@@ -32,8 +32,9 @@ from backend.processes.heartbeat import Pulse
 from backend.processes.room import is_full, missing_space, trouble
 from backend.services import Services
 from backend.settings import Settings, sqlite_url
-from backend.store.database import EVERY_PROJECT, Hint
+from backend.store.database import EVERY_PROJECT
 from backend.store.heartbeats import Heartbeat
+from backend.store.hints import Hint
 from backend.store.jobs import ASKED
 from backend.suggestions.refresh_scheduler import Keeper
 from model_registry import configure

@@ -19,7 +19,8 @@ from backend.network.proxies import variable_of
 from backend.processes.room import missing_space
 from backend.served_models.base_model import FINDS, find_base_model
 from backend.settings import Settings
-from backend.store.database import Hint, Project
+from backend.store.database import Project
+from backend.store.hints import Hint
 from backend.store.jobs import Job
 from backend.store.progress import Progress
 from backend.store.readings import Annotations

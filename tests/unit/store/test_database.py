@@ -4,19 +4,57 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.waiting import wait_for
 
 from backend.errors import BadRequest, NotFound
-from backend.store.database import MOST_STRANGERS, Hint, Store
+from backend.store.database import MOST_STRANGERS, Locked, Store
+from backend.store.hints import Hint
 from backend.store.jobs import Jobs
 
 UID = "1.100"
+
+
+@pytest.fixture
+def holder(store: Store, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that takes the lock of the store's file when it reads a line, and gives it back at the next."""
+    code = (
+        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for command in ('BEGIN IMMEDIATE', 'ROLLBACK'):\n"
+        "    sys.stdin.readline(); db.execute(command); print('done', flush=True)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "yoloop.db")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def _goes_on(holder: subprocess.Popen[str]) -> None:
+    assert holder.stdin is not None and holder.stdout is not None
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    assert holder.stdout.readline() == "done\n"
+
+
+@pytest.fixture
+def locked(holder: subprocess.Popen[str]) -> Callable[[], None]:
+    """Locks the store's file."""
+    return partial(_goes_on, holder)
+
+
+@pytest.fixture
+def unlocked(holder: subprocess.Popen[str]) -> Callable[[], None]:
+    """Ends that."""
+    return partial(_goes_on, holder)
 
 
 class TestProjects:
@@ -164,6 +202,65 @@ class TestHints:
         for gap in gaps:
             now += gap
             assert Hint(UID, first, now, 1, False).due(now, 3.0, 30.0) == (now - first >= 30.0)
+
+
+class TestLocked:
+    """Beside somebody who holds SQLite's lock, in a process of its own."""
+
+    def test_readers_wait_for_nobody(self, store: Store, locked: Callable[[], None]) -> None:
+        store.save_project(UID, title="Shapes")
+        locked()
+        with ThreadPoolExecutor(40) as pool:
+            waiting = [pool.submit(store.save_project, UID, 3.0, title="Other") for _ in range(16)]
+            time.sleep(0.3)  # all of them wait by now
+            began = time.monotonic()
+            found = list(pool.map(lambda _: store.project(UID), range(40)))
+            assert time.monotonic() - began < 1.5
+            assert {project.title for project in found if project} == {"Shapes"}
+            assert not any(each.done() for each in waiting)
+        for each in waiting:
+            with pytest.raises(Locked):
+                each.result()
+
+    @pytest.mark.parametrize("patience", [0.0, 0.3])
+    def test_a_writer_waits_no_longer_than_it_is_ready_to(
+        self, store: Store, locked: Callable[[], None], patience: float
+    ) -> None:
+        locked()
+        began = time.monotonic()
+        with pytest.raises(Locked), store.write(patience):
+            raise AssertionError("the lock is somebody else's")
+        assert patience <= time.monotonic() - began < patience + 1
+
+    def test_events_are_kept_until_it_ends(
+        self, store: Store, locked: Callable[[], None], unlocked: Callable[[], None]
+    ) -> None:
+        assert store.hint(UID, 1.0)
+        locked()
+        began = time.monotonic()
+        with ThreadPoolExecutor(16) as pool:
+            told = list(pool.map(lambda number: store.hint(UID, 2.0 + number, submit=True), range(16)))
+        assert time.monotonic() - began < 2
+        began = time.monotonic()
+        assert not store.hint(UID, 20.0, deletion=True) and not store.hint("2.5", 20.0, asked=True)
+        assert time.monotonic() - began < 0.3, "once one waits, the others need not"
+        assert not any(told) and [hint.events for hint in store.hints()] == [1]
+        unlocked()
+        wait_for(lambda: len(store.hints()) == 2 and store.hint("3.5", 21.0), 5, "what was kept to be written")
+        assert sorted(store.hints(), key=lambda hint: hint.uid)[:2] == [
+            Hint(UID, 1.0, 20.0, 18, True, 0, 16),
+            Hint("2.5", 20.0, 20.0, 1, False, 1),
+        ]
+
+    def test_what_is_kept_is_written_at_the_end(
+        self, tmp_path: Path, store: Store, locked: Callable[[], None], unlocked: Callable[[], None]
+    ) -> None:
+        ending = Store(f"sqlite:///{tmp_path / 'yoloop.db'}")
+        locked()
+        assert not ending.hint(UID, 1.0)
+        unlocked()
+        ending.close()
+        assert store.hints() == [Hint(UID, 1.0, 1.0, 1, False)]
 
 
 class TestTheFile:

@@ -18,7 +18,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from backend.errors import YoloopError
-from backend.store.database import Hint, Store
+from backend.store.database import Store
+from backend.store.hints import Hint
 from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
 from backend.store.migrations import HEAD, VERSION_TABLE, revision_of
