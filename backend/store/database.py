@@ -51,6 +51,11 @@ class Project:
     def id(self) -> int:
         return int(self.uid.partition(".")[0])
 
+    @property
+    def by_name_only(self) -> bool:
+        """Whether it was named in requests, and that is all: nobody connected it, and it was never read."""
+        return not any(getattr(self, name) for name in _KNOWN_BY)
+
 
 DatabaseError = sa.exc.SQLAlchemyError
 """What any of this raises when the database cannot be asked."""
@@ -109,6 +114,9 @@ _CONNECTED = _UIDS.where(projects.c.disconnected_at.is_(None))
 MOST_STRANGERS = 200
 """Projects that are known by name only: whoever may ask can name as many as there are numbers."""
 
+GIVES_WAY = "Nobody connected it by `yoloop connect`, so it gives way to others."
+"""How the error of a project ends of which Label Studio said that it is not there, and that is known by name only."""
+
 
 class Store:
     """The database. One object per process, used from any thread.
@@ -162,11 +170,15 @@ class Store:
 
         Its `api_key` becomes that of its Label Studio, for all projects there. Without one, a new `url` gets the token
         of the old, if it has none yet: Label Studio has moved. Raises Locked, see `write`.
+
+        One more that is known by name only is not kept where there are `MOST_STRANGERS` that Label Studio may have:
+        what was there first stays, and this one is named again whenever somebody opens one of its tasks.
         """
         with self.write(patience) as db:
             known = db.execute(sa.select(projects.c.url).where(projects.c.uid == uid)).one_or_none()
-            if known is None:
-                _forget_strangers(db)
+            by_name_only = not any(columns.get(name) for name in _KNOWN_BY)
+            if known is None and by_name_only and not _make_room(db):
+                return
             url = columns.get("url", known.url if known else "")
             if url and "api_key" in columns:
                 upsert(db, label_studios, {"url": url, "api_key": columns.pop("api_key")})
@@ -325,19 +337,24 @@ def whole(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _forget_strangers(db: sa.Connection) -> None:
-    """Drop the oldest of the projects that were named in requests and of which Label Studio was never read."""
-    never_read = (
-        projects.c.synced_at.is_(None),
-        projects.c.cursor.is_(None),
-        projects.c.url == "",
-        projects.c.api_key == "",
-    )
-    found = db.scalars(sa.select(projects.c.uid).where(*never_read).order_by(rowid)).all()
-    gone = found[: max(0, len(found) - MOST_STRANGERS + 1)]
+_KNOWN_BY = ("synced_at", "cursor", "url", "api_key", "backend_url")
+"""What a project has that Label Studio was read for, or that somebody connected."""
+
+
+def _make_room(db: sa.Connection) -> bool:
+    """Whether there is room for one more project that is known by name only: the oldest that is not there makes it."""
+    by_name_only = [sa.func.coalesce(sa.cast(projects.c[name], sa.String), "") == "" for name in _KNOWN_BY]
+    strangers = db.scalars(sa.select(projects.c.uid).where(*by_name_only)).all()
+    too_many = len(strangers) - MOST_STRANGERS + 1
+    if too_many <= 0:
+        return True
+    gives_way = projects.c.sync_error.endswith(GIVES_WAY)
+    oldest = sa.select(projects.c.uid).where(*by_name_only, gives_way).order_by(rowid).limit(too_many)
+    gone = db.scalars(oldest).all()
     db.execute(hints.delete().where(hints.c.uid.in_(gone)))
     db.execute(jobs.delete().where(jobs.c.uid.in_(gone), jobs.c.started_at.is_(None)))
     db.execute(projects.delete().where(projects.c.uid.in_(gone)))
+    return len(gone) >= too_many
 
 
 def _make_private(path: Path) -> None:

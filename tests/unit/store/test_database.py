@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from support.waiting import wait_for
 
 from backend.errors import BadRequest, NotFound
-from backend.store.database import MOST_STRANGERS, Locked, Store
+from backend.store.database import GIVES_WAY, MOST_STRANGERS, Locked, ProjectColumns, Store
 from backend.store.hints import Hint
 from backend.store.jobs import Jobs
 
@@ -129,25 +129,49 @@ class TestExpecting:
 class TestStrangers:
     """Projects that somebody named, and that Label Studio was never asked about."""
 
-    def test_they_are_only_so_many(self, store: Store) -> None:
-        for number in range(1, MOST_STRANGERS + 51):
-            store.save_project(f"{number}.1", label_config="<View/>")
-            store.hint(f"{number}.1", 1.0)
-        assert {project.id for project in store.projects()} == set(range(51, MOST_STRANGERS + 51))
-        assert len(store.hints()) == MOST_STRANGERS
+    def test_they_are_only_so_many_and_push_out_nobody(self, store: Store) -> None:
+        """On an open server anybody may name projects, before the worker reads the one that was added by hand."""
+        store.save_project("1.1", label_config="<View/>", hostname="http://studio", access_token="0" * 40)
+        for number in range(2, MOST_STRANGERS + 51):
+            store.save_project(f"{number}.1", label_config="<View/>", hostname="http://studio")
+        assert {project.id for project in store.projects()} == set(range(1, MOST_STRANGERS + 1))
+        store.save_project("1.1", title="Shapes")
+        assert store.find(1).title == "Shapes"
 
-    def test_those_that_are_no_strangers_stay(self, store: Store) -> None:
-        store.save_project("1.1", api_key="secret")
-        store.save_project("2.1", synced_at=1.0)
-        store.save_project("3.1", cursor=1.0)
-        for number in range(10, MOST_STRANGERS + 20):
+    def test_those_that_are_not_there_give_way(self, store: Store) -> None:
+        for number in range(1, MOST_STRANGERS + 1):
             store.save_project(f"{number}.1")
-        assert {1, 2, 3} <= {project.id for project in store.projects()}
+            store.hint(f"{number}.1", 1.0)
+        for number, error in ((5, f"Not there. {GIVES_WAY}"), (6, "Label Studio does not answer."), (7, GIVES_WAY)):
+            store.save_project(f"{number}.1", sync_error=error)
+        for number in range(1001, 1005):
+            store.save_project(f"{number}.1")
+        left = {project.id for project in store.projects()}
+        assert left == {*range(1, MOST_STRANGERS + 1), 1001, 1002} - {5, 7}
+        assert {hint.uid for hint in store.hints()} == {f"{each}.1" for each in left - {1001, 1002}}
+
+    @pytest.mark.parametrize(
+        "columns",
+        [
+            {"api_key": "secret"},
+            {"url": "http://studio", "api_key": "secret"},
+            {"backend_url": "http://yoloop:9090"},
+            {"synced_at": 1.0},
+            {"cursor": 1.0},
+        ],
+    )
+    def test_those_that_are_no_strangers_stay_and_come(self, store: Store, columns: ProjectColumns) -> None:
+        store.save_project("1.1", sync_error=GIVES_WAY, **columns)
+        for number in range(10, MOST_STRANGERS + 20):
+            store.save_project(f"{number}.1", sync_error=GIVES_WAY)
+        store.save_project("2.1", **columns)
+        assert {1, 2} <= {project.id for project in store.projects()}
+        assert [store.find(number).by_name_only for number in (1, 2, 100)] == [False, False, True]
 
     def test_their_trainings_go_with_them_unless_begun(self, store: Store) -> None:
         jobs = Jobs(store)
         for number in (1, 2):
-            store.save_project(f"{number}.1")
+            store.save_project(f"{number}.1", sync_error=GIVES_WAY)
             jobs.request(f"{number}.1", "", 1.0)
         jobs.update(jobs.of_project("2.1")[0].id, started_at=2.0)
         for number in range(10, MOST_STRANGERS + 20):
