@@ -31,7 +31,7 @@ from backend.served_models.cache import Models
 from backend.served_models.served import Served
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.services import Services
-from backend.store.database import EVENT_PATIENCE, EVERY_PROJECT, HURRIED, Locked, ProjectColumns
+from backend.store.database import EVENT_PATIENCE, EVERY_PROJECT, HURRIED, DatabaseLocked, ProjectColumns
 from backend.store.jobs import ASKED
 
 LATE = "late"
@@ -228,7 +228,7 @@ class YoloBackend:
         """Save what a request says of its project. Where the database is locked, the next one says it again."""
         try:
             self._services.store.save_project(self.project_id, HURRIED, **seen)
-        except Locked:
+        except DatabaseLocked:
             log.info(
                 "Project %s: the database is locked; what its request says is saved at the next one", self.project_id
             )

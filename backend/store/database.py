@@ -61,7 +61,7 @@ DatabaseError = sa.exc.SQLAlchemyError
 """What any of this raises when the database cannot be asked."""
 
 
-class Locked(DatabaseError):
+class DatabaseLocked(DatabaseError):
     """Somebody else wrote for longer than a writer was ready to wait."""
 
 
@@ -147,18 +147,18 @@ class Store:
     def write(self, patience: float = PATIENCE) -> Iterator[sa.Connection]:
         """A transaction that holds the write lock from its start, so that reading first cannot deadlock.
 
-        Raises Locked when others, of this process or another, write for longer than `patience` seconds.
+        Raises DatabaseLocked when others, of this process or another, write for longer than `patience` seconds.
         """
         until = time.monotonic() + patience
         if not self._writing.acquire(timeout=patience):
-            raise Locked("database is locked")
+            raise DatabaseLocked("database is locked")
         try:
             with self._writer.connect() as connection:
                 try:
                     begin_write(connection, max(0.0, until - time.monotonic()))
                 except sa.exc.OperationalError as error:
                     if is_locked(error):
-                        raise Locked("database is locked") from error
+                        raise DatabaseLocked("database is locked") from error
                     raise
                 yield connection
                 connection.commit()
@@ -169,7 +169,7 @@ class Store:
         """Make or change a project; columns not named keep their value.
 
         Its `api_key` becomes that of its Label Studio, for all projects there. Without one, a new `url` gets the token
-        of the old, if it has none yet: Label Studio has moved. Raises Locked, see `write`.
+        of the old, if it has none yet: Label Studio has moved. Raises DatabaseLocked, see `write`.
 
         One more that is known by name only is not kept where there are `MOST_STRANGERS` that Label Studio may have:
         what was there first stays, and this one is named again whenever somebody opens one of its tasks.
@@ -275,7 +275,7 @@ class Store:
         """
         hint = Hint(uid, now, now, 1, deletion, int(asked), int(submit))
         if not self._late.waits:
-            with suppress(Locked):
+            with suppress(DatabaseLocked):
                 self._write_hints([hint], EVENT_PATIENCE)
                 return True
         self._late.keep(hint)

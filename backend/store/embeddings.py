@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from backend.store.database import HURRIED, Locked, Store
+from backend.store.database import HURRIED, DatabaseLocked, Store
 from backend.store.dialect import upsert
 from backend.store.tables import embeddings as table
 
@@ -36,7 +36,7 @@ class Embeddings:
         ]
         if not rows:
             return
-        with suppress(Locked), self._store.write(HURRIED) as db:
+        with suppress(DatabaseLocked), self._store.write(HURRIED) as db:
             upsert(db, table, rows)
 
     def of(self, uid: str, version: str, without: frozenset[int], size: int) -> NDArray[np.float32]:

@@ -66,7 +66,7 @@ class Jobs:
     def request(self, uid: str, reason: str, now: float, patience: float = PATIENCE) -> tuple[Job, bool]:
         """Ask for a training of a project. An unfinished one is joined: then the second value is False.
 
-        Raises Locked when others write for longer than `patience` seconds.
+        Raises DatabaseLocked when others write for longer than `patience` seconds.
         """
         with self._store.write(patience) as db:
             unfinished = table.select().where(table.c.uid == uid, table.c.finished_at.is_(None))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from support.waiting import wait_for
 
 from backend.errors import BadRequest, NotFound
-from backend.store.database import GIVES_WAY, MOST_STRANGERS, Locked, ProjectColumns, Store
+from backend.store.database import GIVES_WAY, MOST_STRANGERS, DatabaseLocked, ProjectColumns, Store
 from backend.store.hints import Hint
 from backend.store.jobs import Jobs
 
@@ -243,7 +243,7 @@ class TestLocked:
             assert {project.title for project in found if project} == {"Shapes"}
             assert not any(each.done() for each in waiting)
         for each in waiting:
-            with pytest.raises(Locked):
+            with pytest.raises(DatabaseLocked):
                 each.result()
 
     @pytest.mark.parametrize("patience", [0.0, 0.3])
@@ -252,7 +252,7 @@ class TestLocked:
     ) -> None:
         locked()
         began = time.monotonic()
-        with pytest.raises(Locked), store.write(patience):
+        with pytest.raises(DatabaseLocked), store.write(patience):
             raise AssertionError("the lock is somebody else's")
         assert patience <= time.monotonic() - began < patience + 1
 
