@@ -104,7 +104,7 @@ class Editor:
 
     def draw(self, *points: tuple[float, float]) -> None:
         """Press at the first point, in percent of the image, move over the others, and let go."""
-        image = self.page.locator("canvas").first.bounding_box()
+        image = self.page.locator(".konvajs-content").first.bounding_box()
         assert image is not None
         first, *others = [
             (image["x"] + image["width"] * x / 100, image["y"] + image["height"] * y / 100) for x, y in points
@@ -116,7 +116,11 @@ class Editor:
         self.page.mouse.up()
 
     def ask(self, *points: tuple[float, float]) -> list[dict[str, Any]]:
-        """What a drawn mark is answered with."""
+        """What a click, or a rectangle where there are several points, is answered with."""
+        if len(points) == 1:
+            self.choose("KeyPointTool", "Any")
+        else:
+            self.choose("RectangleTool", "Disc")
         with self.page.expect_response(lambda answer: "interactive-annotating" in answer.url) as answered:
             wait_for(lambda: self._takes(points), 30, "Label Studio to take the mark")
         found: list[dict[str, Any]] = answered.value.json()["data"]["result"]
@@ -198,23 +202,21 @@ def test_each_mark_adds_one_region_and_none_twice(drawing: Drawing) -> None:
         for task, before in ((drawing.empty, 0), (drawing.suggested, len(BOTTOM))):
             editor = Editor(page, drawing, task)
             editor.open(before)
-            editor.choose("KeyPointTool", "Any")
             (clicked,) = editor.ask((6, 6))
             assert (clicked["value"]["x"], clicked["value"]["y"]) == (0, 0)
             assert editor.count() == before + 1, "the mark"
             editor.accept()
             assert editor.count() == before + 1, "the object"
-            editor.choose("RectangleTool", "Disc")
-            (drawn,) = editor.ask((50, 2), (80, 20), (98, 46))
+            (drawn,) = editor.ask((50, 6), (80, 20), (98, 46))
             assert (drawn["value"]["x"], drawn["value"]["y"]) == (62.5, 0)
             assert drawn["score"] == pytest.approx(0.9, abs=0.01)
             editor.accept()
             assert editor.count() == before + 2
-            assert editor.ask((50, 2), (80, 20), (98, 46)) == []
+            assert editor.ask((50, 6), (80, 20), (98, 46)) == []
             editor.undo()  # Label Studio leaves a mark that is answered with nothing
             page.wait_for_function(f"{SELECTED}.regions.length === {before + 2}")
             if before:
-                assert editor.ask((50, 55), (30, 80), (2, 99)) == [], "what is suggested is there, too"
+                assert editor.ask((50, 55), (30, 80), (2, 96)) == [], "what is suggested is there, too"
                 editor.undo()
                 page.wait_for_function(f"{SELECTED}.regions.length === {before + 2}")
             editor.open(before + 2)  # anew, from the draft
