@@ -13,6 +13,7 @@ from backend.api import auth, routes
 from backend.api.requests import RETRY_AFTER, as_response, release
 from backend.errors import (
     FULL,
+    LOCKED,
     BadRequest,
     Busy,
     LabelStudioError,
@@ -97,8 +98,12 @@ def create_app(settings: Settings | None = None, serving: Serving | None = None)
 
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:
+        why = unwritable(error)
+        if why == LOCKED:
+            log.info("A request was refused, as the database is locked")
+            return known(Busy("Somebody else writes to yoloop's database just now.", "Ask again in a few seconds."))
         log.exception("A request failed")
-        if unwritable(error) == FULL:
+        if why == FULL:
             return known(NoRoom(f"yoloop can write nothing just now: {FULL}.", "Free some room on its disk."))
         made.engine.metrics.failed(error)
         return as_response(500, "yoloop failed to answer.", "Its log says why.")

@@ -114,6 +114,7 @@ class TrainingCancelled(TrainingError):
 
 
 FULL = "the disk is full"
+LOCKED = "its database is locked"
 
 _ERRNO = {
     errno.ENOSPC: FULL,
@@ -121,8 +122,8 @@ _ERRNO = {
     errno.EROFS: "the disk is read-only",
 }
 _SQLITE = {
-    sqlite3.SQLITE_BUSY: "its database is locked",
-    sqlite3.SQLITE_LOCKED: "its database is locked",
+    sqlite3.SQLITE_BUSY: LOCKED,
+    sqlite3.SQLITE_LOCKED: LOCKED,
     sqlite3.SQLITE_FULL: FULL,
     sqlite3.SQLITE_READONLY: "its database is read-only",
     sqlite3.SQLITE_IOERR: "its database cannot be read or written",
@@ -130,7 +131,7 @@ _SQLITE = {
 }
 _SAID = re.compile(
     "no space left on device|disk is full|disk quota exceeded|read-only file system|readonly database|disk i/o error"
-    "|unable to open database file|PytorchStreamWriter failed writing|iostream error",
+    "|unable to open database file|database is locked|PytorchStreamWriter failed writing|iostream error",
     re.IGNORECASE,
 )
 """What libraries say that wrap such an error, and do not hand it on."""
@@ -166,4 +167,6 @@ def unwritable_by(text: str) -> str:
     found = _SAID.search(text)
     if found is None:
         return ""
+    if "locked" in found[0].lower():
+        return LOCKED
     return FULL if "full" in found[0].lower() or "space" in found[0].lower() else "it cannot be written"

@@ -31,8 +31,15 @@ from backend.served_models.cache import Models
 from backend.served_models.served import Served
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.services import Services
-from backend.store.database import EVERY_PROJECT, ProjectColumns
+from backend.store.database import EVENT_PATIENCE, EVERY_PROJECT, HURRIED, DatabaseLocked, ProjectColumns
 from backend.store.jobs import ASKED
+
+LATE = "late"
+LATER = (
+    "The database is locked; the event is kept in memory and written as soon as that ends. Should yoloop stop before, "
+    "the worker finds what changed at its next look at Label Studio."
+)
+"""What is told of an event that waits to be written."""
 
 LONGEST_TITLE = 300
 """Characters of a project's title that are kept; Label Studio has 50."""
@@ -91,7 +98,7 @@ class YoloBackend:
         if project is not None and project.disconnected_at is not None:
             seen["disconnected_at"] = None  # somebody added the ML backend in Label Studio again
         if project is None or any(value != getattr(project, key) for key, value in seen.items()):
-            self._services.store.save_project(self.project_id, **seen)
+            self._save(seen)
         return self.model_version
 
     @property
@@ -193,10 +200,12 @@ class YoloBackend:
                 raise BadRequest("START_TRAINING names no project.", "Let the webhook send its payload.")
             if not known:
                 raise NotFound("No such project is known.", "Connect it first: yoloop connect --project N")
-            job, started = self._services.jobs.request(uid, ASKED, now)
+            job, started = self._services.jobs.request(uid, ASKED, now, EVENT_PATIENCE)
             return {"job": job.id, "status": "queued" if started else "joined"}
         if known or uid == EVERY_PROJECT:  # of another one nobody could read what is new
-            self._services.store.hint(uid, now, deletion=event in DELETIONS, asked=asked, submit=is_submit(event, data))
+            deletion, submit = event in DELETIONS, is_submit(event, data)
+            if not self._services.store.hint(uid, now, deletion=deletion, asked=asked, submit=submit):
+                return {"status": LATE, "message": LATER}
         return {"status": "noted"}
 
     def _remember(self, payload: Mapping[str, Any]) -> None:
@@ -213,7 +222,16 @@ class YoloBackend:
         if isinstance(title, str) and title:
             seen["title"] = title[:LONGEST_TITLE]
         if project is None or any(value != getattr(project, key) for key, value in seen.items()):
-            self._services.store.save_project(self.project_id, **seen)
+            self._save(seen)
+
+    def _save(self, seen: ProjectColumns) -> None:
+        """Save what a request says of its project. Where the database is locked, the next one says it again."""
+        try:
+            self._services.store.save_project(self.project_id, HURRIED, **seen)
+        except DatabaseLocked:
+            log.info(
+                "Project %s: the database is locked; what its request says is saved at the next one", self.project_id
+            )
 
     def _limited(self, control: str, count: int) -> None:
         self._engine.metrics.limited.inc(count)
@@ -238,7 +256,7 @@ class YoloBackend:
             project = self._services.store.project(self.project_id)
             baseline = project.baseline if project else ""
             if project is not None and not baseline:
-                self._services.store.save_project(self.project_id, baseline=now)
+                self._save({"baseline": now})
         return version_string(served.name, now, baseline)
 
     def _pointing(self, task: Mapping[str, Any], marks: Marks, version: str) -> Pointing:

@@ -14,7 +14,7 @@ from backend.labels.references import task_id_of
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.uid import project_uid
 from backend.labelstudio.webhook import EVENTS, START_TRAINING
-from backend.model import YoloBackend
+from backend.model import LATE, YoloBackend
 from backend.observability import logs
 from backend.predict.interactive import silenced
 from backend.predict.marks import marks_of
@@ -96,7 +96,8 @@ def webhook() -> tuple[dict[str, Any], int]:
         raise BadRequest("The field 'action' is missing.", "It names the event, such as ANNOTATION_CREATED.")
     known = action in EVENTS or action == START_TRAINING
     serving().engine.metrics.events.labels(action if known else "other").inc()
-    return backend(project_uid(body.get("project"))).fit(action, body), 201
+    answer = backend(project_uid(body.get("project"))).fit(action, body)
+    return answer, 202 if answer["status"] == LATE else 201
 
 
 @blueprint.post("/train")

@@ -87,6 +87,15 @@ def open_images(settings: Settings, folder: Path, max_bytes: int) -> Images:
     )
 
 
+def _open_registry(settings: Settings) -> Registry:
+    """The versions. MLflow's client would send its token to a proxy also where the server is in this network."""
+    if settings.tracking_uri.startswith(("http://", "https://")):
+        from backend.network.proxies import go_direct
+
+        go_direct(settings.tracking_uri)
+    return Registry(settings.tracking_uri, settings.root / "registry")
+
+
 class Services:
     """Made once per process, from the settings; nothing here is global.
 
@@ -101,7 +110,7 @@ class Services:
         self.readings = Readings(self.store, settings.annotations)
         self.unreadable = UnreadableTasks(self.store)
         self.jobs = Jobs(self.store, partial(training_lives, settings.root))
-        self.registry = Registry(settings.tracking_uri, settings.root / "registry")
+        self.registry = _open_registry(settings)
         self.champions = Champions(self.registry)
         self._clients: dict[Connection, LabelStudioClient] = {}
         self._lock = threading.Lock()

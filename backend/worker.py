@@ -32,8 +32,9 @@ from backend.processes.heartbeat import Pulse
 from backend.processes.room import is_full, missing_space, trouble
 from backend.services import Services
 from backend.settings import Settings, sqlite_url
-from backend.store.database import EVERY_PROJECT, Hint
+from backend.store.database import EVERY_PROJECT, GIVES_WAY
 from backend.store.heartbeats import Heartbeat
+from backend.store.hints import Hint
 from backend.store.jobs import ASKED
 from backend.suggestions.refresh_scheduler import Keeper
 from model_registry import configure
@@ -47,6 +48,8 @@ CHECK_ROOM = 2.0
 
 BUSY = 1.0
 """Seconds before a project is read that somebody else reads just now."""
+
+NOT_FOUND = 404
 
 LATEST_RETRY = 600.0
 """Seconds between tries to sync a project whose Label Studio does not answer, at most."""
@@ -163,7 +166,7 @@ class Worker:
             failures = self._failures[uid] = self._failures.get(uid, 0) + 1
             self._failed_at[uid] = now
             self._next_sync[uid] = now + min(LATEST_RETRY, settings.sync_interval * 2 ** min(failures - 1, 10))
-            store.save_project(uid, sync_error=_in_words(error))
+            self._not_read(uid, error)
             if failures == 1 and isinstance(error, LabelStudioError):
                 log.warning("Project %s cannot be read: %s", uid, error)
             return
@@ -179,6 +182,14 @@ class Worker:
             store.answered(hint)
         try_again(self._services, uid, now)
         self._decide(uid, now)
+
+    def _not_read(self, uid: str, error: Exception) -> None:
+        """Write down why a project could not be read. One that is not there, and that nobody connected, gives way."""
+        words, known = _in_words(error), self._services.store.project(uid)
+        missing = isinstance(error, LabelStudioError) and error.code == NOT_FOUND
+        if missing and known is not None and known.by_name_only:
+            words = f"{words} {GIVES_WAY}"
+        self._services.store.save_project(uid, sync_error=words)
 
     def _expect(self, hint: Hint, now: float) -> None:
         """While events still come in that make a training likely, let its process start: its imports take as long."""

@@ -155,6 +155,8 @@ def _post(summary: str, body: Schema, answers: dict[str, Any], *, required: bool
     return {"summary": summary, "requestBody": {"required": required, "content": content}, "responses": answers}
 
 
+LATE = _object({"status": {"type": "string", "enum": ["late"]}, "message": TEXT})
+
 OPEN: dict[str, Any] = {"security": []}
 WITH_SECRET: dict[str, Any] = {"security": [{"basic": []}, {"secret": []}]}
 
@@ -202,15 +204,21 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
                     {"action": {"type": "string", "minLength": 1, "example": "ANNOTATION_CREATED"}},
                     {"project": _nullable(PROJECT)},
                 ),
-                _answers(
-                    {"anyOf": [_object({"status": {"type": "string", "enum": ["noted"]}}), ASKED]},
-                    400,
-                    401,
-                    404,
-                    413,
-                    503,
-                    status=201,
-                ),
+                {
+                    **_answers(
+                        {"anyOf": [_object({"status": {"type": "string", "enum": ["noted"]}}), ASKED]},
+                        400,
+                        401,
+                        404,
+                        413,
+                        503,
+                        status=201,
+                    ),
+                    "202": {
+                        "description": "Noted in memory: the database is locked, and it is written when that ends.",
+                        "content": {"application/json": {"schema": LATE}},
+                    },
+                },
             ),
             **WITH_SECRET,
         }

@@ -207,6 +207,7 @@ def _reached(services: Services, uid: str) -> tuple[LabelStudioClient, Project, 
         raise LabelStudioError(
             f"Label Studio's project {project.id} was made at another time than the one that yoloop learned from.",
             "Run `yoloop connect --project N` for the new one.",
+            code=404,
         )
     if (info.label_config, info.title) != (project.label_config, project.title):
         services.store.save_project(uid, label_config=info.label_config, title=info.title)

@@ -15,11 +15,12 @@ from backend.fit.triggers import Rules, should_train
 from backend.health.check import Check, ill, left_out, well
 from backend.labels.networks import SERVES, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
-from backend.network.proxies import variable_of
+from backend.network.proxies import proxies_of, proxy_hint
 from backend.processes.room import missing_space
 from backend.served_models.base_model import FINDS, find_base_model
 from backend.settings import Settings
-from backend.store.database import Hint, Project
+from backend.store.database import Project
+from backend.store.hints import Hint
 from backend.store.jobs import Job
 from backend.store.progress import Progress
 from backend.store.readings import Annotations
@@ -62,12 +63,9 @@ def database(name: str, path: Path, wait: float = WAIT) -> Check:
 
 def tracking_server(name: str, uri: str, timeout: float = 5.0) -> Check:
     """Whether MLflow's server answers; its own client would ask for minutes."""
-    variable = variable_of(uri)
-    # MLflow's own client asks the proxy, too.
-    proxy = f" It is asked through the proxy that {variable} names: correct that, or add its host to NO_PROXY."
-    mend = f"Start it, or correct MLFLOW_TRACKING_URI.{proxy if variable else ''}"
+    mend = f"Start it, or correct MLFLOW_TRACKING_URI. {proxy_hint(uri)}".strip()
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout)
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout, proxies=proxies_of(uri))
     except requests.RequestException as error:
         return ill(name, f"MLflow at {uri} does not answer ({type(error).__name__}).", mend)
     if answer.status_code in (401, 403):

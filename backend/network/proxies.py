@@ -62,14 +62,22 @@ def proxy_of(url: str) -> str:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
+def go_direct(url: str) -> None:
+    """Keep others in this process and its children, such as MLflow's client, from asking a proxy for a near host.
+
+    They read the environment for themselves, so `NO_PROXY` names the host from now on.
+    """
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if not select_proxy(url, get_environ_proxies(url, None)) or not is_near(host):
+        return
+    name = "no_proxy" if os.environ.get("no_proxy") else "NO_PROXY"  # the one that libraries read first
+    known = os.environ.get(name, "")
+    os.environ[name] = f"{known},{host}" if known else host
+
+
 def proxy_variable(url: str) -> str:
     """The environment variable that names the proxy for an address; empty: none is asked."""
-    return variable_of(url) if proxy_of(url) else ""
-
-
-def variable_of(url: str) -> str:
-    """The same for others, such as MLflow's client, which ask the proxy for hosts of this machine, too."""
-    if not select_proxy(url, get_environ_proxies(url, None)):
+    if not proxy_of(url):
         return ""
     for name in (f"{urlsplit(url).scheme.lower()}_proxy", "all_proxy"):
         for spelled in (name, name.upper()):

@@ -15,6 +15,7 @@ import os
 import resource
 import selectors
 import socket
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,9 @@ BUSY, TOO_LARGE = "busy", "too large"
 REFUSED = "yoloop.refused"
 """Where the environment says why a request's body was not read: `BUSY` or `TOO_LARGE`."""
 
+SWITCH_SECONDS = 0.0005
+"""For which a thread computes before another one may: the loop and a probe wait for it behind all that compute."""
+
 PROBES = frozenset({"/health", "/"})
 
 
@@ -90,6 +94,7 @@ class BufferingWorker(Worker):  # type: ignore[misc]
         return 2**20
 
     def run(self) -> None:
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._poller = selectors.DefaultSelector()
         self._done: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._connections: set[_Connection] = set()

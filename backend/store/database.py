@@ -6,9 +6,11 @@ written by the modules they belong to.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -16,7 +18,8 @@ import sqlalchemy as sa
 from filelock import FileLock
 
 from backend.errors import BadRequest, NotFound
-from backend.store.dialect import begin_write, insert_new, prepare, rowid, upsert
+from backend.store.dialect import begin_write, insert_new, is_locked, prepare, rowid, upsert
+from backend.store.hints import Hint, LateHints
 from backend.store.migrations import HEAD, revision_of, upgrade
 from backend.store.tables import hints, jobs, label_studios, metadata, projects
 
@@ -48,50 +51,28 @@ class Project:
     def id(self) -> int:
         return int(self.uid.partition(".")[0])
 
-
-SUBMIT_FOLLOWS = 5.0
-"""Seconds within which Label Studio tells of the submit at which it asked for a training by itself; it does so when
-our answer to that is in, a fraction of a second later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """Events of one project that the worker has not looked into yet, and whether any was a deletion.
-
-    `asked` of them ask for a training while Label Studio's own switch sends such events, too; `submits` tell of a
-    submitted or changed annotation.
-    """
-
-    uid: str
-    first_at: float
-    last_at: float
-    events: int
-    deletions: bool
-    asked: int = 0
-    submits: int = 0
-
-    def asked_by_a_person(self, changed: int) -> bool:
-        """Whether one of the events that ask for a training is a person's, who pressed *Start Training*.
-
-        The switch sends one with each submit at most, and Label Studio tells of the submit as well. Where it tells of
-        none, its events do not arrive, or they got lost; then tasks that `changed` since the last look say the same.
-        """
-        return self.asked > self.submits and (changed == 0 or self.submits > 0)
-
-    def due(self, now: float, debounce: float, debounce_max: float) -> bool:
-        """Quiet for `debounce` seconds, or waiting for `debounce_max`; longer where an event is still to come that
-        says whether a person asked for a training.
-
-        One from a time that is still to come was written before the clock was set back; it has waited long enough.
-        """
-        if self.asked > self.submits:
-            debounce = max(debounce, SUBMIT_FOLLOWS)
-            debounce_max = max(debounce, debounce_max)
-        return now - self.last_at >= debounce or abs(now - self.first_at) >= debounce_max
+    @property
+    def by_name_only(self) -> bool:
+        """Whether it was named in requests, and that is all: nobody connected it, and it was never read."""
+        return not any(getattr(self, name) for name in _KNOWN_BY)
 
 
 DatabaseError = sa.exc.SQLAlchemyError
 """What any of this raises when the database cannot be asked."""
+
+
+class DatabaseLocked(DatabaseError):
+    """Somebody else wrote for longer than a writer was ready to wait."""
+
+
+PATIENCE = 15.0
+"""Seconds that a writer waits for others."""
+
+HURRIED = 0.2
+"""The same where Label Studio waits for the answer, and will say the same again."""
+
+EVENT_PATIENCE = 0.4
+"""The same for an event: Label Studio takes its answer within a second, while an annotator waits for it."""
 
 
 class ProjectColumns(TypedDict, total=False):
@@ -133,13 +114,26 @@ _CONNECTED = _UIDS.where(projects.c.disconnected_at.is_(None))
 MOST_STRANGERS = 200
 """Projects that are known by name only: whoever may ask can name as many as there are numbers."""
 
+GIVES_WAY = "Nobody connected it by `yoloop connect`, so it gives way to others."
+"""How the error of a project ends of which Label Studio said that it is not there, and that is known by name only."""
+
 
 class Store:
-    """The database. One object per process, used from any thread."""
+    """The database. One object per process, used from any thread.
+
+    Attributes:
+        engine: for reading. Nobody waits for a connection of it, and SQLite's readers wait for no writer.
+    """
 
     def __init__(self, url: str) -> None:
-        self.engine = sa.create_engine(url, connect_args={"timeout": 15})
-        prepare(self.engine)
+        waits = {"timeout": PATIENCE}
+        self.engine = sa.create_engine(url, connect_args=waits, max_overflow=-1)
+        # Of one process one writer at a time waits for the lock of the database, the others for that one.
+        self._writer = sa.create_engine(url, connect_args=waits, pool_size=1)
+        self._writing = threading.Lock()
+        self._late = LateHints(self._write_hints)
+        for each in (self.engine, self._writer):
+            prepare(each)
         path = Path(self.engine.url.database or "")
         with FileLock(path.with_suffix(".lock")):
             _make_private(path)
@@ -150,23 +144,41 @@ class Store:
                     upgrade(db)
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """A transaction that holds the write lock from its start, so that reading first cannot deadlock."""
-        with self.engine.connect() as connection:
-            begin_write(connection)
-            yield connection
-            connection.commit()
+    def write(self, patience: float = PATIENCE) -> Iterator[sa.Connection]:
+        """A transaction that holds the write lock from its start, so that reading first cannot deadlock.
 
-    def save_project(self, uid: str, **columns: Unpack[ProjectColumns]) -> None:
+        Raises DatabaseLocked when others, of this process or another, write for longer than `patience` seconds.
+        """
+        until = time.monotonic() + patience
+        if not self._writing.acquire(timeout=patience):
+            raise DatabaseLocked("database is locked")
+        try:
+            with self._writer.connect() as connection:
+                try:
+                    begin_write(connection, max(0.0, until - time.monotonic()))
+                except sa.exc.OperationalError as error:
+                    if is_locked(error):
+                        raise DatabaseLocked("database is locked") from error
+                    raise
+                yield connection
+                connection.commit()
+        finally:
+            self._writing.release()
+
+    def save_project(self, uid: str, patience: float = PATIENCE, **columns: Unpack[ProjectColumns]) -> None:
         """Make or change a project; columns not named keep their value.
 
         Its `api_key` becomes that of its Label Studio, for all projects there. Without one, a new `url` gets the token
-        of the old, if it has none yet: Label Studio has moved.
+        of the old, if it has none yet: Label Studio has moved. Raises DatabaseLocked, see `write`.
+
+        One more that is known by name only is not kept where there are `MOST_STRANGERS` that Label Studio may have:
+        what was there first stays, and this one is named again whenever somebody opens one of its tasks.
         """
-        with self.write() as db:
+        with self.write(patience) as db:
             known = db.execute(sa.select(projects.c.url).where(projects.c.uid == uid)).one_or_none()
-            if known is None:
-                _forget_strangers(db)
+            by_name_only = not any(columns.get(name) for name in _KNOWN_BY)
+            if known is None and by_name_only and not _make_room(db):
+                return
             url = columns.get("url", known.url if known else "")
             if url and "api_key" in columns:
                 upsert(db, label_studios, {"url": url, "api_key": columns.pop("api_key")})
@@ -251,34 +263,35 @@ class Store:
                 self.save_project(uid, backend_url=address)
             raise
 
-    def hint(self, uid: str, now: float, *, deletion: bool = False, asked: bool = False, submit: bool = False) -> None:
+    def hint(self, uid: str, now: float, *, deletion: bool = False, asked: bool = False, submit: bool = False) -> bool:
         """Remember that something changed in a project: one row a project, however many events.
+
+        Where somebody else writes for long, that is kept in memory, and written as soon as it can be: then it is
+        False. Should the process end before, the worker still finds what changed at its next look at Label Studio.
 
         Args:
             asked: the event asks for a training, and may be none of a person's, see `Hint.asked_by_a_person`.
             submit: it tells of a submitted or changed annotation.
         """
-        with self.write() as db:
-            upsert(
-                db,
-                hints,
-                {
-                    "uid": uid,
-                    "first_at": now,
-                    "last_at": now,
-                    "events": 1,
-                    "deletions": deletion,
-                    "asked": int(asked),
-                    "submits": int(submit),
-                },
-                changed={
-                    "last_at": now,
-                    "events": hints.c.events + 1,
-                    "deletions": sa.or_(hints.c.deletions, sa.literal(deletion)),
-                    "asked": hints.c.asked + int(asked),
-                    "submits": hints.c.submits + int(submit),
-                },
-            )
+        hint = Hint(uid, now, now, 1, deletion, int(asked), int(submit))
+        if not self._late.waits:
+            with suppress(DatabaseLocked):
+                self._write_hints([hint], EVENT_PATIENCE)
+                return True
+        self._late.keep(hint)
+        return False
+
+    def _write_hints(self, found: Sequence[Hint], patience: float = PATIENCE) -> None:
+        with self.write(patience) as db:
+            for hint in found:
+                changed = {
+                    "last_at": hint.last_at,
+                    "events": hints.c.events + hint.events,
+                    "deletions": sa.or_(hints.c.deletions, sa.literal(hint.deletions)),
+                    "asked": hints.c.asked + hint.asked,
+                    "submits": hints.c.submits + hint.submits,
+                }
+                upsert(db, hints, asdict(hint), changed=changed)
 
     def hints(self) -> list[Hint]:
         with self.engine.connect() as db:
@@ -307,7 +320,9 @@ class Store:
             db.execute(label_studios.delete().where(label_studios.c.url.not_in(sa.select(projects.c.url))))
 
     def close(self) -> None:
-        self.engine.dispose()
+        self._late.close()
+        for each in (self.engine, self._writer):
+            each.dispose()
 
 
 def _listed(found: Sequence[Project], most: int = 10) -> str:
@@ -322,19 +337,24 @@ def whole(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _forget_strangers(db: sa.Connection) -> None:
-    """Drop the oldest of the projects that were named in requests and of which Label Studio was never read."""
-    never_read = (
-        projects.c.synced_at.is_(None),
-        projects.c.cursor.is_(None),
-        projects.c.url == "",
-        projects.c.api_key == "",
-    )
-    found = db.scalars(sa.select(projects.c.uid).where(*never_read).order_by(rowid)).all()
-    gone = found[: max(0, len(found) - MOST_STRANGERS + 1)]
+_KNOWN_BY = ("synced_at", "cursor", "url", "api_key", "backend_url")
+"""What a project has that Label Studio was read for, or that somebody connected."""
+
+
+def _make_room(db: sa.Connection) -> bool:
+    """Whether there is room for one more project that is known by name only: the oldest that is not there makes it."""
+    by_name_only = [sa.func.coalesce(sa.cast(projects.c[name], sa.String), "") == "" for name in _KNOWN_BY]
+    strangers = db.scalars(sa.select(projects.c.uid).where(*by_name_only)).all()
+    too_many = len(strangers) - MOST_STRANGERS + 1
+    if too_many <= 0:
+        return True
+    gives_way = projects.c.sync_error.endswith(GIVES_WAY)
+    oldest = sa.select(projects.c.uid).where(*by_name_only, gives_way).order_by(rowid).limit(too_many)
+    gone = db.scalars(oldest).all()
     db.execute(hints.delete().where(hints.c.uid.in_(gone)))
     db.execute(jobs.delete().where(jobs.c.uid.in_(gone), jobs.c.started_at.is_(None)))
     db.execute(projects.delete().where(projects.c.uid.in_(gone)))
+    return len(gone) >= too_many
 
 
 def _make_private(path: Path) -> None:

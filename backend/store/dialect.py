@@ -6,6 +6,7 @@ PostgreSQL's part of SQLAlchemy is imported where it is used: it takes a tenth o
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,10 +76,23 @@ def fetch_plain(db: sa.Connection, query: sa.Select[Any]) -> list[Any]:
     return list(cursor.fetchall())
 
 
-def begin_write(db: sa.Connection) -> None:
-    """Take the write lock, so that reading first cannot deadlock. Other databases lock the rows they write."""
+def begin_write(db: sa.Connection, patience: float) -> None:
+    """Take the write lock, so that reading first cannot deadlock. Other databases lock the rows they write.
+
+    Args:
+        patience: seconds to wait for others; then it is an error that `is_locked` knows.
+    """
     if db.dialect.name == "sqlite":
+        db.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * patience)}")
         db.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def is_locked(error: sa.exc.DBAPIError) -> bool:
+    """Whether somebody else writes just now."""
+    return isinstance(error.orig, sqlite3.Error) and error.orig.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
 
 
 def prepare(engine: sa.Engine) -> None:

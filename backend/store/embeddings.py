@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from backend.store.database import Store
+from backend.store.database import HURRIED, DatabaseLocked, Store
 from backend.store.dialect import upsert
 from backend.store.tables import embeddings as table
 
@@ -26,7 +27,7 @@ class Embeddings:
         self._store = store
 
     def save(self, uid: str, version: str, vectors: Mapping[int, NDArray[np.float32]]) -> None:
-        """Remember vectors by task id."""
+        """Remember vectors by task id. Where the database is locked, they are known once they are asked for again."""
         import numpy as np
 
         rows = [
@@ -35,7 +36,7 @@ class Embeddings:
         ]
         if not rows:
             return
-        with self._store.write() as db:
+        with suppress(DatabaseLocked), self._store.write(HURRIED) as db:
             upsert(db, table, rows)
 
     def of(self, uid: str, version: str, without: frozenset[int], size: int) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 import sqlalchemy as sa
 
 from backend.observability.masking import masked
-from backend.store.database import Store
+from backend.store.database import PATIENCE, Store
 from backend.store.tables import jobs as table
 
 UNFINISHED = ("queued", "running")
@@ -63,9 +63,12 @@ class Jobs:
         self._store = store
         self._lives = lives
 
-    def request(self, uid: str, reason: str, now: float) -> tuple[Job, bool]:
-        """Ask for a training of a project. An unfinished one is joined: then the second value is False."""
-        with self._store.write() as db:
+    def request(self, uid: str, reason: str, now: float, patience: float = PATIENCE) -> tuple[Job, bool]:
+        """Ask for a training of a project. An unfinished one is joined: then the second value is False.
+
+        Raises DatabaseLocked when others write for longer than `patience` seconds.
+        """
+        with self._store.write(patience) as db:
             unfinished = table.select().where(table.c.uid == uid, table.c.finished_at.is_(None))
             row = db.execute(unfinished).one_or_none()
             if row is None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from support.bodies import UID, config, event, setup
+from support.bodies import UID, config, event, predict, setup, task
+from support.waiting import wait_for
 
 from backend.app import create_app
 from backend.server.process import Serving
@@ -32,9 +34,10 @@ def test_threads_lose_no_event(serving: Serving) -> None:
         return app.test_client().post("/webhook", json=event(action)).status_code
 
     with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(send, actions)) == {201}
-    (hint,) = serving.services.store.hints()
-    assert (hint.events, hint.deletions) == (60, True)
+        assert set(pool.map(send, actions)) <= {201, 202}  # where writing takes long, some wait in memory
+    store = serving.services.store
+    wait_for(lambda: [hint.events for hint in store.hints()] == [60], 20, "all events to be written")
+    assert store.hints()[0].deletions
 
 
 def test_what_was_noted_is_on_the_disk(client: FlaskClient, serving: Serving) -> None:
@@ -112,6 +115,52 @@ def test_threads_start_one_training(serving: Serving) -> None:
         )
     assert len({each["job"] for each in answers}) == 1
     assert sorted(each["status"] for each in answers) == ["joined"] * 15 + ["queued"]
+
+
+def test_a_locked_database_keeps_nobody_waiting(serving: Serving) -> None:
+    """Label Studio gives /setup 3 s, and hides stored predictions after; an event has 1 s, and is told once."""
+    app = create_app(serving=serving)
+    store = serving.services.store
+
+    def post(path: str, body: dict[str, Any]) -> tuple[float, Any]:
+        began = time.monotonic()
+        answer = app.test_client().post(path, json=body)
+        return time.monotonic() - began, answer
+
+    def patient(path: str, body: dict[str, Any]) -> Any:
+        """The quickest of three: on a busy machine any one may be late."""
+        tries = [post(path, body) for _ in range(3)]
+        assert min(took for took, _ in tries) < 0.5
+        return tries[0][1]
+
+    for path, body in (("/setup", setup()), ("/predict", predict([task(1)]))):  # it is known, and its model is loaded
+        assert post(path, body)[1].status_code == 200
+    with (
+        sqlite3.connect(serving.settings.root / "yoloop.db", isolation_level=None) as other,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        events = [pool.submit(post, "/webhook", event("ANNOTATION_CREATED")) for _ in range(16)]
+        assert patient("/setup", setup()).status_code == 200
+        (entry,) = patient("/predict", predict([task(1)])).get_json()["results"]
+        assert entry["result"]
+        changed = config('model_score_threshold="0.7"')
+        assert post("/setup", setup(changed))[1].status_code == 200
+        assert post("/setup", setup(uid="8.5"))[1].status_code == 200
+        told = [each.result() for each in events]
+        assert {answer.status_code for _, answer in told} == {202}
+        assert max(took for took, _ in told) < 0.95
+        assert "next look at Label Studio" in told[0][1].get_json()["message"]
+        refused = post("/webhook", event("START_TRAINING"))[1]
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "3")
+        assert "Ask again" in refused.get_json()["hint"]
+        other.execute("ROLLBACK")
+    wait_for(store.hints, 10, "the events to be written")
+    assert [(hint.uid, hint.events) for hint in store.hints()] == [(UID, 16)]
+    known = store.project(UID)
+    assert known is not None and known.label_config == config(), "what could not be saved is told again, and is then"
+    post("/setup", setup(changed))
+    assert (now := store.project(UID)) is not None and now.label_config == changed
 
 
 def switched_on() -> dict[str, Any]:

@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 import requests
+from support.bodies import setup
 from support.processes import served
 
 from backend.server.gunicorn_worker import BODY_SECONDS, HEAD_SECONDS
@@ -27,7 +28,9 @@ HALF = (
 )
 """Requests that go on a byte at a time: a head, and bodies of each kind."""
 
-THREADS = 8
+THREADS = 32
+"""As many as `yoloop serve` has."""
+
 CONFIG = (Path(__file__).parents[2] / "label_config.xml").read_text()
 
 
@@ -79,22 +82,30 @@ def dripping(url: str, count: int) -> Iterator[list[socket.socket]]:
 
 @contextmanager
 def all_threads_busy(url: str, home: Path) -> Iterator[None]:
-    """Events that wait for the database, as many as there are threads."""
+    """Whoever asks for trainings waits a moment for the database: twice as many as there are threads, again and again.
+
+    Another one holds the database's lock all the while.
+    """
+    body = json.dumps({"action": "START_TRAINING", "project": setup()["project"]}).encode()
+    head = f"POST /webhook HTTP/1.1\r\nHost: [::1]\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    assert requests.post(f"{url}/setup", json=setup(), timeout=10).ok
     with sqlite3.connect(home / "yoloop.db", isolation_level=None) as db, ExitStack() as stack:
         db.execute("BEGIN IMMEDIATE")
         stack.callback(db.execute, "ROLLBACK")
-        body = json.dumps({"action": "TASKS_CREATED"}).encode()
-        head = f"POST /webhook HTTP/1.1\r\nHost: [::1]\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         for _ in range(2 * THREADS):
-            stack.enter_context(connect(url)).sendall(head + body)
-        time.sleep(0.5)
+            stack.enter_context(connect(url)).sendall((head + body) * 100)
+        time.sleep(1)
         yield
 
 
-def seconds_of_health(url: str) -> float:
+def seconds_of(call: Callable[[], requests.Response]) -> float:
     began = time.monotonic()
-    assert requests.get(f"{url}/health", timeout=10).json()["status"] == "UP"
+    assert call().ok
     return time.monotonic() - began
+
+
+def seconds_of_health(url: str) -> float:
+    return seconds_of(lambda: requests.get(f"{url}/health", timeout=10))
 
 
 @pytest.mark.slow
@@ -105,6 +116,12 @@ def test_dripping_clients_and_busy_threads_do_not_keep_health_waiting(server: tu
         time.sleep(1.5)
         assert requests.post(f"{url}/validate", json={"config": CONFIG}, timeout=5).ok  # no thread is held
         with all_threads_busy(url, home):
+            assert sorted(seconds_of_health(url) for _ in range(9))[4] < 0.5
+            valid = [
+                seconds_of(lambda: requests.post(f"{url}/validate", json={"config": CONFIG}, timeout=20))
+                for _ in range(3)
+            ]
+            assert min(valid) > 0.25, "they are not all busy"
             assert sorted(seconds_of_health(url) for _ in range(9))[4] < 0.5
         answers = [answer_of(client).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n") for client in clients]
         assert time.monotonic() - began < HEAD_SECONDS + BODY_SECONDS

@@ -73,5 +73,5 @@ def served(home: Path, **settings: str) -> Iterator[tuple[str, Path]]:
 def _up(url: str) -> bool:
     try:
         return requests.get(f"{url}/health", timeout=10).ok
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False

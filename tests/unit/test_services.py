@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.web import Server, answer
 
 from backend.errors import LabelStudioError
 from backend.services import Connection, Services, connection_of
@@ -95,3 +97,44 @@ def test_files_of_the_database_are_their_owners(tmp_path: Path) -> None:
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.glob("yoloop.db*")}
     made.close()
     assert modes == dict.fromkeys(("yoloop.db", "yoloop.db-wal", "yoloop.db-shm"), "0o600")
+
+
+class TestMlflowBehindAProxy:
+    """Its own client reads the environment for itself, and a proxy would read its token."""
+
+    @pytest.fixture
+    def mlflow(self) -> Iterator[Server]:
+        server = Server()
+        server.otherwise = answer(b'{"model_version": {"name": "7.1", "version": "3"}}')
+        yield server
+        server.close()
+
+    @pytest.fixture(autouse=True)
+    def environment(self, proxy: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")  # as it was before, after the test
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hush")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1"])
+    @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
+    def test_none_is_asked_for_a_server_of_this_network(
+        self, mlflow: Server, proxy: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, variable: str
+    ) -> None:
+        monkeypatch.setenv(variable, "example.invalid")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{host}:{mlflow.port}")
+        for _ in range(2):
+            with closing(Services(Settings(home=tmp_path))) as services:
+                assert services.registry.champion_number("7.1") == 3
+        assert mlflow.credentials() and set(mlflow.credentials()) == {"Bearer hush"}
+        assert proxy.asked == []
+        assert os.environ[variable] == f"example.invalid,{host}"
+
+    def test_it_is_asked_for_one_elsewhere(
+        self, proxy: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.com")
+        with closing(Services(Settings(home=tmp_path))) as services, pytest.raises(Exception, match="503"):
+            services.registry.champion_number("7.1")
+        assert proxy.paths and proxy.paths[0].startswith("http://mlflow.example.com/api/2.0/mlflow/")
+        assert os.environ["NO_PROXY"] == ""

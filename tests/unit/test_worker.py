@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from support.children import trainers
 
+from backend.errors import LabelStudioError
 from backend.fit.sync import Synced
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.services import Services
 from backend.settings import Settings
+from backend.store.database import GIVES_WAY
 from backend.worker import Worker
 
 UID = "1.100"
@@ -135,3 +137,19 @@ def test_a_disconnected_project_is_left_alone(
     services.store.save_project(UID, disconnected_at=None)
     worker.tick(NOW + 2)
     assert looked == [UID]
+
+
+@pytest.mark.parametrize(
+    ("code", "connected", "gives_way"), [(404, False, True), (404, True, False), (401, False, False)]
+)
+def test_what_is_not_there_and_nobody_connected_gives_way(
+    services: Services, worker: Worker, monkeypatch: pytest.MonkeyPatch, code: int, connected: bool, gives_way: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise LabelStudioError("Refused.", code=code)
+
+    monkeypatch.setattr("backend.worker.sync", fail)
+    if connected:
+        services.store.save_project(UID, backend_url="http://yoloop")
+    worker.tick(NOW)
+    assert services.store.find(1).sync_error == ("Refused. " + GIVES_WAY if gives_way else "Refused.")

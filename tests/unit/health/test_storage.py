@@ -16,7 +16,8 @@ from backend.health import storage
 from backend.health.check import Check
 from backend.labels.schema import parse_label_config
 from backend.settings import Settings
-from backend.store.database import Hint, Project, Store
+from backend.store.database import Project, Store
+from backend.store.hints import Hint
 from backend.store.jobs import Job
 from backend.store.progress import Progress
 from backend.store.readings import Annotations

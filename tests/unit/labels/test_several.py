@@ -180,9 +180,9 @@ class TestConsensus:
 
     def test_a_tie_is_not_understood(self) -> None:
         said = together("consensus", [by(ANN, 1, box(10), box(60)), by(BOB, 2, box(10, "Van"), box(60))], READER)
-        assert (boxes(said), disagreed(said), said.agreement) == ([(60, "Car")], {"box"}, 0.5)
+        assert (boxes(said), disagreed(said), said.agreement) == ([(60, "Car")], {"box", "point"}, 0.5)
         said = together("consensus", [by(ANN, 1, box(10)), by(BOB, 2)], READER)
-        assert (boxes(said), disagreed(said), said.agreement) == ([], {"box"}, 0.0)
+        assert (boxes(said), disagreed(said), said.agreement) == ([], {"box", "point"}, 0.0)
         (problem,) = READER.read(said.result).problems
         assert str(problem) == "the annotators disagree on `box`"
 

@@ -4,19 +4,57 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.waiting import wait_for
 
 from backend.errors import BadRequest, NotFound
-from backend.store.database import MOST_STRANGERS, Hint, Store
+from backend.store.database import GIVES_WAY, MOST_STRANGERS, DatabaseLocked, ProjectColumns, Store
+from backend.store.hints import Hint
 from backend.store.jobs import Jobs
 
 UID = "1.100"
+
+
+@pytest.fixture
+def holder(store: Store, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that takes the lock of the store's file when it reads a line, and gives it back at the next."""
+    code = (
+        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for command in ('BEGIN IMMEDIATE', 'ROLLBACK'):\n"
+        "    sys.stdin.readline(); db.execute(command); print('done', flush=True)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "yoloop.db")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def _goes_on(holder: subprocess.Popen[str]) -> None:
+    assert holder.stdin is not None and holder.stdout is not None
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    assert holder.stdout.readline() == "done\n"
+
+
+@pytest.fixture
+def locked(holder: subprocess.Popen[str]) -> Callable[[], None]:
+    """Locks the store's file."""
+    return partial(_goes_on, holder)
+
+
+@pytest.fixture
+def unlocked(holder: subprocess.Popen[str]) -> Callable[[], None]:
+    """Ends that."""
+    return partial(_goes_on, holder)
 
 
 class TestProjects:
@@ -91,25 +129,49 @@ class TestExpecting:
 class TestStrangers:
     """Projects that somebody named, and that Label Studio was never asked about."""
 
-    def test_they_are_only_so_many(self, store: Store) -> None:
-        for number in range(1, MOST_STRANGERS + 51):
-            store.save_project(f"{number}.1", label_config="<View/>")
-            store.hint(f"{number}.1", 1.0)
-        assert {project.id for project in store.projects()} == set(range(51, MOST_STRANGERS + 51))
-        assert len(store.hints()) == MOST_STRANGERS
+    def test_they_are_only_so_many_and_push_out_nobody(self, store: Store) -> None:
+        """On an open server anybody may name projects, before the worker reads the one that was added by hand."""
+        store.save_project("1.1", label_config="<View/>", hostname="http://studio", access_token="0" * 40)
+        for number in range(2, MOST_STRANGERS + 51):
+            store.save_project(f"{number}.1", label_config="<View/>", hostname="http://studio")
+        assert {project.id for project in store.projects()} == set(range(1, MOST_STRANGERS + 1))
+        store.save_project("1.1", title="Shapes")
+        assert store.find(1).title == "Shapes"
 
-    def test_those_that_are_no_strangers_stay(self, store: Store) -> None:
-        store.save_project("1.1", api_key="secret")
-        store.save_project("2.1", synced_at=1.0)
-        store.save_project("3.1", cursor=1.0)
-        for number in range(10, MOST_STRANGERS + 20):
+    def test_those_that_are_not_there_give_way(self, store: Store) -> None:
+        for number in range(1, MOST_STRANGERS + 1):
             store.save_project(f"{number}.1")
-        assert {1, 2, 3} <= {project.id for project in store.projects()}
+            store.hint(f"{number}.1", 1.0)
+        for number, error in ((5, f"Not there. {GIVES_WAY}"), (6, "Label Studio does not answer."), (7, GIVES_WAY)):
+            store.save_project(f"{number}.1", sync_error=error)
+        for number in range(1001, 1005):
+            store.save_project(f"{number}.1")
+        left = {project.id for project in store.projects()}
+        assert left == {*range(1, MOST_STRANGERS + 1), 1001, 1002} - {5, 7}
+        assert {hint.uid for hint in store.hints()} == {f"{each}.1" for each in left - {1001, 1002}}
+
+    @pytest.mark.parametrize(
+        "columns",
+        [
+            {"api_key": "secret"},
+            {"url": "http://studio", "api_key": "secret"},
+            {"backend_url": "http://yoloop:9090"},
+            {"synced_at": 1.0},
+            {"cursor": 1.0},
+        ],
+    )
+    def test_those_that_are_no_strangers_stay_and_come(self, store: Store, columns: ProjectColumns) -> None:
+        store.save_project("1.1", sync_error=GIVES_WAY, **columns)
+        for number in range(10, MOST_STRANGERS + 20):
+            store.save_project(f"{number}.1", sync_error=GIVES_WAY)
+        store.save_project("2.1", **columns)
+        assert {1, 2} <= {project.id for project in store.projects()}
+        assert [store.find(number).by_name_only for number in (1, 2, 100)] == [False, False, True]
 
     def test_their_trainings_go_with_them_unless_begun(self, store: Store) -> None:
         jobs = Jobs(store)
         for number in (1, 2):
-            store.save_project(f"{number}.1")
+            store.save_project(f"{number}.1", sync_error=GIVES_WAY)
             jobs.request(f"{number}.1", "", 1.0)
         jobs.update(jobs.of_project("2.1")[0].id, started_at=2.0)
         for number in range(10, MOST_STRANGERS + 20):
@@ -164,6 +226,65 @@ class TestHints:
         for gap in gaps:
             now += gap
             assert Hint(UID, first, now, 1, False).due(now, 3.0, 30.0) == (now - first >= 30.0)
+
+
+class TestLocked:
+    """Beside somebody who holds SQLite's lock, in a process of its own."""
+
+    def test_readers_wait_for_nobody(self, store: Store, locked: Callable[[], None]) -> None:
+        store.save_project(UID, title="Shapes")
+        locked()
+        with ThreadPoolExecutor(40) as pool:
+            waiting = [pool.submit(store.save_project, UID, 3.0, title="Other") for _ in range(16)]
+            time.sleep(0.3)  # all of them wait by now
+            began = time.monotonic()
+            found = list(pool.map(lambda _: store.project(UID), range(40)))
+            assert time.monotonic() - began < 1.5
+            assert {project.title for project in found if project} == {"Shapes"}
+            assert not any(each.done() for each in waiting)
+        for each in waiting:
+            with pytest.raises(DatabaseLocked):
+                each.result()
+
+    @pytest.mark.parametrize("patience", [0.0, 0.3])
+    def test_a_writer_waits_no_longer_than_it_is_ready_to(
+        self, store: Store, locked: Callable[[], None], patience: float
+    ) -> None:
+        locked()
+        began = time.monotonic()
+        with pytest.raises(DatabaseLocked), store.write(patience):
+            raise AssertionError("the lock is somebody else's")
+        assert patience <= time.monotonic() - began < patience + 1
+
+    def test_events_are_kept_until_it_ends(
+        self, store: Store, locked: Callable[[], None], unlocked: Callable[[], None]
+    ) -> None:
+        assert store.hint(UID, 1.0)
+        locked()
+        began = time.monotonic()
+        with ThreadPoolExecutor(16) as pool:
+            told = list(pool.map(lambda number: store.hint(UID, 2.0 + number, submit=True), range(16)))
+        assert time.monotonic() - began < 2
+        began = time.monotonic()
+        assert not store.hint(UID, 20.0, deletion=True) and not store.hint("2.5", 20.0, asked=True)
+        assert time.monotonic() - began < 0.3, "once one waits, the others need not"
+        assert not any(told) and [hint.events for hint in store.hints()] == [1]
+        unlocked()
+        wait_for(lambda: len(store.hints()) == 2 and store.hint("3.5", 21.0), 5, "what was kept to be written")
+        assert sorted(store.hints(), key=lambda hint: hint.uid)[:2] == [
+            Hint(UID, 1.0, 20.0, 18, True, 0, 16),
+            Hint("2.5", 20.0, 20.0, 1, False, 1),
+        ]
+
+    def test_what_is_kept_is_written_at_the_end(
+        self, tmp_path: Path, store: Store, locked: Callable[[], None], unlocked: Callable[[], None]
+    ) -> None:
+        ending = Store(f"sqlite:///{tmp_path / 'yoloop.db'}")
+        locked()
+        assert not ending.hint(UID, 1.0)
+        unlocked()
+        ending.close()
+        assert store.hints() == [Hint(UID, 1.0, 1.0, 1, False)]
 
 
 class TestTheFile:

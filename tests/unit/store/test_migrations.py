@@ -23,7 +23,8 @@ from backend.errors import YoloopError
 from backend.fit.dataset.until_0_7 import old_image_name, was_held_out
 from backend.images.addresses import embedded
 from backend.store.contents import content_hash
-from backend.store.database import Hint, Store
+from backend.store.database import Store
+from backend.store.hints import Hint
 from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
 from backend.store.migrations import HEAD, VERSION_TABLE, revision_of
