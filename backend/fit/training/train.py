@@ -25,7 +25,7 @@ from backend.errors import unwritable
 from backend.fit.evaluation.measure import measure
 from backend.fit.training.checkpoints import mend
 from backend.fit.training.spec import NetworkSpec, Spec, seconds_of, write_json
-from backend.fit.training.start import initial, rename_classes
+from backend.fit.training.start import initial, take_over
 from backend.labels.networks import Task
 from backend.observability.full_disk import message_of
 from backend.processes.child import SUPERVISED, stand_back
@@ -164,7 +164,7 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
     def begin(batch: int | None) -> tuple[Any, dict[str, Any]]:
         model, warm = initial(todo, network)
         if warm:
-            rename_classes(model, todo, spec)
+            take_over(model, todo, spec)
         images = (folder / "train.txt").read_text().splitlines()
         machine = Machine(gpu=device != "cpu", half=half, threads=spec.threads)
         chosen = recipe(todo.train_images, task=network.task, warm=warm, machine=machine, image_size=todo.image_size)
