@@ -107,7 +107,6 @@ def lay_rows(network: Any, rows: Sequence[int], names: Sequence[str]) -> bool:
     Returns:
         Whether it was done. A head that compares with texts has no rows; it stays as it is.
     """
-    from torch import nn
     from ultralytics.nn.modules import Detect
 
     head = network.model[-1]
@@ -123,8 +122,7 @@ def lay_rows(network: Any, rows: Sequence[int], names: Sequence[str]) -> bool:
     if masks is not None and masks[-1].out_channels == head.nc:
         layers.append((masks, None))
     for branch, bias in layers:
-        old: nn.Conv2d = branch[-1]
-        branch[-1] = _with_rows(old, rows, bias)
+        branch[-1] = _with_rows(branch[-1], rows, bias)
     head.no += len(names) - head.nc
     head.nc = network.nc = network.yaml["nc"] = len(names)
     network.names = dict(enumerate(names))
@@ -135,7 +133,7 @@ def _with_rows(old: Any, rows: Sequence[int], bias: float | None) -> Any:
     import torch
     from torch import nn
 
-    new = nn.Conv2d(old.in_channels, len(rows), 1).to(old.weight.device, old.weight.dtype)
+    new: Any = nn.Conv2d(old.in_channels, len(rows), 1).to(old.weight.device, old.weight.dtype)
     with torch.no_grad():
         if bias is not None:
             new.bias.fill_(bias)
