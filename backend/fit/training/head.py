@@ -113,7 +113,7 @@ def lay_rows(network: Any, rows: Sequence[int], names: Sequence[str]) -> bool:
     if not isinstance(head, Detect) or any(branch[-1].out_channels != head.nc for branch in head.cv3):
         return False
     strides = [float(stride) for stride in head.stride]
-    layers = [
+    layers: list[tuple[Any, float | None]] = [
         (branch, math.log(5 / len(names) / (640 / stride) ** 2))  # as ultralytics begins
         for kind in ("cv3", "one2one_cv3")
         for branch, stride in zip(getattr(head, kind, None) or (), strides, strict=False)
