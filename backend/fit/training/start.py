@@ -10,11 +10,21 @@ from typing import Any
 from backend.engine.weights import open_model
 from backend.fit.dataset.yolo_format import class_names
 from backend.fit.training.head import Firing, fired_on, lay_rows, rows_of, undecided
+from backend.fit.training.recipe import Start
 from backend.fit.training.spec import NetworkSpec, Spec, labels_of
 from backend.labels.networks import Network
 from backend.served_models.parts import network_from
 
 log = logging.getLogger(__name__)
+
+
+def begin(todo: NetworkSpec, network: Network, spec: Spec) -> tuple[Any, Start]:
+    """The model to start from, its classes those that are to be learned, and what it knows."""
+    model, warm = initial(todo, network)
+    if not warm:
+        return model, "random"
+    take_over(model, todo, spec)
+    return model, "own" if has_learned(todo) else "base"
 
 
 def initial(todo: NetworkSpec, network: Network) -> tuple[Any, bool]:

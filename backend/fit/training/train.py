@@ -25,7 +25,7 @@ from backend.errors import unwritable
 from backend.fit.evaluation.measure import measure
 from backend.fit.training.checkpoints import mend
 from backend.fit.training.spec import NetworkSpec, Spec, seconds_of, write_json
-from backend.fit.training.start import initial, take_over
+from backend.fit.training.start import begin as first_weights
 from backend.labels.networks import Task
 from backend.observability.full_disk import message_of
 from backend.processes.child import SUPERVISED, stand_back
@@ -162,12 +162,10 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
         return open_model(last), {"resume": True, **({} if batch is None else {"batch": batch})}
 
     def begin(batch: int | None) -> tuple[Any, dict[str, Any]]:
-        model, warm = initial(todo, network)
-        if warm:
-            take_over(model, todo, spec)
+        model, start = first_weights(todo, network, spec)
         images = (folder / "train.txt").read_text().splitlines()
         machine = Machine(gpu=device != "cpu", half=half, threads=spec.threads)
-        chosen = recipe(todo.train_images, task=network.task, warm=warm, machine=machine, image_size=todo.image_size)
+        chosen = recipe(todo.train_images, task=network.task, start=start, machine=machine, image_size=todo.image_size)
         (folder / "epoch.txt").write_text("\n".join(images * chosen.repeats))
         if network.task == "classify":
             data = json.loads((folder / "data.yaml").read_text())
