@@ -135,3 +135,25 @@ def test_a_disconnected_project_is_left_alone(
     services.store.save_project(UID, disconnected_at=None)
     worker.tick(NOW + 2)
     assert looked == [UID]
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "changed", "waits"),
+    [(True, {}, ""), (False, {}, "5 of 10 new annotations"), (True, {"min_new_annotations": 7}, "5 of 7 new")],
+)
+def test_five_annotations_are_enough_for_pretrained_weights_unless_a_number_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrained: bool, changed: dict[str, int], waits: str
+) -> None:
+    monkeypatch.setattr("backend.worker.Queue.start", lambda queue, job: None)  # no queue runs here
+    settings = Settings(home=tmp_path, base_model="yolo11n.pt", offline=True, min_free_gb=0, **changed)
+    if pretrained:
+        settings.models_dir.mkdir()
+        (settings.models_dir / "yolo11n.pt").write_bytes(b"weights")
+    services = Services(settings)
+    services.store.save_project(UID, label_config=CONFIG)
+    annotate(services, 5)
+    Worker(services)._decide(UID, NOW)
+    found = services.store.project(UID)
+    assert found is not None and found.waiting_for.startswith(waits)
+    assert [job.reason for job in services.jobs.unfinished()] == ([] if waits else ["5 new annotations"])
+    services.close()
