@@ -67,11 +67,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half the steps": {"steps": 0.5},
     "twice the steps": {"steps": 2.0},
     "averaged": {"ema": 0.95},
+    "new head": {"head": False},
     "larger input": {"larger": 1.5},
     "ultralytics": {"optimizer": "auto", "mosaic": 1.0, "close_mosaic": 10, "scale": 0.5, "hsv_h": 0.015, "batch": 16},
 }
 """What each changes of the product's recipe: ultralytics' arguments; `steps` times its optimizer steps, `larger` times
-its input in pixels, `ema` the most that the average of weights keeps at a step. `a+b` makes both changes."""
+its input in pixels, `ema` the most that the average of weights keeps at a step; without `head` no label starts from
+what fires on its objects. `a+b` makes both changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +237,13 @@ class changed(ExitStack):
         import ultralytics.engine.trainer
 
         from backend.fit.training import recipe as module
+        from backend.fit.training import start
 
         changes = _changes(variant)
         ema, steps = changes.pop("ema", None), changes.pop("steps", 1.0)
         changes.pop("larger", None)
+        if not changes.pop("head", True):
+            self.enter_context(patch.object(start, "fired_on", lambda *given: {}))
         original = module.recipe
 
         def other(train_images: int, **given: Any) -> module.Recipe:

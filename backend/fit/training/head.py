@@ -133,7 +133,9 @@ def _with_rows(old: Any, rows: Sequence[int], bias: float | None) -> Any:
     import torch
     from torch import nn
 
-    new: Any = nn.Conv2d(old.in_channels, len(rows), 1).to(old.weight.device, old.weight.dtype)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a training begun again begins with the same
+        new: Any = nn.Conv2d(old.in_channels, len(rows), 1).to(old.weight.device, old.weight.dtype)
     with torch.no_grad():
         if bias is not None:
             new.bias.fill_(bias)

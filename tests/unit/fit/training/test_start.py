@@ -138,6 +138,13 @@ def test_classes_that_labels_name_keep_their_weights(
     assert {*equal, *last} == set(theirs) == set(ours)
 
 
+def test_a_training_begun_again_begins_with_the_same_weights(tmp_path: Path) -> None:
+    weights = network_of(tmp_path / "base.pt", BASE)
+    one, two = (heads(started(tmp_path, weights, ("New", "Other"))) for _ in range(2))
+    assert same_rows(one, two, {0: 0, 1: 1})
+    assert not same_rows(one, two, {0: 1})
+
+
 @pytest.mark.parametrize("labels", [("New", "Disc", "Square"), ("Disc", "Square", "New"), ("Disc", "New", "Square")])
 def test_a_label_that_is_added_leaves_the_others_as_they_are(tmp_path: Path, labels: Sequence[str]) -> None:
     weights = network_of(tmp_path / "own.pt", ("Disc", "Square"))
