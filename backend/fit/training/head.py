@@ -107,6 +107,7 @@ def lay_rows(network: Any, rows: Sequence[int], names: Sequence[str]) -> bool:
     Returns:
         Whether it was done. A head that compares with texts has no rows; it stays as it is.
     """
+    import torch
     from ultralytics.nn.modules import Detect
 
     head = network.model[-1]
@@ -121,8 +122,10 @@ def lay_rows(network: Any, rows: Sequence[int], names: Sequence[str]) -> bool:
     masks = getattr(getattr(head, "proto", None), "semseg", None)
     if masks is not None and masks[-1].out_channels == head.nc:
         layers.append((masks, None))
-    for branch, bias in layers:
-        branch[-1] = _with_rows(branch[-1], rows, bias)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a training that is begun again begins with the same
+        for branch, bias in layers:
+            branch[-1] = _with_rows(branch[-1], rows, bias)
     head.no += len(names) - head.nc
     head.nc = network.nc = network.yaml["nc"] = len(names)
     network.names = dict(enumerate(names))
@@ -133,9 +136,7 @@ def _with_rows(old: Any, rows: Sequence[int], bias: float | None) -> Any:
     import torch
     from torch import nn
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # a training begun again begins with the same
-        new: Any = nn.Conv2d(old.in_channels, len(rows), 1).to(old.weight.device, old.weight.dtype)
+    new: Any = nn.Conv2d(old.in_channels, len(rows), 1).to(old.weight.device, old.weight.dtype)
     with torch.no_grad():
         if bias is not None:
             new.bias.fill_(bias)
