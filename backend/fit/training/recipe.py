@@ -9,7 +9,7 @@ a quarter of that rate after 120. From five photographs a quarter was better, to
 two are alike, as far as a few runs can tell (`bench/README.md`).
 
 Nothing is frozen, however slow the machine and few the images: of 50 generated images ten frozen layers cost 0.02 of
-the mAP50, all but the head 0.2, and on photographs ten cost a third of it; and the time is bounded anyway.
+the mAP50, all but the head 0.2, and on photographs ten gained nothing; and the time is bounded anyway.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEARNING_RATE_TRAINED = 0.0005
 was measured, get ultralytics' own choice."""
 
 LEAST_BATCH_TRAINED = 4
-"""A set of five images is repeated within a batch: trained weights gain by the number of images seen, not of steps."""
+"""A set of five images is repeated within a batch, so that as many steps see more of its changes."""
 
 STEPS_FROM_SCRATCH = 240
 STEPS_WARM = 120
