@@ -137,13 +137,15 @@ class Settings(BaseSettings):
     min_new_annotations: int = Field(
         10,
         ge=1,
-        description="New annotations before the first training; later 20 % of what is known, at least this.",
+        description="New annotations before the first training; later 20 % of what is known, at least this. While "
+        "nobody sets it, pretrained weights start with 5, or with 3 that show 20 objects, and go on at 8, 12, 18 and "
+        "so on.",
     )
     min_per_class: int = Field(
         3,
         ge=0,
         description="Objects of each label in use before the first training; it waits for them until there are three "
-        "times as many annotations as it needs.",
+        "times as many annotations as it needs. While nobody sets it, pretrained weights wait for none.",
     )
     annotations: Several = Field(
         "newest",

@@ -30,6 +30,7 @@ from backend.observability.logs import about, adopt, new_job
 from backend.observability.masking import masked
 from backend.processes.heartbeat import Pulse
 from backend.processes.room import is_full, missing_space, trouble
+from backend.served_models.base_model import starts_pretrained
 from backend.services import Services
 from backend.settings import Settings, sqlite_url
 from backend.store.database import EVERY_PROJECT, GIVES_WAY
@@ -202,7 +203,9 @@ class Worker:
         if self._guessed.get(hint.uid) == known or self._services.jobs.unfinished():
             return
         soon = replace(progress, new=progress.new + hint.events)
-        if should_train(soon, Rules.of(self._services.settings), now).train:
+        project = self._services.store.project(hint.uid)
+        rules = self._rules(project.label_config if project is not None else "")
+        if should_train(soon, rules, now).train:
             self._guessed[hint.uid] = known
             self._ahead.expect(time.monotonic())
 
@@ -212,7 +215,7 @@ class Worker:
             return
         try:
             parse_label_config(project.label_config).require()
-            trigger = should_train(self._services.ledger.progress(uid), Rules.of(self._services.settings), now)
+            trigger = should_train(self._services.ledger.progress(uid), self._rules(project.label_config), now)
             train, reason = trigger.train, trigger.reason
             if train and (why := missing_space(self._services.settings.root, self._services.settings.min_free_gb)):
                 train, reason = False, why
@@ -225,6 +228,10 @@ class Worker:
             if new:
                 log.info("Project %s: training starts, %s", uid, reason)
             self._queue.start(job)
+
+    def _rules(self, label_config: str) -> Rules:
+        settings = self._services.settings
+        return Rules.of(settings, pretrained=starts_pretrained(settings, label_config))
 
     def _has_room(self, now: float) -> bool:
         """Whether anything can be written. Where it cannot, that is told once; afterwards all goes on at once.

@@ -15,6 +15,13 @@ PATIENCE = 1.5
 MOST_PATIENCE = 4.0
 """By how much each candidate in a row that was not better raises what must be new, and all of them at most."""
 
+FIRST_PRETRAINED = 5
+FEWEST_PRETRAINED, MANY_OBJECTS = 3, 20
+"""Annotations before the first training from pretrained weights; the fewer where they hold so many objects."""
+
+GROWTH_PRETRAINED = 0.5
+"""Share of what is known that must be new while that is less than what is asked for later."""
+
 ENOUGH = 3
 """Times the minimum of labelled tasks after which the first training waits for rare labels no more."""
 
@@ -30,21 +37,30 @@ class Rules:
     """What starts a training by itself.
 
     `min_new_annotations` are the fewest; `min_per_class` the objects of each label in use before the first training;
-    `cooldown` the seconds after one that began by itself; `max_trainings_per_hour` the most of those.
+    `cooldown` the seconds after one that began by itself; `max_trainings_per_hour` the most of those. `early`: it
+    begins with fewer, as pretrained weights learn from them.
     """
 
     min_new_annotations: int
     min_per_class: int = 0
     cooldown: float = 0.0
     max_trainings_per_hour: int = 1_000_000
+    early: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> Rules:
+    def of(cls, settings: Settings, *, pretrained: bool = False) -> Rules:
+        """Those of the settings. What somebody has set holds, whatever a project starts from.
+
+        Args:
+            pretrained: whether the project's models start from pretrained weights.
+        """
+        chosen = settings.model_fields_set
         return cls(
             settings.min_new_annotations,
-            settings.min_per_class,
+            0 if pretrained and "min_per_class" not in chosen else settings.min_per_class,
             settings.cooldown,
             settings.max_trainings_per_hour,
+            early=pretrained and "min_new_annotations" not in chosen,
         )
 
 
@@ -54,13 +70,18 @@ class Trigger:
     reason: str
 
 
-def annotations_needed(seen: int, minimum: int, rejected: int = 0) -> int:
+def annotations_needed(seen: int, minimum: int, rejected: int = 0, *, early: bool = False, objects: int = 0) -> int:
     """New annotations that start a training: `minimum` at first, later 20 % more, at least `minimum`.
+
+    With `early` 5 at first, or 3 with 20 `objects`, and later half as many again where that is less: at 5, 8, 12, 18.
 
     Each of the last versions in a row that was `rejected` makes it half as many again, all of them at most four
     times as many: as much news as before made nothing better.
     """
     usual = max(minimum, math.ceil(GROWTH * seen))
+    if early:
+        first = FEWEST_PRETRAINED if objects >= MANY_OBJECTS else FIRST_PRETRAINED
+        usual = min(usual, math.ceil(GROWTH_PRETRAINED * seen) if seen else first)
     return math.ceil(usual * min(MOST_PATIENCE, PATIENCE ** min(rejected, 16)))
 
 
@@ -76,7 +97,10 @@ def should_train(progress: Progress, rules: Rules, now: float) -> Trigger:
 
     Times after `now` were written before the clock was set back: nothing waits for them.
     """
-    needed = annotations_needed(progress.seen, rules.min_new_annotations, progress.rejected)
+    objects = sum(progress.objects.values())
+    needed = annotations_needed(
+        progress.seen, rules.min_new_annotations, progress.rejected, early=rules.early, objects=objects
+    )
     after = ""
     if progress.rejected:
         versions = "version was" if progress.rejected == 1 else f"{progress.rejected} versions were"

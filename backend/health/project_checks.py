@@ -167,7 +167,7 @@ class OneProject:
         def training(name: str) -> Check:
             last = next(iter(services.jobs.of_project(mine.uid, limit=1)), None)
             progress = services.ledger.progress(mine.uid)
-            return storage.training(name, last, progress, around.settings, around.now, mine.id)
+            return storage.training(name, last, progress, around.settings, around.now, mine.id, mine.label_config)
 
         yield self._check("training", training)
         yield self._check(

@@ -17,7 +17,7 @@ from backend.labels.networks import SERVES, Task, first_drawn, task_of
 from backend.labels.schema import Control, LabelSchema
 from backend.network.proxies import proxies_of, proxy_hint
 from backend.processes.room import missing_space
-from backend.served_models.base_model import FINDS, find_base_model
+from backend.served_models.base_model import FINDS, find_base_model, starts_pretrained
 from backend.settings import Settings
 from backend.store.database import Project
 from backend.store.hints import Hint
@@ -181,9 +181,18 @@ def learned_from(name: str, known: Annotations, number: int) -> Check:
     )
 
 
-def training(name: str, last: Job | None, progress: Progress, settings: Settings, now: float, number: int) -> Check:
+def training(
+    name: str,
+    last: Job | None,
+    progress: Progress,
+    settings: Settings,
+    now: float,
+    number: int,
+    label_config: str = "",
+) -> Check:
     """What came of the last training, and what the next one waits for."""
-    trigger = should_train(progress, Rules.of(settings), now)
+    rules = Rules.of(settings, pretrained=starts_pretrained(settings, label_config))
+    trigger = should_train(progress, rules, now)
     waits = f"The next one {'is due' if trigger.train else 'waits'}: {trigger.reason}."
     if last is None:
         return well(name, f"There was none. {waits}")

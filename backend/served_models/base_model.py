@@ -13,7 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from backend.engine.weights import hash_file, sha256
-from backend.labels.networks import Task
+from backend.errors import LabelConfigError
+from backend.labels.networks import Task, task_of
+from backend.labels.schema import parse_label_config
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,18 @@ def find_base_model(settings: Settings, task: Task = "detect", model_path: str =
         None,
         f"The pretrained weights {name} are neither in the folder YOLOOP_MODELS nor downloaded, so nothing is "
         "suggested before the first training. Put the file there to start from it.",
+    )
+
+
+def starts_pretrained(settings: Settings, label_config: str) -> bool:
+    """Whether there are pretrained weights for everything that a labelling config asks for, as far as files tell."""
+    try:
+        controls = parse_label_config(label_config).require().controls
+    except LabelConfigError:
+        return False
+    learning = [control for control in controls if control.pinned is None]
+    return bool(learning) and all(
+        find_base_model(settings, task_of(control), control.model_path).path is not None for control in learning
     )
 
 

@@ -25,6 +25,7 @@ from backend.labels.document import parse
 from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.model import YoloBackend
+from backend.served_models.base_model import starts_pretrained
 from backend.served_models.parts import parts_of
 from backend.served_models.served import Served
 from backend.server.process import make_serving
@@ -150,7 +151,9 @@ class Replay:
     def due(self) -> bool:
         """Whether the product would train now by itself. Its pauses are left out: a replay has no hours."""
         settings = self._serving.settings
-        rules = Rules(settings.min_new_annotations, settings.min_per_class)
+        pretrained = starts_pretrained(settings, self._label_config)
+        usual = Rules.of(settings, pretrained=pretrained)
+        rules = Rules(usual.min_new_annotations, usual.min_per_class, early=usual.early)
         progress = replace(self.services.ledger.progress(self._uid), new=self.waiting)
         return should_train(progress, rules, math.inf).train
 

@@ -153,3 +153,25 @@ def test_what_is_not_there_and_nobody_connected_gives_way(
         services.store.save_project(UID, backend_url="http://yoloop")
     worker.tick(NOW)
     assert services.store.find(1).sync_error == ("Refused. " + GIVES_WAY if gives_way else "Refused.")
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "changed", "waits"),
+    [(True, {}, ""), (False, {}, "5 of 10 new annotations"), (True, {"min_new_annotations": 7}, "5 of 7 new")],
+)
+def test_five_annotations_are_enough_for_pretrained_weights_unless_a_number_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrained: bool, changed: dict[str, int], waits: str
+) -> None:
+    monkeypatch.setattr("backend.worker.Queue.start", lambda queue, job: None)  # no queue runs here
+    settings = Settings(home=tmp_path, base_model="yolo11n.pt", offline=True, min_free_gb=0, **changed)
+    if pretrained:
+        settings.models_dir.mkdir()
+        (settings.models_dir / "yolo11n.pt").write_bytes(b"weights")
+    services = Services(settings)
+    services.store.save_project(UID, label_config=CONFIG)
+    annotate(services, 5)
+    Worker(services)._decide(UID, NOW)
+    found = services.store.project(UID)
+    assert found is not None and found.waiting_for.startswith(waits)
+    assert [job.reason for job in services.jobs.unfinished()] == ([] if waits else ["5 new annotations"])
+    services.close()

@@ -39,6 +39,53 @@ def test_when_to_train(progress: Progress, train: bool, reason: str) -> None:
     assert (trigger.train, trigger.reason) == (train, reason)
 
 
+class TestPretrainedWeights:
+    RULES = Rules.of(Settings(), pretrained=True)
+
+    @pytest.mark.parametrize(
+        ("labelled", "objects", "train", "reason"),
+        [
+            (4, {"Tree": 19}, False, "4 of 5 new annotations"),
+            (5, {"Tree": 1}, True, "5 new annotations"),
+            (3, {"Tree": 19}, False, "3 of 5 new annotations"),
+            (3, {"Tree": 12, "Bush": 8}, True, "3 new annotations"),
+            (2, {"Tree": 500}, False, "2 of 3 new annotations"),
+        ],
+    )
+    def test_start_with_few(self, labelled: int, objects: dict[str, int], train: bool, reason: str) -> None:
+        trigger = should_train(Progress(labelled, labelled, 0, objects=objects), self.RULES, 0.0)
+        assert (trigger.train, trigger.reason) == (train, reason)
+
+    def trainings(self, first: int, until: int) -> list[int]:
+        """Numbers of annotations at which it trains."""
+        found, seen = [], 0
+        for labelled in range(first, until):
+            if should_train(Progress(labelled, labelled - seen, seen), self.RULES, 0.0).train:
+                found.append(seen := labelled)
+        return found
+
+    def test_go_on_by_half_as_many_again_and_later_as_ever(self) -> None:
+        assert self.trainings(1, 60) == [5, 8, 12, 18, 27, 37, 47, 57]
+        assert [annotations_needed(seen, 10, early=True) for seen in (30, 50, 51, 1000)] == [10, 10, 11, 200]
+
+    def test_versions_that_were_not_better_ask_for_more_news(self) -> None:
+        assert annotations_needed(8, 10, 1, early=True) == 6
+
+    @pytest.mark.parametrize("number", [3, 10, 40])
+    def test_what_somebody_has_set_holds(self, number: int) -> None:
+        rules = Rules.of(Settings(min_new_annotations=number, min_per_class=2), pretrained=True)
+        assert rules == Rules(number, 2, 30.0, 12)
+        assert should_train(Progress(number, number, 0, objects={"Tree": 9}), rules, 0.0).train
+        assert not should_train(Progress(number - 1, number - 1, 0, objects={"Tree": 90}), rules, 0.0).train
+
+    def test_it_may_be_set_by_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("YOLOOP_MIN_NEW_ANNOTATIONS", "10")
+        assert not Rules.of(Settings(), pretrained=True).early
+
+    def test_random_weights_start_as_ever(self) -> None:
+        assert Rules.of(Settings()) == Rules(10, 3, 30.0, 12)
+
+
 def test_failures_wait_longer_each_time_up_to_an_hour() -> None:
     waits = [retry_at(Progress(1, 1, 0, failures, 0.0)) for failures in range(12)]
     assert waits[:8] == [0, 60, 120, 240, 480, 960, 1920, 3600]

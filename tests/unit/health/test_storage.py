@@ -199,6 +199,18 @@ class TestTraining:
         assert found.ok and "v1 promoted: better. The next one waits: 3 of 10" in found.told
         assert "is due: 13 new" in self.look(tmp_path, JOB, replace(PROGRESS, new=13)).told
 
+    def test_pretrained_weights_wait_for_less(self, tmp_path: Path) -> None:
+        config = (
+            '<View><Image name="i" value="$i"/><RectangleLabels name="b" toName="i"><Label value="Tree"/>'
+            "</RectangleLabels></View>"
+        )
+        ours = settings(tmp_path, base_model="mine.pt")
+        ours.models_dir.mkdir(exist_ok=True)
+        (ours.models_dir / "mine.pt").write_bytes(b"weights")
+        progress = Progress(3, 3, 0)
+        found = storage.training("training", None, progress, ours, NOW, 7, config)
+        assert found.told == "There was none. The next one waits: 3 of 5 new annotations."
+
     def test_one_that_failed_and_the_one_after_it(self, tmp_path: Path) -> None:
         failed = replace(JOB, status="failed", message="The disk is full.")
         found = self.look(tmp_path, failed, replace(PROGRESS, new=13, failures=1, failed_at=NOW - 20))

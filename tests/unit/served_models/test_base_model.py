@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from backend.labels.networks import Task
-from backend.served_models.base_model import base_name, find_base_model, get_base_model, without_sibling, yaml_for
+from backend.served_models.base_model import (
+    base_name,
+    find_base_model,
+    get_base_model,
+    starts_pretrained,
+    without_sibling,
+    yaml_for,
+)
 from backend.settings import Settings
 
 TASKS: tuple[Task, ...] = ("detect", "obb", "segment", "pose", "classify")
@@ -196,3 +203,37 @@ def test_a_family_without_a_model_for_a_task_borrows_one(
         if told:
             assert base_model.removesuffix(".pt") in told and f"yolo11{scale}{ending}" in told
             assert told in find_base_model(settings, task).why
+
+
+IMAGE = '<View><Image name="image" value="$image"/>{}</View>'
+BOXES = '<RectangleLabels name="box" toName="image"{}><Label value="Tree"/></RectangleLabels>'
+OUTLINES = '<PolygonLabels name="outline" toName="image"><Label value="Leaf"/></PolygonLabels>'
+
+
+@pytest.mark.parametrize(
+    ("controls", "there", "expected"),
+    [
+        (BOXES.format(""), ["yolo11n.pt"], True),
+        (BOXES.format(""), [], False),
+        (OUTLINES, ["yolo11n.pt"], False),
+        (BOXES.format("") + OUTLINES, ["yolo11n.pt"], False),
+        (BOXES.format("") + OUTLINES, ["yolo11n.pt", "yolo11n-seg.pt"], True),
+        (BOXES.format(' model_path="mine.pt"'), ["mine.pt"], True),
+        (BOXES.format(' model_path="mine.pt"'), ["yolo11n.pt"], False),
+        (BOXES.format(' model_path="v3"'), ["yolo11n.pt"], False),  # a version that learns no more
+        ("", ["yolo11n.pt"], False),
+    ],
+)
+def test_whether_a_project_starts_from_pretrained_weights(
+    tmp_path: Path, controls: str, there: list[str], expected: bool
+) -> None:
+    for name in there:
+        put(tmp_path, name)
+    settings = configured(tmp_path, base_model="yolo11n.pt")
+    assert starts_pretrained(settings, IMAGE.format(controls)) is expected
+
+
+@pytest.mark.parametrize("config", ["", "<View", "<View/>"])
+def test_a_config_that_cannot_be_read_starts_nothing(tmp_path: Path, config: str) -> None:
+    put(tmp_path, "yolo11n.pt")
+    assert not starts_pretrained(configured(tmp_path, base_model="yolo11n.pt"), config)
