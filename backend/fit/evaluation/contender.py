@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from backend.engine.torch import TorchDetector
 from backend.fit.evaluation.metrics import LOWEST, Measured, Tally
+from backend.fit.evaluation.shown import Shown
 from backend.fit.training.spec import NetworkSpec, Spec, labels_of
 from backend.labels.geometry import Detection
 from backend.labels.networks import Network
+from backend.labels.schema import parse_label_config
 from backend.served_models.parts import network_from
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Contender:
             points = {point.index: theirs[point.label] for point in network.points if point.label in theirs}
         task = self._detector.task
         self._blind = not labels or (task != network.task and (network.task != "detect" or task == "classify"))
-        self._tally = Tally(network, labels, points, blind=self._blind)
+        self._tally = Tally(network, labels, points, blind=self._blind, shown=shown_of(spec, network))
 
     def find(self, image: Image) -> Sequence[Detection]:
         """What it finds on an image, in its own classes, of scores from `LOWEST` on."""
@@ -71,3 +73,16 @@ class Contender:
     def measured(self) -> Measured:
         """Its metrics on them."""
         return self._tally.measured()
+
+
+def shown_of(spec: Spec, network: Network) -> Shown:
+    """What people would see: a label of several controls from the lowest of their thresholds on."""
+    thresholds: dict[str, float] = {}
+    for control in parse_label_config(spec.label_config).controls:
+        if control.name in network.controls:
+            least = spec.score_threshold if control.score_threshold is None else control.score_threshold
+            for label in control.labels:
+                thresholds[label] = min(least, thresholds.get(label, 1.0))
+    return Shown(
+        network, tuple(thresholds.get(label, spec.score_threshold) for label in network.classes), spec.max_regions
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -19,7 +19,7 @@ from backend.served_models.parts import network_from
 if TYPE_CHECKING:
     from backend.engine.detector import Image
     from backend.fit.evaluation.export_check import ExportCheck, Exported
-    from backend.fit.evaluation.metrics import Measured, Tally
+    from backend.fit.evaluation.metrics import Tally
     from backend.labels.geometry import Detection
 
     Unlabelled = tuple[Image, Sequence[Detection] | None]
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 FEWEST = 50
 """Images that are measured however slow it is: fewer would hardly allow a decision."""
+
+PRETRAINED = "the pretrained model"
 
 LEAST_SECONDS = 30.0
 SHARE = 0.2
@@ -56,12 +58,15 @@ def measure(
         clock: seconds that only ever grow.
 
     Returns:
-        `candidate` and `champion` (None without one): their metrics; `difference`: between them, as an interval (None
-        without a champion or a hold-out); `others`: version → its `metrics` and the `difference` to it; `objects`:
-        label → its true objects; `holdout`: number of images that were measured; `seconds` and `epochs` of the
-        training; `openvino`: the precision in which an export may serve, or ''; `export`: why; `note`: what people
+        `candidate` and `champion` (None without one): their metrics; `scored`: what the candidate does on all its
+        labels, a `Scored`; `comparison`: with the champion on the labels that both know, a `Comparison` (None without
+        a champion or a hold-out); `others`: version → its `metrics` and `comparison`; `objects`: label → its true
+        objects; `holdout`: number of images that were measured; `seconds` and `epochs` of the training;
+        `openvino`: the precision in which an export may serve, or ''; `export`: why; `note`: what people
         should know of its start; `initial`: the checkpoint that it started from, or ''.
     """
+    from backend.fit.evaluation.arena import Arena
+    from backend.fit.evaluation.bootstrap import Draws
     from backend.fit.evaluation.contender import Contender
     from backend.fit.evaluation.export_check import ExportCheck, Exported
     from backend.fit.evaluation.held_out import HeldOut, seen, within
@@ -79,6 +84,11 @@ def measure(
         )
         if weights
     }
+    own = todo.opponent_network.get("own", True)
+    names = {
+        "": spec.parent_version or "v0" if own else PRETRAINED,
+        **{each.version: each.version for each in todo.others},
+    }
     check = None
     if spec.engine == "openvino":
         check = ExportCheck(
@@ -91,14 +101,15 @@ def measure(
         )
     schema = parse_label_config(spec.label_config)
     until = end if check is None else end - (1 - FIRST_PASS) * (end - clock())
-    images = 0
-    for _, image, truth in within(seen(held_out, schema, network), until, clock, FEWEST):
+    groups: list[Hashable] = []
+    for entry, image, truth in within(seen(held_out, schema, network), until, clock, FEWEST):
         found = candidate.look(image, truth)
         for each in opponents.values():
             each.look(image, truth)
         if check is not None:
             check.look(image, truth, found)
-        images += 1
+        groups.append(entry.get("group", entry["image"]))
+    images = len(groups)
     if images < len(held_out):
         log.info("%s: %d of %d held-out images were measured in that time", network.key, images, len(held_out))
     measured = candidate.measured()
@@ -112,12 +123,17 @@ def measure(
         )
     elif check is not None:
         export = _judged(check, None, partial(_teaching, folder))
-    compared = {name: _compared(measured, each.measured()) for name, each in opponents.items()}
-    champion = compared.pop("", {"metrics": None, "difference": None})
+    arena = Arena(candidate.tally, network, Draws.of(groups))
+    compared = {
+        name: {"metrics": each.measured().metrics, "comparison": arena.against(names[name], each.tally)}
+        for name, each in opponents.items()
+    }
+    champion = compared.pop("", {"metrics": None, "comparison": None})
     return {
         "candidate": measured.metrics,
         "champion": champion["metrics"],
-        "difference": champion["difference"],
+        "scored": asdict(arena.scored()),
+        "comparison": champion["comparison"],
         "others": compared,
         "objects": measured.objects,
         "holdout": images,
@@ -128,14 +144,6 @@ def measure(
         "note": todo.note,
         "initial": todo.initial,
     }
-
-
-def _compared(candidate: Measured, opponent: Measured) -> dict[str, Any]:
-    """What an opponent scored, and how far the candidate is from it."""
-    from backend.fit.evaluation.bootstrap import difference
-
-    interval = difference(candidate.evidence, opponent.evidence, seed=0) if candidate.evidence.images else None
-    return {"metrics": opponent.metrics, "difference": None if interval is None else asdict(interval)}
 
 
 def _judged(check: ExportCheck, candidate: Tally | None, images: Callable[[], Iterator[Unlabelled]]) -> Exported:

@@ -7,15 +7,18 @@ compared with one another.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.engine.detector import Detector, Image
+from backend.feedback.corrections import Work, actions
 from backend.fit.dataset.yolo_format import OKS_SIGMA
 from backend.fit.evaluation.bootstrap import Answers, Evidence, Objects
+from backend.fit.evaluation.comparison import Findings
+from backend.fit.evaluation.shown import Shown, Suggested
 from backend.labels.geometry import Detection, Point
 from backend.labels.networks import Network, Task
 from backend.labels.overlap import extent, iou, mask_iou, rotated_iou
@@ -100,6 +103,7 @@ class Tally:
         points: the network's keypoint index → the detector's; None: the same.
         blind: it is no detector for this and finds nothing; where several choices go together, silence would
             otherwise be right about most.
+        shown: which of what it finds people would see; None: by the setting's default.
     """
 
     def __init__(
@@ -109,14 +113,18 @@ class Tally:
         points: Mapping[int, int] | None = None,
         *,
         blind: bool = False,
+        shown: Shown | None = None,
     ) -> None:
         self._network, self._labels, self._points, self._blind = network, labels, points, blind
+        self._shown = shown or Shown(network)
         self._objects: Counter[int] = Counter()
         self._hits: list[NDArray[np.bool_]] = []
         self._scores: list[NDArray[np.float64]] = []
         self._classes: list[NDArray[np.int32]] = []
         self._truths: list[NDArray[np.int32]] = []
-        self._answers: list[tuple[int, int]] = []
+        self._answers: list[NDArray[np.int32]] = []
+        """Of each image (2, labels): how many answers were right, of how many."""
+        self._suggested: list[Suggested] = []
         self._answered: defaultdict[int, NDArray[np.int64]] = defaultdict(lambda: np.zeros(2, np.int64))
         """Class → how many answers were right, of how many."""
 
@@ -131,11 +139,16 @@ class Tally:
         ours = [_translated(each, self._labels, self._points) for each in found if each.cls in self._labels]
         if self._network.task == "classify":
             right = _right(ours, truth, self._network)
+            here = np.zeros((2, len(self._network.classes)), np.int32)
             for cls, answers in right.items():
-                self._answered[cls] += (sum(answers), len(answers))
-            self._answers.append((sum(map(sum, right.values())), sum(map(len, right.values()))))
+                here[:, cls] = sum(answers), len(answers)
+                self._answered[cls] += here[:, cls]
+            self._answers.append(here)
+            self._suggested.append(self._shown.choices(ours, truth))
             return
-        self._hits.append(match(ours, truth, SIMILARITY[self._network.task]))
+        overlap = SIMILARITY[self._network.task](ours, truth) if ours and truth else np.zeros((len(ours), len(truth)))
+        self._hits.append(match(ours, truth, lambda *_: overlap.copy()))
+        self._suggested.append(self._shown.objects(ours, truth, overlap))
         self._scores.append(np.array([each.score for each in ours], np.float64))
         self._classes.append(np.array([each.cls for each in ours], np.int32))
         self._truths.append(np.array([each.cls for each in truth], np.int32))
@@ -152,10 +165,30 @@ class Tally:
         if network.task != "classify":
             seen = self._seen()
             return Measured(_average_precision(seen, network.classes), seen, objects)
-        right, asked = np.array(self._answers, np.int64).reshape(-1, 2).T
+        answers = np.array(self._answers, np.int64).reshape(-1, 2, len(network.classes))
+        right, asked = answers[:, 0], answers[:, 1]
         if self._blind:
             return Measured(nothing(network.task), Answers(np.zeros_like(asked), asked), objects)
         return Measured(_accuracy(self._answered, network.classes), Answers(right, asked), objects)
+
+    @property
+    def known(self) -> frozenset[int]:
+        """The network's classes that the detector can find."""
+        return frozenset() if self._blind else frozenset(self._labels.values())
+
+    @property
+    def suggests(self) -> frozenset[int]:
+        """The network's classes that it suggested on some image."""
+        return frozenset(cls for each in self._suggested for cls in each.suggested)
+
+    def findings(self, labels: Collection[int], work: Work = actions) -> Findings:
+        """What a comparison rests on, of some of the network's classes only.
+
+        Args:
+            work: what corrections cost.
+        """
+        cost = [work(each.among(labels).corrections()) for each in self._suggested]
+        return Findings(self.measured().evidence.among(labels), np.array(cost, np.float64))
 
     def _seen(self) -> Objects:
         return Objects(

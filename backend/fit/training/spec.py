@@ -57,7 +57,7 @@ class Spec:
 
     `parent_version` names the version whose weights it starts from; empty for the base model or none.
     `minutes` are shared by the networks. `engine` is what will serve: `torch`, or `openvino` where an export passes its
-    check.
+    check. `score_threshold` is the least score of a suggestion where a control names none, in [0, 1].
     """
 
     home: str
@@ -69,6 +69,7 @@ class Spec:
     device: str
     max_regions: int
     engine: str = "torch"
+    score_threshold: float = 0.25
 
     def save(self, folder: Path) -> None:
         write_json(folder / "spec.json", asdict(self))

@@ -19,6 +19,7 @@ from backend.fit.evaluation.held_out import rank
 from backend.fit.evaluation.measure import measure
 from backend.fit.training.spec import NetworkSpec, Opponent, Spec
 from backend.labels.networks import Network
+from model_registry import Comparison
 
 CONFIG = """
 <View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">
@@ -64,7 +65,10 @@ def test_two_of_the_same_do_not_differ(tmp_path: Path) -> None:
     found = measure(spec, spec.networks[0])
     assert found["candidate"] == found["champion"]
     assert found["candidate"]["mAP50"] > 0
-    assert found["difference"] == {"mean": 0, "low": 0, "high": 0, "rounds": 1000}
+    compared = Comparison.load(found["comparison"])
+    assert (compared.score.difference, compared.score.error, compared.work.difference) == (0, 0, 0)
+    assert (compared.against, compared.labels, compared.added) == ("v0", NETWORK.classes, ())
+    assert (compared.images, compared.groups, compared.objects) == (IMAGES, IMAGES, IMAGES)
     assert found["objects"] == {"Disc": IMAGES}
     assert (found["holdout"], found["epochs"], found["seconds"]) == (IMAGES, 4, 3.0)
     assert json.loads(json.dumps(found)) == found
@@ -75,11 +79,13 @@ def test_one_that_finds_the_wrong_label_is_worse(tmp_path: Path, better: bool) -
     right, wrong = {2: (0, 0.8)}, {2: (1, 0.8)}
     spec = spec_of(tmp_path, right if better else wrong, wrong if better else right)
     found = measure(spec, spec.networks[0])
-    low, high = found["difference"]["low"], found["difference"]["high"]
-    assert (low > 0) if better else (high < 0)
-    # All scores are the same, so that the order within them is open, and the area under the curve a little too.
-    difference = found["candidate"]["mAP50-95"] - found["champion"]["mAP50-95"]
-    assert low - 0.05 < difference < high + 0.05
+    compared = Comparison.load(found["comparison"])
+    assert (compared.score.loss < 0) is better
+    assert min(compared.score.chance, 1 - compared.score.chance) < 1e-6
+    assert found["scored"]["score"] == compared.score.candidate
+    assert found["scored"]["work"] == compared.work.candidate
+    # A suggestion with the wrong label is relabelled, where a right one is not touched.
+    assert compared.work.difference == (-IMAGES if better else IMAGES)
     assert found["objects"] == {"Disc": IMAGES}
 
 
@@ -87,7 +93,43 @@ def test_without_an_opponent_there_is_no_difference(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, {2: (0, 0.8)}, None)
     found = measure(spec, spec.networks[0])
     assert found["champion"] is None
-    assert found["difference"] is None
+    assert found["comparison"] is None
+    assert found["scored"] == {
+        "metric": "mAP50-95",
+        "score": pytest.approx(found["candidate"]["mAP50-95"], abs=0.01),
+        "work": 3 * IMAGES,
+        "images": IMAGES,
+        "objects": IMAGES,
+    }
+
+
+def test_what_people_would_see_is_what_the_control_says(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, {2: (0, 0.8)}, None)
+    strict = spec.label_config.replace("<RectangleLabels ", '<RectangleLabels model_score_threshold="0.9" ')
+    for changed in (replace(spec, label_config=strict), replace(spec, score_threshold=0.9)):
+        found = measure(changed, changed.networks[0])["scored"]
+        assert found["work"] == IMAGES, "nothing is suggested, so that all is drawn"
+        assert found["score"] > 0
+
+
+def test_images_of_one_group_are_drawn_together(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, {2: (0, 0.8)}, {2: (1, 0.8)})
+    path = tmp_path / "network-0" / "holdout.json"
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps([{**each, "group": f"scene {number % 3}"} for number, each in enumerate(entries)]))
+    compared = Comparison.load(measure(spec, spec.networks[0])["comparison"])
+    assert (compared.images, compared.groups, compared.score.freedom) == (IMAGES, 3, 2)
+
+
+def test_only_labels_that_both_know_are_compared(tmp_path: Path) -> None:
+    """The version in service knows no Square: it is no worse for it, and the candidate's are told."""
+    spec = spec_of(tmp_path, {2: (1, 0.8)}, {2: (0, 0.8)})
+    todo = replace(spec.networks[0], opponent_network=asdict(replace(NETWORK, classes=("Disc", "Car"))))
+    compared = Comparison.load(measure(spec, todo)["comparison"])
+    assert (compared.labels, compared.added) == (("Disc",), ("Square",))
+    assert compared.score.candidate == 0 < compared.score.other
+    # What the candidate calls a Square is not compared: it misses each Disc, and the other finds three too many.
+    assert (compared.work.candidate, compared.work.other) == (IMAGES, 3 * IMAGES)
 
 
 def test_others_are_measured_on_the_same_images(tmp_path: Path) -> None:
@@ -102,8 +144,11 @@ def test_others_are_measured_on_the_same_images(tmp_path: Path) -> None:
     found = measure(spec, Spec.load(tmp_path).networks[0])
     assert list(found["others"]) == ["v1", "v2"]
     assert found["others"]["v1"]["metrics"] == found["candidate"]
-    assert found["others"]["v1"]["difference"] == {"mean": 0, "low": 0, "high": 0, "rounds": 1000}
-    assert found["others"]["v2"] == {"metrics": found["champion"], "difference": found["difference"]}
+    assert Comparison.load(found["others"]["v1"]["comparison"]).score.difference == 0
+    assert found["others"]["v2"] == {
+        "metrics": found["champion"],
+        "comparison": {**found["comparison"], "against": "v2"},
+    }
 
 
 def test_what_is_told_of_its_start_is_handed_on(tmp_path: Path) -> None:
@@ -148,7 +193,7 @@ class TestSlow:
         watched = self.watch(monkeypatch, 2)
         found = measure(spec, spec.networks[0], seconds=7, clock=watched.clock)
         assert found["holdout"] == 6 and found["objects"] == {"Disc": 6}
-        assert found["difference"]["low"] > 0
+        assert Comparison.load(found["comparison"]).score.interval[0] > 0
         assert watched.names[:6] == sorted(watched.names[:6], key=rank)
         assert watched.names[:6] == sorted(map(str, (tmp_path / "network-0").glob("*.png")), key=rank)[:6]
 
