@@ -126,7 +126,7 @@ class World:
             math.sqrt(alike) * a + math.sqrt(1 - alike) * b
             for a, b in zip(self.common, own or self.noise(), strict=True)
         )
-        overlap = np.clip(0.5 + 0.2 * (quality + place), 0, 1)
+        overlap = _overlap(quality + place)
         scores = _share(0.6 * (quality + place) - 0.2 + 0.5 * score)
         wrong = (label < -1.645) & (self.cell.labels > 1)
         classes = np.where(wrong, (self.truths + 1) % self.cell.labels, self.truths)
@@ -174,6 +174,12 @@ class World:
         )
         slid = None if best is champion else self.compared(candidate, best)
         return decide(scored, versus, slid, serves=True, max_class_drop=MAX_CLASS_DROP), versus
+
+
+def _overlap(z: Floats) -> Floats:
+    """Intersection over union, so far above or below the threshold from which an object is found."""
+    found: Floats = np.clip(0.5 + 0.2 * z, 0, 1)
+    return found
 
 
 def _share(z: Floats) -> Floats:

@@ -10,7 +10,7 @@ import json
 import logging
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -312,12 +312,8 @@ class Training:
             prefix = "" if len(trained) == 1 else f"{network.key}/"
             metrics |= {f"{prefix}{name}": value for name, value in measured["candidate"].items()}
             metrics |= {f"champion/{prefix}{name}": value for name, value in (measured["champion"] or {}).items()}
-        scores = [
-            each["candidate"][metric_of(network.task)]
-            for network, each in zip(trained, result["networks"], strict=True)
-        ]
         metrics |= {
-            "fitness": sum(scores) / len(scores),
+            **_fitness(zip(trained, result["networks"], strict=True)),
             "seconds": sum(each["seconds"] for each in result["networks"]),
             "epochs": sum(each["epochs"] for each in result["networks"]),
         }
@@ -448,6 +444,19 @@ class Training:
         if self._services.jobs.cancelled(job.id):
             raise TrainingCancelled("The training was cancelled.")
         self._services.jobs.update(job.id, message=message)
+
+
+def _fitness(measured: Iterable[tuple[Network, Mapping[str, Any]]]) -> dict[str, float]:
+    """The mean score of a version's models as `fitness`; where they have several metrics, of each metric alone."""
+    scores: dict[str, list[float]] = {}
+    for network, each in measured:
+        metric = metric_of(network.task)
+        # The score that the decision rests on, so that people never read two of one version.
+        score = each["scored"]["score"] if "scored" in each else each["candidate"][metric]
+        scores.setdefault(metric, []).append(score)
+    return {
+        "fitness" if len(scores) == 1 else f"fitness/{metric}": sum(each) / len(each) for metric, each in scores.items()
+    }
 
 
 def _metric_name(name: str) -> str:
