@@ -23,7 +23,7 @@ from backend.engine.environment import cores
 from backend.errors import TrainingCancelled, TrainingError, YoloopError
 from backend.fit.dataset.build import Dataset, NetworkData, build
 from backend.fit.ending import end, folder_of
-from backend.fit.evaluation.judgement import GATE, best_so_far, judge, record
+from backend.fit.evaluation.judgement import GATE, best_so_far, judge, record, replaces
 from backend.fit.evaluation.metrics import metric_of
 from backend.fit.interruption import Interrupted, reason, resumable
 from backend.fit.sync import sync
@@ -407,9 +407,11 @@ class Training:
             )
             for each, measured in zip(spec.networks, result["networks"], strict=True)
         }
-        replaces = [measured["champion"] is not None for measured in result["networks"]]
         decision = decide_together(
-            {key: (each, old) for (key, (each, _)), old in zip(judged.items(), replaces, strict=True)}
+            {
+                key: (each, replaces(measured))
+                for (key, (each, _)), measured in zip(judged.items(), result["networks"], strict=True)
+            }
         )
         registry.note(job.uid, number, GATE, record(decision, judged))
         if decision.promote:

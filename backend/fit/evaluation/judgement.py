@@ -48,6 +48,13 @@ def judge(
     return decision, candidate if decision.promote and decision.best else best_name
 
 
+def replaces(measured: Mapping[str, Any]) -> bool:
+    """Whether there is a model in service that finds something, so that a candidate's network may be worse than it."""
+    if "scored" not in measured:
+        return measured["champion"] is not None
+    return bool(measured["comparison"]) and Comparison.load(measured["comparison"]).score.other > 0
+
+
 def record(decision: Decision, networks: Mapping[str, tuple[Decision, str]]) -> str:
     """The numbers that a decision rests on, as the version's tag `GATE`."""
     alone = {

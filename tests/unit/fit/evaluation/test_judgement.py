@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from backend.fit.evaluation.judgement import best_so_far
+from backend.fit.evaluation.judgement import best_so_far, judge, replaces
+from backend.fit.training.spec import NetworkSpec
 from backend.labels.networks import Network
 from backend.served_models.parts import TAG, Part, dump
-from model_registry import Version
+from model_registry import Comparison, Estimate, Scored, Version
 
 DETECT = Network("detect", "detect", ("Car",), ("label",))
 POSE = Network("pose:kp", "pose", ("Man",), ("kp",))
@@ -87,3 +90,28 @@ def test_a_record_that_cannot_be_read_says_nothing(spoiled: str) -> None:
 def test_a_score_that_is_no_number_is_none() -> None:
     first = version(1, 0.4)
     assert best_so_far("detect", [version(3, 0.3), version(2, float("nan")), first]) is first
+
+
+def told(other: float, labels: tuple[str, ...] = ("Car",), objects: int = 40) -> dict[str, Any]:
+    score, work = Estimate(0.5, other, 0.05, 19), Estimate(30, 30, 2, 19, more_is_worse=True)
+    found = Comparison("v1", labels, (), 20, 20, objects, score, work)
+    scored = asdict(Scored("mAP50-95", 0.5, 30, 20, 40))
+    return {"candidate": {}, "champion": {}, "holdout": 20, "scored": scored, "comparison": found.dump()}
+
+
+def test_only_what_finds_something_can_be_replaced_by_something_worse() -> None:
+    """Of several models one may be no better than nothing: that keeps out none of the others."""
+    assert replaces(told(0.4))
+    assert not replaces(told(0.0))
+    assert not replaces({**told(0.4), "comparison": None})
+    assert replaces({"champion": {"mAP50": 0.1}}), "of an earlier release"
+    assert not replaces({"champion": None})
+
+
+@pytest.mark.parametrize(("own", "promote"), [(True, False), (False, True)])
+def test_unproven_replaces_the_pretrained_model_but_no_version(own: bool, promote: bool) -> None:
+    network = {**asdict(DETECT), "own": own}
+    todo = NetworkSpec(asdict(DETECT), "", "", "", 1, 64, "opponent.pt", network, 64)
+    decision, best = judge(told(0.0, objects=0), todo, "v3", "v1" if own else "", 0.1)
+    assert (decision.promote, decision.rule) == (promote, "unproven")
+    assert best == ("v1" if own else "v3")
