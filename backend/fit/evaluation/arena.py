@@ -66,5 +66,5 @@ class Arena:
 
     def _news(self, shared: Collection[int]) -> list[int]:
         """What only the candidate knows: labels that it suggests here, or that are to be found here."""
-        there = self._candidate.suggests | set(self._candidate.measured().evidence.counts)
+        there = self._candidate.suggests | set(self._candidate.evidence().counts)
         return sorted((there & self._candidate.known) - set(shared))

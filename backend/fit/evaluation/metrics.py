@@ -162,14 +162,19 @@ class Tally:
         """The metrics of all images so far."""
         network = self._network
         objects = {network.classes[cls]: count for cls, count in self._objects.items()}
-        if network.task != "classify":
-            seen = self._seen()
-            return Measured(_average_precision(seen, network.classes), seen, objects)
-        answers = np.array(self._answers, np.int64).reshape(-1, 2, len(network.classes))
+        evidence = self.evidence()
+        if isinstance(evidence, Objects):
+            return Measured(_average_precision(evidence, network.classes), evidence, objects)
+        metrics = nothing(network.task) if self._blind else _accuracy(self._answered, network.classes)
+        return Measured(metrics, evidence, objects)
+
+    def evidence(self) -> Objects | Answers:
+        """What a bootstrap draws from."""
+        if self._network.task != "classify":
+            return self._seen()
+        answers = np.array(self._answers, np.int64).reshape(-1, 2, len(self._network.classes))
         right, asked = answers[:, 0], answers[:, 1]
-        if self._blind:
-            return Measured(nothing(network.task), Answers(np.zeros_like(asked), asked), objects)
-        return Measured(_accuracy(self._answered, network.classes), Answers(right, asked), objects)
+        return Answers(np.zeros_like(asked) if self._blind else right, asked)
 
     @property
     def known(self) -> frozenset[int]:
@@ -188,7 +193,7 @@ class Tally:
             work: what corrections cost.
         """
         cost = [work(each.among(labels).corrections()) for each in self._suggested]
-        return Findings(self.measured().evidence.among(labels), np.array(cost, np.float64))
+        return Findings(self.evidence().among(labels), np.array(cost, np.float64))
 
     def _seen(self) -> Objects:
         return Objects(

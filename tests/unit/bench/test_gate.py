@@ -67,6 +67,9 @@ def test_it_runs_goes_on_and_writes_its_table(tmp_path: Path, capsys: pytest.Cap
     both = gate.run(tmp_path, 6, 1, 1, cells)
     assert both[0] == first[0], "taken over, not done again"
     assert json.loads((tmp_path / "gate.json").read_text()) == both
+    gate.run(tmp_path, 5, 1, 1, cells[:1])
+    assert [each["seeds"] for each in json.loads((tmp_path / "gate.json").read_text())] == [6, 6, 5], "nothing is lost"
+    gate.run(tmp_path, 6, 1, 1, cells)
     table = (tmp_path / "gate.md").read_text()
     assert len(table.splitlines()) == 4
     assert 0 <= both[1]["equal_refused"] <= 1 and both[1]["slide_median"] >= 0
