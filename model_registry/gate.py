@@ -16,7 +16,7 @@ from typing import Literal
 from model_registry.comparison import Comparison, Estimate, Scored
 from model_registry.reason import added, compared, count, first, tellable
 
-LEVEL = 0.02
+LEVEL = 0.01
 """How rare a loss as large must be between equals, against what serves: of the score and of the corrections each."""
 
 MARGIN = 0.01
@@ -25,13 +25,13 @@ MARGIN = 0.01
 WORK_MARGIN = 0.02
 """More corrections for each object that do not matter, however sure they are."""
 
-BEST_LEVEL = 0.07
+BEST_LEVEL = 0.06
 """As `LEVEL`, of the score against the best version so far: many losses by chance add up to a slow slide."""
 
 BEST_MARGIN = 0.02
 """As `MARGIN`, against the best version so far."""
 
-LABEL_LEVEL = 0.02
+LABEL_LEVEL = 0.005
 """As `LEVEL`, for all single labels together: each of n labels must be worse by a chance of an nth of it."""
 
 BETTER_LEVEL = 0.001

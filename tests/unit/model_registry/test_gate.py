@@ -61,7 +61,7 @@ def decided(champion: Comparison, best: Comparison | None = None, **options: Any
         (compared(0.685, 0.7, 0.001), "worse"),
         (compared(0.5, 0.7, 0.15), "not worse"),
         (compared(work=(109, 100)), "not worse"),
-        (compared(work=(111, 100)), "more corrections"),
+        (compared(work=(113, 100)), "more corrections"),
         (compared(work=(107, 100), work_error=0.1), "not worse"),  # fewer than one for fifty objects
         (compared(work=(109, 100), work_error=0.1), "more corrections"),
         (compared(0.8, 0.7, work=(400, 0), work_error=20), "more corrections"),  # nothing at the served threshold
@@ -106,9 +106,9 @@ def test_few_objects_tell_what_they_could_tell(rule: str) -> None:
     }[rule]
     decision = decided(found)
     assert decision.rule == rule
-    # 1.48 and 1.28 standard errors: refused in nine of ten cases.
+    # 1.57 and 1.29 standard errors: refused in nine of ten cases.
     assert "could tell 0.06" in decision.reason
-    assert decision.numbers["could_tell"] == pytest.approx(0.055, abs=0.002)
+    assert decision.numbers["could_tell"] == pytest.approx(0.0572, abs=0.0005)
     assert "could tell" not in decided(replace(found, objects=300)).reason
 
 
@@ -136,10 +136,10 @@ class TestLabels:
         assert self.lost(0.3, 0.2, 1).promote
 
     def test_each_of_many_labels_may_look_bad_by_chance(self) -> None:
-        """2.5 standard errors are beyond chance for one label, and not for the worst of eighty."""
-        assert not self.lost(0.25, 0.1, 1).promote
-        assert self.lost(0.25, 0.1, 80).promote
-        assert not self.lost(0.4, 0.1, 80).promote
+        """2.8 standard errors are beyond chance for one label, and not for the worst of eighty."""
+        assert not self.lost(0.28, 0.1, 1).promote
+        assert self.lost(0.28, 0.1, 80).promote
+        assert not self.lost(0.5, 0.1, 80).promote
 
     def test_the_one_that_loses_most_is_named(self) -> None:
         both = {"Car": Estimate(0.5, 0.7, 0.01, 99), "Bus": Estimate(0.5, 0.8, 0.01, 99)}
