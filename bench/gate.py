@@ -255,8 +255,8 @@ def rows(cell: Cell, scale: Scale, seeds: int) -> dict[str, Any]:
         "rows": seeds,
         "row_refused": float(by_place.mean()),
         "row_refused_most": float(by_place.reshape(4, 5).mean(axis=1).max()),
-        "slide_median": float(np.median(ends)),
-        "slide_95": float(np.percentile(ends, 95)),
+        "slide_median": round(float(np.median(ends)), 4),
+        "slide_95": round(float(np.percentile(ends, 95)), 4),
     }
 
 
