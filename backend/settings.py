@@ -156,7 +156,10 @@ class Settings(BaseSettings):
     cooldown: float = Field(30.0, ge=0, description="Seconds after a training before the next begins by itself.")
     max_trainings_per_hour: int = Field(12, ge=1, description="Trainings of one project that begin by themselves.")
     max_class_drop: float = Field(
-        0.1, ge=0, le=1, description="Most that a new version may lose on one label (mAP50, or share of right choices)."
+        0.1,
+        ge=0,
+        le=1,
+        description="Most that a new version may lose on one label (mAP50-95, or share of right choices).",
     )
     debounce: float = Field(2.0, ge=0, description="Seconds without an event before the worker looks.")
     debounce_max: float = Field(30.0, ge=0, description="Seconds after which the worker looks although events go on.")

@@ -1,39 +1,59 @@
-"""Whether a candidate may serve: a pure function of what both versions scored on the same images."""
+"""Whether a candidate may serve: a pure function of what it and others scored on the same images.
+
+Newer versions know more annotations, so one that is as good is let through in nine of ten cases, however few images
+there are. It is kept out where it is worse than what serves in its score or in the corrections that its suggestions
+need, or worse in its score than the best version so far: beyond chance, and by more than does not matter. How rare a
+chance must be was chosen by `bench/gate.py`, which tells how often decisions are right.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-METRIC = "mAP50-95"
+from model_registry.comparison import Comparison, Estimate, Scored
+from model_registry.reason import added, compared, count, first, tellable
 
-BY_LABEL = {"mAP50-95": "mAP50", "accuracy": "accuracy"}
-"""The metric that decides → the one that is known for each label, as `mAP50/<label>`."""
+LEVEL = 0.01
+"""How rare a loss as large must be between equals, against what serves: of the score and of the corrections each."""
 
-LARGEST_LOSS = 0.05
-"""Loss that rejects although it might be chance: waiting for more annotations costs less than serving it."""
+MARGIN = 0.01
+"""Loss of score against what serves that does not matter, however sure it is."""
 
-FEW_IMAGES = 10
-"""Held-out images below which a comparison says little, so that only a large loss rejects without proof."""
+WORK_MARGIN = 0.02
+"""More corrections for each object that do not matter, however sure they are."""
 
-LARGEST_LOSS_OF_FEW = 0.2
+BEST_LEVEL = 0.06
+"""As `LEVEL`, of the score against the best version so far: many losses by chance add up to a slow slide."""
 
-FEWEST_IMAGES = 5
-"""Held-out images below which there is no proof: of four, all speak against an equal candidate once in sixteen."""
+BEST_MARGIN = 0.02
+"""As `MARGIN`, against the best version so far."""
 
-FEWEST_OBJECTS = 5
-"""Held-out objects of a label below which its own loss says nothing."""
+LABEL_LEVEL = 0.005
+"""As `LEVEL`, for all single labels together: each of n labels must be worse by a chance of an nth of it."""
+
+BETTER_LEVEL = 0.001
+"""How rare a gain as large must be between equals for a candidate to be the best version so far: the luckiest of many
+equal ones is not."""
+
+FEWEST_GROUPS = 5
+"""Groups of held-out images below which nothing is proven, so that only a large loss keeps a candidate out."""
+
+LARGEST_LOSS_OF_FEW = 0.3
 
 Rule = Literal[
     "",
-    "no hold-out",
+    "not measured",
+    "unproven",
     "nothing found",
     "first version",
-    "labels changed",
-    "worse beyond chance",
+    "worse",
+    "more corrections",
     "much worse",
     "a label lost",
+    "slow slide",
     "not worse",
 ]
 """Names of what decided."""
@@ -41,94 +61,126 @@ Rule = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`promote` and, in a sentence or two for a person, why; which rule decided, and the numbers it rests on."""
+    """`promote` and, in a sentence or two for a person, why; which rule decided, and the numbers it rests on.
+
+    `best` tells that it is proven to be better than the best version so far, or that there is none.
+    """
 
     promote: bool
     reason: str
     rule: Rule = ""
     numbers: Mapping[str, object] = field(default_factory=dict)
+    best: bool = False
 
 
 def decide(
-    candidate: Mapping[str, float],
-    champion: Mapping[str, float] | None,
+    candidate: Scored,
+    champion: Comparison | None = None,
+    best: Comparison | None = None,
     *,
-    holdout: int,
-    same_classes: bool = True,
-    metric: str = METRIC,
-    interval: tuple[float, float] | None = None,
-    objects: Mapping[str, int] | None = None,
+    serves: bool = False,
     max_class_drop: float = 1.0,
 ) -> Decision:
-    """Compare a candidate with the version in service.
+    """Compare a candidate with the version in service and with the best one so far.
 
     Args:
-        candidate: its metrics on the hold-out, each in [0, 1]: what `metric` names, `mAP50` where there is one, and
-            that of each label, e.g. `mAP50/Car`.
-        champion: the same of the version in service on the same images; None when nothing serves.
-        holdout: number of held-out images that both were measured on.
-        same_classes: False when the labelling config's labels have changed since the champion.
-        metric: the metric that decides.
-        interval: what 95 % of resampled differences of it, candidate's less champion's, lie between; None: unknown.
-        objects: label → its objects on the hold-out.
-        max_class_drop: most that a label with at least five of them may lose.
+        candidate: what it does on the hold-out.
+        champion: it against what is in service; None when that knows none of the labels, or nothing serves.
+        best: it against the best version so far; None when that is the one in service, or knows none of the labels.
+        serves: whether a version is in service, so that an unproven one is none too many.
+        max_class_drop: most that a single label's score may lose.
     """
-    new = candidate[metric]
-    numbers: dict[str, object] = {"metric": metric, "candidate": new, "holdout": holdout}
-    if champion is not None:
-        numbers |= {"champion": champion[metric], "difference": new - champion[metric]}
-    if interval is not None:
-        numbers["interval"] = list(interval)
-
-    def decided(promote: bool, rule: Rule, reason: str) -> Decision:
-        return Decision(promote, reason, rule, numbers)
-
-    images = f"{holdout} held-out image{'' if holdout == 1 else 's'}"
-    if holdout == 0:
-        return decided(True, "no hold-out", "No annotated image is held out yet, so there was nothing to compare on.")
-    if champion is None:
-        if candidate.get("mAP50", new) <= 0:
-            return decided(False, "nothing found", f"It found nothing on {images}; more annotations are needed.")
-        return decided(True, "first version", f"First version: {metric} {new:.3f} on {images}.")
-    if not same_classes:
-        return decided(True, "labels changed", f"The labels have changed: {metric} {new:.3f} on {images}.")
-    old = champion[metric]
-    compared = f"{metric} {new:.3f} against {old:.3f} on {images}; difference {new - old:+.3f}"
-    if interval is not None:
-        compared += f", between {interval[0]:+.3f} and {interval[1]:+.3f}"
-    if interval is not None and interval[1] < 0 and holdout >= FEWEST_IMAGES:
-        return decided(False, "worse beyond chance", f"{compared}: worse beyond chance.")
-    few = holdout < FEW_IMAGES
-    if new - old < -(LARGEST_LOSS_OF_FEW if few else LARGEST_LOSS):
-        return decided(False, "much worse", f"{compared}: too much to serve it, even if it may be chance.")
-    lost = None if few else _lost(candidate, champion, BY_LABEL.get(metric, metric), objects or {}, max_class_drop)
-    if lost is not None:
-        label, now, before = lost
-        numbers |= {"label": label, "label_candidate": now, "label_champion": before}
-        return decided(
+    numbers: dict[str, object] = {
+        "metric": candidate.metric,
+        "candidate": candidate.score,
+        "corrections": candidate.work,
+        "holdout": candidate.images,
+        "objects": candidate.objects,
+    }
+    if not _finite(candidate.score, candidate.work, *(() if champion is None else (champion.score.candidate,))):
+        numbers |= {"candidate": None, "corrections": None}
+        reason = "What it scores is no number, so its weights are spoiled: it is never put into service."
+        return Decision(False, reason, "not measured", numbers)
+    if not candidate.images or not candidate.objects:
+        return _unproven(serves, "No held-out image shows an object yet", numbers)
+    if candidate.score <= 0:
+        return Decision(
             False,
-            "a label lost",
-            f"{compared}. Label '{label}' fell from {before:.3f} to {now:.3f} ({BY_LABEL.get(metric, metric)}).",
+            f"It found nothing on {count(candidate.images, 'held-out image')}; more annotations are needed.",
+            "nothing found",
+            numbers,
         )
-    hardly = " So few images tell hardly better than chance." if few else ""
-    return decided(True, "not worse", f"{compared}.{hardly}")
+    if champion is None or not champion.labels or not _finite(champion.score.other, champion.work.other):
+        return Decision(True, first(candidate), "first version", numbers, best=True)
+    if not champion.objects:
+        return _unproven(serves, f"No held-out image shows an object that {champion.against} knows", numbers)
+    numbers |= {**_numbers(champion), "could_tell": champion.could_tell(BEST_LEVEL)}
+    told, few = compared(candidate.metric, champion), tellable(champion, BEST_LEVEL)
+    if (rule := _worse(champion)) is not None:
+        why = {
+            "worse": "it is clearly worse",
+            "more corrections": "its suggestions clearly need more corrections",
+            "much worse": "that is too much to serve it, even if so few images may mislead",
+        }[rule]
+        return Decision(False, f"{told}: {why}{few}.", rule, numbers)
+    if (lost := _lost(champion, max_class_drop)) is not None:
+        label, change = lost
+        numbers |= {"label": label, "label_candidate": change.candidate, "label_champion": change.other}
+        why = f"label '{label}' clearly fell, from {change.other:.3f} to {change.candidate:.3f}"
+        return Decision(False, f"{told}: {why}{few}.", "a label lost", numbers)
+    top = champion
+    if best is not None and best.labels and best.objects and _finite(best.score.other):
+        top = best
+        numbers["best"] = {"against": best.against, **_numbers(best)}
+    if top.score.loss > BEST_MARGIN and top.score.chance < BEST_LEVEL:
+        if top is champion:
+            return Decision(False, f"{told}: it is worse{few}.", "worse", numbers)
+        why = f"held against the best version so far, {compared(candidate.metric, top)}, it is worse"
+        return Decision(False, f"{told}: no clear loss, but {why}{few}.", "slow slide", numbers)
+    lower = champion.score.loss > 0 or champion.work.loss > 0
+    why = "it is not clearly worse" if lower else "it is not worse"
+    more = f" It knows {added(champion.added)}." if champion.added else ""
+    return Decision(
+        True,
+        f"{told}: {why}{few}.{more}",
+        "not worse",
+        numbers,
+        best=top.score.loss < 0 and 1 - top.score.chance < BETTER_LEVEL,
+    )
 
 
-def _lost(
-    candidate: Mapping[str, float],
-    champion: Mapping[str, float],
-    metric: str,
-    objects: Mapping[str, int],
-    most: float,
-) -> tuple[str, float, float] | None:
-    """The label that loses most, and more than it may: its name, the candidate's number, the champion's."""
-    both = [
-        (label, candidate.get(f"{metric}/{label}", 0.0), champion.get(f"{metric}/{label}", 0.0))
-        for label, count in sorted(objects.items())
-        if count >= FEWEST_OBJECTS
-    ]
-    lost = [each for each in both if each[2] - each[1] > most]
-    return max(lost, key=lambda each: each[2] - each[1], default=None)
+def _finite(*numbers: float) -> bool:
+    return all(map(math.isfinite, numbers))
+
+
+def _worse(found: Comparison) -> Rule | None:
+    """How the candidate is worse than what serves, if it is."""
+    if found.score.loss > MARGIN and found.score.chance < LEVEL:
+        return "worse"
+    if found.work.loss > WORK_MARGIN * found.objects and found.work.chance < LEVEL:
+        return "more corrections"
+    if found.groups < FEWEST_GROUPS and found.score.loss > LARGEST_LOSS_OF_FEW:
+        return "much worse"
+    return None
+
+
+def _lost(found: Comparison, most: float) -> tuple[str, Estimate] | None:
+    """The label that loses most, where it is sure that one does: each of many labels may look bad by chance."""
+    level = LABEL_LEVEL / max(len(found.by_label), 1)
+    lost = [(label, each) for label, each in found.by_label.items() if each.loss > most and each.chance < level]
+    return max(lost, key=lambda pair: pair[1].loss, default=None)
+
+
+def _unproven(serves: bool, why: str, numbers: Mapping[str, object]) -> Decision:
+    what = "what serves stays; `yoloop promote` puts it into service" if serves else "it serves, as nothing else does"
+    return Decision(not serves, f"{why}, so nothing could be compared: {what}.", "unproven", numbers, best=not serves)
+
+
+def _numbers(found: Comparison) -> dict[str, object]:
+    score = found.score.as_json()
+    score["champion"] = score.pop("other")
+    score.pop("candidate")
+    return {"compared": found.score.candidate, **score, "work": found.work.as_json(), "groups": found.groups}
 
 
 def decide_together(decisions: Mapping[str, tuple[Decision, bool]]) -> Decision:
@@ -139,7 +191,10 @@ def decide_together(decisions: Mapping[str, tuple[Decision, bool]]) -> Decision:
     """
     if len(decisions) == 1:
         return next(iter(decisions.values()))[0]
-    worse = any(replaces and not decision.promote for decision, replaces in decisions.values())
+    # Of what no held-out image shows nothing is known: that may not keep out what is proven of another model.
+    worse = any(
+        replaces and not decision.promote and decision.rule != "unproven" for decision, replaces in decisions.values()
+    )
     some = any(decision.promote for decision, _ in decisions.values())
     reason = " ".join(f"{name}: {decision.reason}" for name, (decision, _) in decisions.items())
     return Decision(some and not worse, reason)

@@ -51,6 +51,12 @@ class Version:
         return found
 
     @property
+    def fitness(self) -> dict[str, float]:
+        """Name of a metric → the mean of that score over the version's models that have it; '' where all have one."""
+        alone = {name.partition("/")[2]: score for name, score in self.metrics.items() if name.startswith("fitness/")}
+        return alone or {"": self.metrics.get("fitness", self.metrics.get("mAP50-95", 0.0))}
+
+    @property
     def since(self) -> float:
         """Epoch seconds when it was last put into service; when it was made, before 0.7 and where it never was."""
         return float(self.tags.get(SINCE, self.created_at.timestamp()))

@@ -147,7 +147,7 @@ def versions(project: ProjectOption = None, as_json: JsonOption = False) -> None
     for each in found:
         mark = "*" if each.champion else " "
         made = each.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
-        scores = f"{each.metrics.get('fitness', each.metrics.get('mAP50-95', 0)):>9.3f}"
+        scores = ", ".join(f"{name} {score:.3f}".strip() for name, score in sorted(each.fitness.items())).rjust(9)
         typer.echo(f"{mark} {each.name:<8}{made:<18}{each.parent or '-':<8}{scores}  {each.decision}: {each.reason}")
 
 

@@ -10,7 +10,7 @@ import json
 import logging
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -23,12 +23,13 @@ from backend.engine.environment import cores
 from backend.errors import TrainingCancelled, TrainingError, YoloopError
 from backend.fit.dataset.build import Dataset, NetworkData, build
 from backend.fit.ending import end, folder_of
+from backend.fit.evaluation.judgement import GATE, best_so_far, judge, record, replaces
 from backend.fit.evaluation.metrics import metric_of
 from backend.fit.interruption import Interrupted, reason, resumable
 from backend.fit.sync import sync
 from backend.fit.training.process import run_training, start_training
 from backend.fit.training.recipe import image_size, most_regions
-from backend.fit.training.spec import NetworkSpec, Spec
+from backend.fit.training.spec import NetworkSpec, Opponent, Spec
 from backend.labels.networks import Network, serves
 from backend.labels.schema import parse_label_config
 from backend.observability.full_disk import message_of
@@ -45,7 +46,7 @@ from backend.store.database import DatabaseError, Project
 from backend.store.jobs import Job
 from backend.store.progress import KEPT
 from backend.store.readings import TRAINING, VALIDATION, reasons
-from model_registry import Decision, RegistryError, Version, decide, decide_together
+from model_registry import RegistryError, Version, decide_together
 
 log = logging.getLogger(__name__)
 
@@ -172,16 +173,18 @@ class Training:
     def _spec(self, project: Project, dataset: Dataset) -> Spec:
         settings = self._services.settings
         champion = self._readable(project.uid)
+        served = [] if champion is None else [champion, *self._served_before(champion)]
         return Spec(
             home=str(settings.root),
             label_config=project.label_config,
-            networks=[self._network_spec(each, champion) for each in dataset.networks],
+            networks=[self._network_spec(each, served) for each in dataset.networks],
             parent_version=champion.name if champion is not None else "",
             minutes=settings.train_minutes,
             threads=settings.train_threads or cores(),
             device=settings.device,
             max_regions=most_regions(settings.max_regions, max(each.most for each in dataset.networks)),
             engine=serving_engine(settings.engine, settings.device),
+            score_threshold=settings.score_threshold,
         )
 
     def _readable(self, uid: str) -> Version | None:
@@ -199,8 +202,38 @@ class Training:
                 return version
         return None
 
-    def _network_spec(self, data: NetworkData, champion: Version | None) -> NetworkSpec:
-        """What to start from, and what to beat: the same model of the version in service, else the pretrained one."""
+    def _served_before(self, champion: Version) -> list[Version]:
+        """The versions that served before this one and are still there, the last one first.
+
+        Those that came later were taken back: a person preferred this one.
+        """
+        found = []
+        for number in self._services.registry.served_before(champion.model):
+            if number < champion.number:
+                with suppress(RegistryError):  # deleted
+                    found.append(self._services.registry.version(champion.model, number))
+        return found
+
+    def _best(self, key: str, served: Sequence[Version]) -> list[Opponent]:
+        """The best version so far, where it is another one than the version in service and its weights are there."""
+        best = best_so_far(key, served)
+        if best is None:
+            return []
+        part = next(part for part in parts_of(best, self._services.settings.image_size) if part.network.key == key)
+        try:
+            weights = self._services.registry.fetch(best, part.file)
+        except RegistryError as error:
+            log.warning("The best version so far, %s, cannot be compared with: %s", best.name, error)
+            return []
+        return [Opponent(best.name, str(weights), asdict(part.network), part.image_size)]
+
+    def _network_spec(self, data: NetworkData, served: Sequence[Version]) -> NetworkSpec:
+        """What to start from, and what to beat: the same model of the version in service, else the pretrained one.
+
+        Args:
+            served: the version in service, then those before it, the last one first.
+        """
+        champion = served[0] if served else None
         settings, network = self._services.settings, data.network
         parts = () if champion is None else parts_of(champion, settings.image_size)
         known = {part.network.key: part for part in reversed(parts)}  # the newest of a key, which come first
@@ -224,6 +257,7 @@ class Training:
                 opponent=weights,
                 opponent_network=asdict(part.network),
                 opponent_size=part.image_size,
+                others=self._best(network.key, served),
             )
         if base.path is not None:
             own = asdict(Network(base.path.name, network.task, (), own=False))
@@ -280,12 +314,8 @@ class Training:
             prefix = "" if len(trained) == 1 else f"{network.key}/"
             metrics |= {f"{prefix}{name}": value for name, value in measured["candidate"].items()}
             metrics |= {f"champion/{prefix}{name}": value for name, value in (measured["champion"] or {}).items()}
-        scores = [
-            each["candidate"][metric_of(network.task)]
-            for network, each in zip(trained, result["networks"], strict=True)
-        ]
         metrics |= {
-            "fitness": sum(scores) / len(scores),
+            **_fitness(zip(trained, result["networks"], strict=True)),
             "seconds": sum(each["seconds"] for each in result["networks"]),
             "epochs": sum(each["epochs"] for each in result["networks"]),
         }
@@ -373,30 +403,19 @@ class Training:
         registry = self._services.registry
         version = registry.version(job.uid, number)
         spec = Spec.load(self.folder(job.id))
-        decisions: dict[str, tuple[Decision, bool]] = {}
-        for each, measured in zip(spec.networks, result["networks"], strict=True):
-            network, opponent = network_from(each.network), each.opponent_network
-            # A training that an earlier release began says neither of these.
-            difference, objects = measured.get("difference"), measured.get("objects")
-            decisions[network.key] = (
-                decide(
-                    measured["candidate"],
-                    measured["champion"],
-                    holdout=measured["holdout"],
-                    same_classes=not (opponent and opponent["own"])
-                    or (set(opponent["classes"]) == set(network.classes)),
-                    metric=metric_of(network.task),
-                    interval=None if difference is None else (difference["low"], difference["high"]),
-                    objects=objects,
-                    max_class_drop=self._services.settings.max_class_drop,
-                ),
-                measured["champion"] is not None,
+        judged = {
+            each.network["key"]: judge(
+                measured, each, version.name, spec.parent_version, self._services.settings.max_class_drop
             )
-        decision = decide_together(decisions)
-        alone = {
-            key: {"promote": each.promote, "rule": each.rule, **each.numbers} for key, (each, _) in decisions.items()
+            for each, measured in zip(spec.networks, result["networks"], strict=True)
         }
-        registry.note(job.uid, number, "gate", json.dumps({"promote": decision.promote, "networks": alone}))
+        decision = decide_together(
+            {
+                key: (each, replaces(measured))
+                for (key, (each, _)), measured in zip(judged.items(), result["networks"], strict=True)
+            }
+        )
+        registry.note(job.uid, number, GATE, record(decision, judged))
         if decision.promote:
             registry.promote(job.uid, number, decision.reason)
         else:
@@ -437,6 +456,19 @@ def _drew_boxes(network: Network, parts: Sequence[Part]) -> Part | None:
         return None
     drew = (each for each in parts if each.network.own and each.network.task in BOX_TASKS)
     return next((each for each in drew if not set(network.controls).isdisjoint(each.network.controls)), None)
+
+
+def _fitness(measured: Iterable[tuple[Network, Mapping[str, Any]]]) -> dict[str, float]:
+    """The mean score of a version's models as `fitness`; where they have several metrics, of each metric alone."""
+    scores: dict[str, list[float]] = {}
+    for network, each in measured:
+        metric = metric_of(network.task)
+        # The score that the decision rests on, so that people never read two of one version.
+        score = each["scored"]["score"] if "scored" in each else each["candidate"][metric]
+        scores.setdefault(metric, []).append(score)
+    return {
+        "fitness" if len(scores) == 1 else f"fitness/{metric}": sum(each) / len(each) for metric, each in scores.items()
+    }
 
 
 def _metric_name(name: str) -> str:

@@ -1,160 +1,252 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_registry import Decision, decide
+from model_registry import Comparison, Decision, Estimate, Scored, decide
+from model_registry.gate import BEST_LEVEL, BEST_MARGIN, LABEL_LEVEL, LEVEL, MARGIN, WORK_MARGIN
 
-SCORE = st.floats(0, 1)
+SCORE = st.floats(0.001, 1)
 
 
-def scored(value: float) -> dict[str, float]:
-    return {"mAP50-95": value, "mAP50": min(1.0, 1.5 * value)}
+def compared(
+    new: float = 0.7,
+    old: float = 0.7,
+    error: float = 0.02,
+    *,
+    work: tuple[float, float] = (100, 100),
+    work_error: float = 5,
+    **fields: Any,
+) -> Comparison:
+    groups = fields.setdefault("groups", 100)
+    whole: dict[str, Any] = {
+        "against": "v1",
+        "labels": ("Car",),
+        "added": (),
+        "images": groups,
+        "objects": 400,
+        "score": Estimate(new, old, error, groups - 1),
+        "work": Estimate(*work, work_error, groups - 1, more_is_worse=True),
+        **fields,
+    }
+    return Comparison(**whole)
+
+
+def scored(found: Comparison | None = None, **fields: Any) -> Scored:
+    base = Scored("mAP50-95", 0.7, 100, 100, 400)
+    if found is not None:
+        base = Scored("mAP50-95", found.score.candidate, found.work.candidate, found.images, found.objects)
+    return replace(base, **fields)
+
+
+def decided(champion: Comparison, best: Comparison | None = None, **options: Any) -> Decision:
+    return decide(scored(champion), champion, best, serves=True, **options)
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "images", "interval", "rule"),
+    ("found", "rule"),
     [
-        (0.812, 0.795, 34, (-0.004, 0.041), "not worse"),
-        (0.5, 0.5, 34, (0.0, 0.0), "not worse"),
-        (0.0, 0.0, 34, (0.0, 0.0), "not worse"),
-        (0.78, 0.80, 34, (-0.05, 0.01), "not worse"),
-        (0.78, 0.80, 34, (-0.04, -0.001), "worse beyond chance"),
-        (0.78, 0.80, 5, (-0.04, -0.001), "worse beyond chance"),
-        (0.78, 0.80, 4, (-0.04, -0.001), "not worse"),  # of so few images any interval is too narrow
-        (0.74, 0.80, 34, (-0.2, 0.05), "much worse"),
-        (0.74, 0.80, 10, (-0.2, 0.05), "much worse"),
-        (0.74, 0.80, 9, (-0.2, 0.05), "not worse"),
-        (0.59, 0.80, 9, (-0.5, 0.05), "much worse"),
-        (0.59, 0.80, 1, (-0.21, -0.21), "much worse"),
-        (0.74, 0.80, 34, None, "much worse"),  # of a training that an earlier release began
-        (0.78, 0.80, 34, None, "not worse"),
+        (compared(0.7, 0.7), "not worse"),
+        (compared(0.8, 0.7), "not worse"),
+        (compared(0.675, 0.7), "not worse"),  # 1.25 standard errors
+        (compared(0.665, 0.7), "worse"),  # 1.75: one equal candidate in twenty-five looks as bad
+        (compared(0.64, 0.7), "worse"),
+        (compared(0.695, 0.7, 0.0001), "not worse"),  # sure, and too little to matter
+        (compared(0.685, 0.7, 0.001), "worse"),
+        (compared(0.5, 0.7, 0.15), "not worse"),
+        (compared(work=(109, 100)), "not worse"),
+        (compared(work=(113, 100)), "more corrections"),
+        (compared(work=(107, 100), work_error=0.1), "not worse"),  # fewer than one for fifty objects
+        (compared(work=(109, 100), work_error=0.1), "more corrections"),
+        (compared(0.8, 0.7, work=(400, 0), work_error=20), "more corrections"),  # nothing at the served threshold
+        (compared(0.45, 0.7, 0.2, groups=3), "not worse"),
+        (compared(0.35, 0.7, 0.3, groups=3), "much worse"),
+        (compared(0.35, 0.7, 0.3, groups=5), "not worse"),
+        (compared(0.35, 0.7, 0.0, groups=1), "much worse"),
+        (compared(0.45, 0.7, 0.0, groups=1), "not worse"),  # of one group nothing is known
+        (compared(0.2, 0.9, 0.05, groups=4), "worse"),
     ],
 )
-def test_what_decides(new: float, old: float, images: int, interval: tuple[float, float] | None, rule: str) -> None:
-    decision = decide(scored(new), scored(old), holdout=images, interval=interval)
-    assert decision.rule == rule
-    assert decision.promote is (rule == "not worse")
-    assert f"mAP50-95 {new:.3f} against {old:.3f} on {images} held-out image" in decision.reason
-    assert ("hardly better than chance" in decision.reason) == (images < 10 and decision.promote)
+def test_what_decides(found: Comparison, rule: str) -> None:
+    decision = decided(found)
+    assert (decision.rule, decision.promote) == (rule, rule == "not worse")
+    assert f"{found.score.candidate:.3f} instead of {found.score.other:.3f} of v1" in decision.reason
+    json.dumps(decision.numbers, allow_nan=False)
 
 
 def test_the_reason_is_for_a_person() -> None:
-    decision = decide(scored(0.812), scored(0.795), holdout=34, interval=(-0.004, 0.041))
-    assert decision.reason == (
-        "mAP50-95 0.812 against 0.795 on 34 held-out images; difference +0.017, between -0.004 and +0.041."
+    found = compared(0.812, 0.795, 0.01, work=(41, 45), images=34, groups=34, objects=120)
+    assert decided(found).reason == (
+        "mAP50-95 0.812 instead of 0.795 of v1 (+0.017, 95 % sure between -0.003 and +0.037) and 41 instead of 45 "
+        "corrections, on 120 objects on 34 held-out images: it is not worse; so few could tell 0.03."
     )
-    assert decision.numbers == {
-        "metric": "mAP50-95",
-        "candidate": 0.812,
-        "champion": 0.795,
-        "difference": pytest.approx(0.017),
-        "holdout": 34,
-        "interval": [-0.004, 0.041],
-    }
-    worse = decide(scored(0.7), scored(0.8), holdout=34, interval=(-0.14, -0.06))
-    assert worse.reason.endswith("difference -0.100, between -0.140 and -0.060: worse beyond chance.")
+
+
+def test_why_a_lower_figure_may_serve_is_told() -> None:
+    found = compared(0.55, 0.6, 0.08, images=9, groups=9, objects=20, added=("Bus", "Tram"))
+    reason = decided(found).reason
+    assert "on 20 objects on 9 held-out images: it is not clearly worse; so few could tell 0.2" in reason
+    assert reason.endswith(" It knows 2 more labels (Bus, Tram).")
+    many = replace(found, added=tuple("abcd"))
+    assert decided(many).reason.endswith(" It knows 4 more labels.")
+
+
+@pytest.mark.parametrize("rule", ["not worse", "worse", "more corrections"])
+def test_few_objects_tell_what_they_could_tell(rule: str) -> None:
+    found = {
+        "not worse": compared(objects=299),
+        "worse": compared(0.5, 0.7, objects=299),
+        "more corrections": compared(work=(200, 100), objects=299),
+    }[rule]
+    decision = decided(found)
+    assert decision.rule == rule
+    # 1.57 and 1.29 standard errors: refused in nine of ten cases.
+    assert "could tell 0.06" in decision.reason
+    assert decision.numbers["could_tell"] == pytest.approx(0.0572, abs=0.0005)
+    assert "could tell" not in decided(replace(found, objects=300)).reason
+
+
+def test_choices_are_judged_by_accuracy() -> None:
+    found = compared(0.7, 0.9)
+    decision = decide(scored(found, metric="accuracy"), found, serves=True)
+    assert not decision.promote
+    assert "accuracy 0.700 instead of 0.900 of v1" in decision.reason and "400 choices on 100" in decision.reason
 
 
 class TestLabels:
-    def decide(
-        self, new: dict[str, float], old: dict[str, float], objects: dict[str, int], images: int = 20
-    ) -> Decision:
-        return decide(
-            {**scored(0.8), **new},
-            {**scored(0.8), **old},
-            holdout=images,
-            interval=(-0.01, 0.01),
-            objects=objects,
-            max_class_drop=0.1,
-        )
+    def lost(self, loss: float, error: float, labels: int, most: float = 0.1) -> Decision:
+        same = {f"same {number}": Estimate(0.7, 0.7, error, 99) for number in range(labels - 1)}
+        return decided(compared(by_label={**same, "Bus": Estimate(0.8 - loss, 0.8, error, 99)}), max_class_drop=most)
 
     def test_none_may_be_given_up_for_the_others(self) -> None:
-        decision = self.decide(
-            {"mAP50/Car": 0.5, "mAP50/Bus": 0.7}, {"mAP50/Car": 0.7, "mAP50/Bus": 0.85}, {"Car": 5, "Bus": 9}
-        )
+        decision = self.lost(0.3, 0.05, 3)
         assert (decision.promote, decision.rule) == (False, "a label lost")
-        assert "Label 'Car' fell from 0.700 to 0.500 (mAP50)." in decision.reason
-        assert decision.numbers["label"] == "Car"
+        assert "label 'Bus' clearly fell, from 0.800 to 0.500" in decision.reason
+        assert decision.numbers["label"] == "Bus"
+
+    def test_a_loss_that_is_allowed_or_chance_is_no_matter(self) -> None:
+        assert self.lost(0.09, 0.001, 1).promote
+        assert self.lost(0.11, 0.001, 1).rule == "a label lost"
+        assert self.lost(0.3, 0.2, 1).promote
+
+    def test_each_of_many_labels_may_look_bad_by_chance(self) -> None:
+        """2.8 standard errors are beyond chance for one label, and not for the worst of eighty."""
+        assert not self.lost(0.28, 0.1, 1).promote
+        assert self.lost(0.28, 0.1, 80).promote
+        assert not self.lost(0.5, 0.1, 80).promote
+
+    def test_the_one_that_loses_most_is_named(self) -> None:
+        both = {"Car": Estimate(0.5, 0.7, 0.01, 99), "Bus": Estimate(0.5, 0.8, 0.01, 99)}
+        assert decided(compared(by_label=both), max_class_drop=0.1).numbers["label"] == "Bus"
+
+
+class TestBestSoFar:
+    def test_many_small_losses_do_not_add_up(self) -> None:
+        """No clear loss against what serves, but one against the best version so far."""
+        champion = compared(0.62, 0.65, 0.02, against="v4")
+        assert decided(replace(champion, score=Estimate(0.63, 0.65, 0.02, 99))).promote
+        decision = decided(champion, compared(0.62, 0.7, 0.02))
+        assert (decision.promote, decision.rule) == (False, "slow slide")
+        assert "0.620 instead of 0.650 of v4" in decision.reason and "0.620 instead of 0.700 of v1" in decision.reason
+        assert decision.numbers["best"]["against"] == "v1"  # type: ignore[index]
+
+    def test_its_margin_is_wider(self) -> None:
+        sure = compared(0.685, 0.7, 0.001)
+        assert not decided(sure).promote
+        assert decided(compared(against="v4"), sure).promote
+        assert BEST_MARGIN > MARGIN
+
+    def test_corrections_are_held_against_what_serves_alone(self) -> None:
+        assert decided(compared(against="v4"), compared(work=(200, 100))).promote
 
     @pytest.mark.parametrize(
-        ("now", "before", "count", "images"),
-        [
-            (0.65, 0.7, 50, 20),  # little
-            (0.5, 0.7, 4, 20),  # four objects say nothing
-            (0.5, 0.7, 50, 9),  # nor do nine images
-            (0.9, 0.2, 50, 20),
-        ],
+        "best", [compared(0.5, 0.9, labels=()), compared(0.5, 0.9, objects=0), compared(0.5, math.nan)]
     )
-    def test_little_or_uncertain_losses_are_no_matter(self, now: float, before: float, count: int, images: int) -> None:
-        assert self.decide({"mAP50/Car": now}, {"mAP50/Car": before}, {"Car": count}, images).promote
+    def test_one_that_cannot_be_compared_with_stops_nothing(self, best: Comparison) -> None:
+        assert decided(compared(against="v4"), best).promote
 
-    def test_one_that_is_found_no_more_has_lost_all(self) -> None:
-        assert "from 0.700 to 0.000" in self.decide({}, {"mAP50/Car": 0.7}, {"Car": 5}).reason
-
-    def test_of_choices_the_share_of_right_answers_counts(self) -> None:
-        decision = decide(
-            {"accuracy": 0.8, "accuracy/Day": 0.5},
-            {"accuracy": 0.8, "accuracy/Day": 0.9},
-            holdout=20,
-            metric="accuracy",
-            objects={"Day": 8},
-            max_class_drop=0.1,
-        )
-        assert decision.rule == "a label lost"
-        assert "'Day' fell from 0.900 to 0.500 (accuracy)" in decision.reason
+    def test_only_what_is_proven_better_takes_its_place(self) -> None:
+        assert not decided(compared(0.74, 0.7, 0.02)).best
+        assert decided(compared(0.8, 0.7, 0.02)).best
+        # Better than what serves, and not than the best.
+        assert not decided(compared(0.8, 0.7, 0.02, against="v4"), compared(0.8, 0.79, 0.02)).best
+        assert not decided(compared(0.5, 0.7, 0.02)).best
 
 
-def test_the_first_version_must_find_something() -> None:
-    assert decide(scored(0.01), None, holdout=1).promote
-    refused = decide(scored(0.0), None, holdout=1)
-    assert not refused.promote
-    assert "1 held-out image;" in refused.reason
+@pytest.mark.parametrize("serves", [True, False])
+@pytest.mark.parametrize("none", [scored(images=0, objects=0, score=0), scored(objects=0, score=0)])
+def test_without_a_held_out_object_nothing_is_proven(none: Scored, serves: bool) -> None:
+    decision = decide(none, None, serves=serves)
+    assert (decision.promote, decision.rule) == (not serves, "unproven")
+    assert ("`yoloop promote`" in decision.reason) is serves
 
 
-def test_without_a_hold_out_there_is_nothing_to_compare() -> None:
-    assert decide(scored(0.0), scored(1.0), holdout=0).promote
+def test_nor_is_it_where_none_is_of_a_label_that_both_know() -> None:
+    found = compared(0.0, 0.0, objects=0)
+    assert decide(scored(), found, serves=True).rule == "unproven"
+    assert decide(scored(), found, serves=False).promote, "the pretrained model is no version"
 
 
-def test_new_labels_are_worth_a_lower_score() -> None:
-    assert decide(scored(0.1), scored(0.9), holdout=5, same_classes=False).promote
+def test_nothing_found_never_wins() -> None:
+    nothing = scored(score=0.0)
+    for found in (None, compared(0.0, 0.0), compared(0.0, 0.0, work=(0, 0))):
+        for serves in (True, False):
+            assert decide(nothing, found, serves=serves).rule == "nothing found"
 
 
-INTERVAL = st.tuples(st.floats(-1, 1), st.floats(-1, 1)).map(lambda ends: (min(ends), max(ends)))
+@pytest.mark.parametrize("spoiled", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_never_wins(spoiled: float) -> None:
+    for candidate, found in (
+        (scored(score=spoiled), None),
+        (scored(work=spoiled), None),
+        (scored(score=spoiled), compared()),
+        (scored(), compared(spoiled)),
+    ):
+        decision = decide(candidate, found, serves=True)
+        assert (decision.promote, decision.rule) == (False, "not measured")
+        json.dumps(decision.numbers, allow_nan=False)
+    assert decide(scored(), compared(0.7, spoiled), serves=True).promote, "nor does it keep anything out"
 
 
-@given(score=SCORE, images=st.integers(0, 10_000), labels=st.dictionaries(st.text(), SCORE), count=st.integers(0, 99))
-def test_an_equal_candidate_is_never_rejected(score: float, images: int, labels: dict[str, float], count: int) -> None:
-    metrics = {**scored(score), **{f"mAP50/{label}": value for label, value in labels.items()}}
-    decision = decide(
-        metrics,
-        metrics,
-        holdout=images,
-        interval=(0.0, 0.0),
-        objects=dict.fromkeys(labels, count),
-        max_class_drop=0.0,
+@pytest.mark.parametrize("found", [None, compared(0.0, 0.0, labels=(), objects=0)])
+def test_what_knows_none_of_the_labels_is_no_opponent(found: Comparison | None) -> None:
+    decision = decide(scored(score=0.01, work=650), found, serves=True)
+    assert (decision.promote, decision.rule, decision.best) == (True, "first version", True)
+    assert "need 650 corrections, and without any 400" in decision.reason
+
+
+def test_new_labels_do_not_excuse_a_loss() -> None:
+    """0.000 against 0.900 on 500 images, with a label more."""
+    found = compared(0.0, 0.9, 0.02, groups=500, added=("Bus",))
+    assert decide(scored(score=0.4), found, serves=True).rule == "worse"
+
+
+def test_the_levels_are_ordered() -> None:
+    assert 0 < LABEL_LEVEL <= LEVEL < BEST_LEVEL < 0.1
+    assert 0 < MARGIN < BEST_MARGIN and WORK_MARGIN > 0
+
+
+ERROR = st.floats(0, 0.5)
+
+
+@given(score=SCORE, error=ERROR, groups=st.integers(1, 10_000), labels=st.integers(0, 90), work=st.floats(0, 1e4))
+def test_an_equal_candidate_is_never_refused(score: float, error: float, groups: int, labels: int, work: float) -> None:
+    same = Estimate(score, score, error, groups - 1)
+    found = compared(
+        score, score, error, groups=groups, work=(work, work), by_label={str(each): same for each in range(labels)}
     )
-    assert decision.promote
+    assert decided(found, found, max_class_drop=0.0).promote
 
 
-@given(new=SCORE, old=SCORE, interval=st.none() | INTERVAL, images=st.integers(1, 10_000))
-def test_a_clearly_worse_candidate_is_always_rejected(
-    new: float, old: float, interval: tuple[float, float] | None, images: int
+@given(new=SCORE, old=SCORE, better=st.floats(0, 0.5), error=ERROR, groups=st.integers(1, 100))
+def test_a_better_candidate_is_not_refused_where_a_worse_one_is_promoted(
+    new: float, old: float, better: float, error: float, groups: int
 ) -> None:
-    decision = decide(scored(new), scored(old), holdout=images, interval=interval)
-    beyond_chance = interval is not None and interval[1] < 0 and images >= 5
-    assert decision.promote == (not beyond_chance and new - old >= -(0.05 if images >= 10 else 0.2))
-    assert decision.reason.endswith(".")
-    assert json.loads(json.dumps(decision.numbers)) == decision.numbers
-
-
-@given(new=SCORE, old=SCORE, better=st.floats(0, 0.5), interval=INTERVAL, images=st.integers(1, 100))
-def test_a_better_candidate_is_not_rejected_where_a_worse_one_is_promoted(
-    new: float, old: float, better: float, interval: tuple[float, float], images: int
-) -> None:
-    more = (interval[0] + better, interval[1] + better)
-    if decide(scored(new), scored(old), holdout=images, interval=interval).promote:
-        assert decide(scored(new + better), scored(old), holdout=images, interval=more).promote
+    if decided(compared(new, old, error, groups=groups)).promote:
+        assert decided(compared(new + better, old, error, groups=groups)).promote

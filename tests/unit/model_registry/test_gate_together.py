@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from model_registry import Decision, decide, decide_together
+from model_registry import Decision, decide_together
 
 YES, NO = Decision(True, "good"), Decision(False, "bad")
+UNPROVEN = Decision(False, "not seen", "unproven")
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,9 @@ YES, NO = Decision(True, "good"), Decision(False, "bad")
         ({"detect": (YES, True), "segment": (NO, True)}, False),  # what serves now would get worse
         ({"detect": (YES, True), "segment": (NO, False)}, True),  # nothing served there before
         ({"detect": (NO, False), "segment": (NO, False)}, False),
+        ({"detect": (YES, True), "segment": (UNPROVEN, True)}, True),  # of what is not held out nothing is known
+        ({"detect": (NO, True), "segment": (UNPROVEN, True)}, False),
+        ({"detect": (UNPROVEN, True), "segment": (UNPROVEN, True)}, False),
     ],
 )
 def test_no_model_may_get_worse(decisions: dict[str, tuple[Decision, bool]], promote: bool) -> None:
@@ -26,10 +30,3 @@ def test_no_model_may_get_worse(decisions: dict[str, tuple[Decision, bool]], pro
 
 def test_several_reasons_name_their_models() -> None:
     assert decide_together({"detect": (YES, True), "pose:kp": (NO, True)}).reason == "detect: good pose:kp: bad"
-
-
-def test_choices_are_judged_by_accuracy() -> None:
-    decision = decide({"accuracy": 0.7}, {"accuracy": 0.8}, holdout=10, metric="accuracy")
-    assert not decision.promote
-    assert "accuracy 0.700 against 0.800" in decision.reason
-    assert not decide({"accuracy": 0.0}, None, holdout=10, metric="accuracy").promote
