@@ -237,7 +237,8 @@ class Training:
 
         def report(progress: Any) -> None:
             epoch, epochs = int(progress["epoch"]), int(progress["epochs"])
-            text = f"epoch {min(epoch, epochs)} of {epochs}, {progress['metric']} {progress['value']:.3f}"
+            told = f"{progress['metric']} {progress['value']:.3f} on training images"
+            text = f"epoch {min(epoch, epochs)} of {epochs}, {told}"
             if progress["networks"] > 1:
                 text = f"{progress['network']} ({progress['number']} of {progress['networks']}): {text}"
             jobs.update(job.id, epoch=epoch, epochs=epochs, message=text)
