@@ -26,7 +26,7 @@ from backend.fit.ending import end, folder_of
 from backend.fit.evaluation.metrics import metric_of
 from backend.fit.interruption import Interrupted, reason, resumable
 from backend.fit.sync import sync
-from backend.fit.training.process import run_training, start_training
+from backend.fit.training.process import run_training, said, start_training
 from backend.fit.training.recipe import image_size, most_regions
 from backend.fit.training.spec import NetworkSpec, Spec
 from backend.labels.networks import Network, serves
@@ -236,11 +236,7 @@ class Training:
         jobs = self._services.jobs
 
         def report(progress: Any) -> None:
-            epoch, epochs = int(progress["epoch"]), int(progress["epochs"])
-            told = f"{progress['metric']} {progress['value']:.3f} on training images"
-            text = f"epoch {min(epoch, epochs)} of {epochs}, {told}"
-            if progress["networks"] > 1:
-                text = f"{progress['network']} ({progress['number']} of {progress['networks']}): {text}"
+            epoch, epochs, text = int(progress["epoch"]), int(progress["epochs"]), said(progress)
             jobs.update(job.id, epoch=epoch, epochs=epochs, message=text)
             log.info("Project %s: %s", job.uid, text)
 

@@ -225,7 +225,7 @@ PROGRESS = {
 }
 """ultralytics' names of what is told while a training runs."""
 
-ENDING = 2.0
+ENDING = 4.0
 """Batches that the end of the first epoch is taken to last: a validation on some images, and two checkpoints."""
 
 
