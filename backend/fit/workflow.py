@@ -27,7 +27,7 @@ from backend.fit.evaluation.judgement import GATE, best_so_far, judge, record, r
 from backend.fit.evaluation.metrics import metric_of
 from backend.fit.interruption import Interrupted, reason, resumable
 from backend.fit.sync import sync
-from backend.fit.training.process import run_training, start_training
+from backend.fit.training.process import run_training, said, start_training
 from backend.fit.training.recipe import image_size, most_regions
 from backend.fit.training.spec import NetworkSpec, Opponent, Spec
 from backend.labels.networks import Network, serves
@@ -272,10 +272,7 @@ class Training:
         jobs = self._services.jobs
 
         def report(progress: Any) -> None:
-            epoch, epochs = int(progress["epoch"]), int(progress["epochs"])
-            text = f"epoch {min(epoch, epochs)} of {epochs}, {progress['metric']} {progress['value']:.3f}"
-            if progress["networks"] > 1:
-                text = f"{progress['network']} ({progress['number']} of {progress['networks']}): {text}"
+            epoch, epochs, text = int(progress["epoch"]), int(progress["epochs"]), said(progress)
             jobs.update(job.id, epoch=epoch, epochs=epochs, message=text)
             log.info("Project %s: %s", job.uid, text)
 

@@ -22,7 +22,8 @@ from torch.utils.data import Dataset as TorchDataset
 from ultralytics.data.augment import classify_augmentations, classify_transforms
 from ultralytics.models.yolo.classify import ClassificationTrainer, ClassificationValidator
 from ultralytics.nn.modules import Classify
-from ultralytics.utils.torch_utils import strip_optimizer
+
+from backend.fit.training.recipe import CACHED
 
 
 class Pictures(TorchDataset[dict[str, Any]]):
@@ -57,20 +58,30 @@ class Pictures(TorchDataset[dict[str, Any]]):
             else classify_transforms(size=args.imgsz)
         )
         self._images: dict[str, Image.Image] = {}
+        # Each process that loads has its own, so they share what a training may keep.
+        self._room = CACHED // max(1, int(args.workers))
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         path, classes = self.samples[index]
-        if path not in self._images:
-            pixels = cv2.resize(cv2.imread(path), (self._size, self._size), interpolation=cv2.INTER_AREA)
-            self._images[path] = Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
         target: Any = classes[0] if classes else 0
         if self._multiple:
             target = torch.zeros(self._classes)
             target[classes] = 1.0
-        return {"img": self.torch_transforms(self._images[path]), "cls": target}
+        return {"img": self.torch_transforms(self._image(path)), "cls": target}
+
+    def _image(self, path: str) -> Image.Image:
+        """An image at the size of the network's input; the first ones are kept, as many as there is room for."""
+        if path in self._images:
+            return self._images[path]
+        pixels = cv2.resize(cv2.imread(path), (self._size, self._size), interpolation=cv2.INTER_AREA)
+        image = Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+        if pixels.nbytes <= self._room:
+            self._room -= pixels.nbytes
+            self._images[path] = image
+        return image
 
 
 class OneAgainstTheRest:
@@ -109,12 +120,6 @@ class ChoiceTrainer(ClassificationTrainer):  # type: ignore[misc]
         if weights is not None:
             _keep_known(weights, model, self.data["names"])
         return model
-
-    def final_eval(self) -> None:
-        """Strip the checkpoints; the best epoch is measured by `fit.evaluation.metrics`, on the path that serves."""
-        for path in (self.last, self.best):
-            if path.exists():
-                strip_optimizer(path)
 
     def get_validator(self) -> ClassificationValidator:
         made = ManyValidator if self.data["multiple"] else ClassificationValidator

@@ -135,6 +135,15 @@ def run_training(
     raise TrainingError(f"The training's process ended with {code}: {_last_words(folder, home)}")
 
 
+def said(progress: Mapping[str, Any]) -> str:
+    """What people are told while a training runs: how far it is, and what it scores on some images it learns from."""
+    epochs = int(progress["epochs"])
+    text = f"epoch {min(int(progress['epoch']), epochs)} of {epochs}, {progress['metric']} {progress['value']:.3f}"
+    if progress["networks"] > 1:
+        text = f"{progress['network']} ({progress['number']} of {progress['networks']}): {text}"
+    return f"{text} on training images"
+
+
 def _run_once(
     folder: Path,
     process: subprocess.Popen[bytes],

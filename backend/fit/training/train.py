@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +23,7 @@ from backend.engine.weights import open_model, read_checkpoint, task_or_trouble
 from backend.errors import unwritable
 from backend.fit.evaluation.measure import measure
 from backend.fit.training.checkpoints import mend
+from backend.fit.training.minutes import Minutes
 from backend.fit.training.spec import NetworkSpec, Spec, seconds_of, write_json
 from backend.fit.training.start import begin as first_weights
 from backend.labels.networks import Task
@@ -75,11 +75,11 @@ def work(folder: Path) -> None:
     spec = replace(spec, networks=[checked(each) for each in spec.networks])
     with FileLock(folder / "lock"):  # a predecessor whose worker was killed may still be ending
         limit_threads(spec.threads)
-        began = time.monotonic() - sum(seconds_of(Path(each.folder)) for each in spec.networks)
+        left = spec.minutes * 60
         for number, each in enumerate(spec.networks):
             if not (Path(each.folder) / "trained.json").exists():
-                left = spec.minutes * 60 - (time.monotonic() - began)
                 train(folder, spec, number, max(0.0, left) / (len(spec.networks) - number))
+            left -= seconds_of(Path(each.folder))
         if not (folder / "result.json").exists():
             write_json(folder / "result.json", {"networks": [measure(spec, each) for each in spec.networks]})
 
@@ -111,16 +111,21 @@ def rehearse() -> None:
     import torch._inductor  # noqa: F401  ultralytics asks for reproducible results, and torch then imports it
     import ultralytics.engine.trainer  # noqa: F401
 
-    import backend.fit.evaluation.export_check  # noqa: F401
+    import backend.fit.evaluation.contender
+    import backend.fit.evaluation.export_check
+    import backend.fit.training.loop  # noqa: F401
 
 
 def train(job: Path, spec: Spec, number: int, budget: float) -> None:
-    """Train one network until the recipe's end, early stopping or `budget` seconds; resume what a crash interrupted."""
+    """Train one network until the recipe's end or for `budget` seconds; resume what a crash interrupted, whose seconds
+    count."""
     from ultralytics.utils import SETTINGS
 
     from backend.engine.gpu import is_out_of_memory
     from backend.engine.torch import choose_device
+    from backend.fit.training.classify import ChoiceTrainer
     from backend.fit.training.gpu_memory import back_off, prepare_gpu
+    from backend.fit.training.loop import Loop, finish, trainer_of, watched
     from backend.fit.training.recipe import Machine, recipe
 
     SETTINGS.update({name: False for name in REPORTERS if name in SETTINGS})
@@ -128,32 +133,27 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
     network, folder = network_from(todo.network), Path(todo.folder)
     last = folder / "run" / "weights" / "last.pt"
     spent = seconds_of(folder)
-    began = time.monotonic() - spent
-    budget += spent
+    minutes = Minutes(budget, spent=spent, ending=ENDING)
     metric = PROGRESS[network.task]
+    progress = {"epoch": 0, **_noted(folder)}
 
-    def report(trainer: Any) -> None:
-        seconds = time.monotonic() - began
-        _fit_into(trainer, budget - seconds)
-        metrics = {key.removeprefix("metrics/"): float(value) for key, value in (trainer.metrics or {}).items()}
-        progress = {
-            "network": network.key,
-            "number": number + 1,
-            "networks": len(spec.networks),
-            "epoch": trainer.epoch + 1,
-            "epochs": trainer.epochs,
-            "seconds": seconds,
-            "metric": "accuracy" if network.task == "classify" else "mAP50",
-            "value": metrics.get(metric, 0.0),
-        }
+    def note(trainer: Any | None) -> None:
+        progress["seconds"] = minutes.spent
+        if trainer is not None:
+            metrics = {key.removeprefix("metrics/"): float(value) for key, value in (trainer.metrics or {}).items()}
+            progress.update(
+                network=network.key,
+                number=number + 1,
+                networks=len(spec.networks),
+                epoch=trainer.epoch + 1,
+                epochs=trainer.epochs,
+                metric="accuracy" if network.task == "classify" else "mAP50",
+                value=metrics.get(metric, 0.0),
+            )
+            write_json(job / "progress.json", progress)
         write_json(folder / "progress.json", progress)
-        write_json(job / "progress.json", progress)
 
-    trainer: Any = None
-    if network.task == "classify":
-        from backend.fit.training.classify import ChoiceTrainer
-
-        trainer = ChoiceTrainer
+    validation = watched(folder, network.task)
     device = choose_device(spec.device)
     half = prepare_gpu(device)
 
@@ -182,6 +182,7 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
             "seed": 0,
             "max_det": spec.max_regions,
             **chosen.arguments,
+            "patience": 0,  # there is no image left to choose an epoch by
             **({} if batch is None else {"batch": batch}),
         }
 
@@ -189,11 +190,13 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
         """See `back_off`."""
         if last.exists() and _is_finished(last):
             log.info("%s: its last epoch was done already", network.key)
+            finish(last.parent)
             return 0
         model, arguments = go_on(batch) if last.exists() else begin(batch)
-        model.add_callback("on_fit_epoch_end", report)
+        Loop(minutes, note).attach(model)
+        base = ChoiceTrainer if network.task == "classify" else model._smart_load("trainer")
         try:
-            model.train(trainer=trainer, **arguments)
+            model.train(trainer=trainer_of(base, validation), **arguments)
         except RuntimeError as error:
             if model.trainer is None or not is_out_of_memory(error):
                 raise
@@ -202,7 +205,7 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
 
     mend(folder / "run")
     back_off(run)
-    write_json(folder / "trained.json", {"seconds": time.monotonic() - began})
+    write_json(folder / "trained.json", {"seconds": minutes.spent})
 
 
 def _is_finished(checkpoint: Path) -> bool:
@@ -220,20 +223,17 @@ PROGRESS = {
 }
 """ultralytics' names of what is told while a training runs."""
 
+ENDING = 4.0
+"""Batches that the end of the first epoch is taken to last: a validation on some images, and two checkpoints."""
 
-def _fit_into(trainer: Any, seconds: float) -> None:
-    """Shorten the schedule to the time that is left, so that the learning rate still decays to its end."""
-    done = trainer.epoch + 1
-    run = done - trainer.start_epoch
-    if run < 2:
-        return
-    pace = (time.time() - trainer.train_time_start) / run
-    last = done + max(0, int(seconds / pace))
-    if last < trainer.epochs:
-        trainer.epochs = trainer.args.epochs = last
-        trainer._setup_scheduler()
-        trainer.scheduler.last_epoch = trainer.epoch
-        trainer.stop |= done >= last
+
+def _noted(folder: Path) -> dict[str, Any]:
+    """What an interrupted training said last."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "progress.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from support.children import trainers
 from support.waiting import wait_for
 
 from backend.errors import TrainingError
-from backend.fit.training.process import EXPECTED, Ahead, run_training, start_training
+from backend.fit.training.process import EXPECTED, Ahead, run_training, said, start_training
 from backend.processes.child import end_group
 
 pytestmark = pytest.mark.training
@@ -98,3 +98,10 @@ def test_what_it_said_before_it_knew_its_folder_is_told(tmp_path: Path, monkeypa
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"), prepend=os.pathsep)
     with pytest.raises(TrainingError, match="no torch here"):
         run(tmp_path, start_training(tmp_path))
+
+
+def test_people_are_told_on_what_it_was_measured() -> None:
+    progress = {"epoch": 7, "epochs": 14, "metric": "mAP50", "value": 0.41, "networks": 1, "number": 1, "network": "x"}
+    assert said(progress) == "epoch 7 of 14, mAP50 0.410 on training images"
+    progress |= {"metric": "accuracy", "networks": 2, "number": 2, "network": "classify"}
+    assert said(progress) == "classify (2 of 2): epoch 7 of 14, accuracy 0.410 on training images"
