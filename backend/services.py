@@ -20,6 +20,7 @@ from backend.store.database import Project, Store
 from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
 from backend.store.readings import Readings
+from backend.store.serving import ServingRows
 from backend.store.unreadable import UnreadableTasks
 from model_registry import Champions, Registry
 
@@ -100,7 +101,7 @@ class Services:
         self.readings = Readings(self.store)
         self.unreadable = UnreadableTasks(self.store)
         self.jobs = Jobs(self.store, partial(training_lives, settings.root))
-        self.registry = Registry(settings.tracking_uri, settings.root / "registry")
+        self.registry = Registry(settings.tracking_uri, settings.root / "registry", ServingRows(self.store))
         self.champions = Champions(self.registry)
         self._clients: dict[Connection, LabelStudioClient] = {}
         self._lock = threading.Lock()

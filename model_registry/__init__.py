@@ -6,7 +6,22 @@ Knows nothing of Label Studio, of Flask or of how a model is trained.
 from model_registry.champions import Champions
 from model_registry.gate import Decision, decide, decide_together
 from model_registry.mlflow_client import configure
-from model_registry.registry import Registry, RegistryError
+from model_registry.registry import Registry
+from model_registry.serving import PERSON, TRAINING, CancelledMeanwhile, Serving
 from model_registry.version import Version
+from model_registry.versions import RegistryError
 
-__all__ = ["Champions", "Decision", "Registry", "RegistryError", "Version", "configure", "decide", "decide_together"]
+__all__ = [
+    "PERSON",
+    "TRAINING",
+    "CancelledMeanwhile",
+    "Champions",
+    "Decision",
+    "Registry",
+    "RegistryError",
+    "Serving",
+    "Version",
+    "configure",
+    "decide",
+    "decide_together",
+]

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from backend.errors import YoloopError
 from backend.store.tables import metadata
 
-HEAD = "what_annotations_say"
+HEAD = "which_version_serves"
 """The last step, which `tables.py` describes the outcome of."""
 
 VERSION_TABLE = sa.Table(
