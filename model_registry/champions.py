@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from model_registry.memory import Memory, Remembered
-from model_registry.registry import Registry, RegistryError
+from model_registry.registry import Registry
 from model_registry.version import Version
+from model_registry.versions import RegistryError
 
 log = logging.getLogger(__name__)
 

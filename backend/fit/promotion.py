@@ -46,12 +46,12 @@ def kept_back(serving: Serving, number: int, compared: int | None) -> str:
         number: the version.
         compared: number of the version that it was compared with; None: none served.
     """
-    name = serving.name.rstrip(",")
+    name = serving.name
     who = "A person" if serving.by == PERSON else "Another training"
     if serving.what == ROLLED_BACK:
         done = f"{who} rolled back to {name} meanwhile"
     elif serving.what == DELETED:
-        done = f"{serving.reason[:1].upper()}{serving.reason[1:]}"
+        done = serving.reason
     elif serving.what == UNSET:
         done = "A person removed the alias champion in MLflow meanwhile, and no trained version serves"
     else:
