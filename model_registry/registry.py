@@ -352,7 +352,7 @@ class Registry(Versions):
             for name, text in _tags_of(act).items() if number in tags else ():
                 if tags[number].get(name) != text:
                     client.set_model_version_tag(model, str(number), name, text)
-        if registered.aliases.get(CHALLENGER) == str(serving.number):
+        if str(registered.aliases.get(CHALLENGER, "")) == str(serving.number):  # a file gives a number, a server text
             client.delete_registered_model_alias(model, CHALLENGER)
 
     def _follow(self, model: str, sequence: int, alias: int | None) -> None:

@@ -165,7 +165,7 @@ class TestServing:
         registry.promote(MODEL, 1, "")
         rejected = registry.reject(MODEL, 2, "It is worse.")
         assert (rejected.decision, rejected.reason, rejected.champion) == ("rejected", "It is worse.", False)
-        assert registry._registered(MODEL).aliases["challenger"] == "2"
+        assert str(registry._registered(MODEL).aliases["challenger"]) == "2"
         assert registry.champion_number(MODEL) == 1
         registry.promote(MODEL, 2, "by hand")
         assert "challenger" not in registry._registered(MODEL).aliases
