@@ -133,7 +133,10 @@ def versions() -> dict[str, Any]:
             "champion": version.champion,
             "parent": version.parent,
             "decision": version.decision,
+            "decided_by": version.decided_by,
+            "told": version.told,
             "reason": version.reason,
+            "gate": version.gate,
             "metrics": dict(version.metrics),
         }
         for version in found

@@ -20,6 +20,7 @@ from backend.store.database import Project, Store
 from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
 from backend.store.readings import Readings
+from backend.store.serving import ServingRows
 from backend.store.unreadable import UnreadableTasks
 from model_registry import Champions, Registry
 
@@ -87,13 +88,13 @@ def open_images(settings: Settings, folder: Path, max_bytes: int) -> Images:
     )
 
 
-def _open_registry(settings: Settings) -> Registry:
+def _open_registry(settings: Settings, store: Store) -> Registry:
     """The versions. MLflow's client would send its token to a proxy also where the server is in this network."""
     if settings.tracking_uri.startswith(("http://", "https://")):
         from backend.network.proxies import go_direct
 
         go_direct(settings.tracking_uri)
-    return Registry(settings.tracking_uri, settings.root / "registry")
+    return Registry(settings.tracking_uri, settings.root / "registry", ServingRows(store))
 
 
 class Services:
@@ -110,7 +111,7 @@ class Services:
         self.readings = Readings(self.store, settings.annotations)
         self.unreadable = UnreadableTasks(self.store)
         self.jobs = Jobs(self.store, partial(training_lives, settings.root))
-        self.registry = _open_registry(settings)
+        self.registry = _open_registry(settings, self.store)
         self.champions = Champions(self.registry)
         self._clients: dict[Connection, LabelStudioClient] = {}
         self._lock = threading.Lock()

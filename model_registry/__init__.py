@@ -7,10 +7,15 @@ from model_registry.champions import Champions
 from model_registry.comparison import Comparison, Estimate, Scored
 from model_registry.gate import Decision, decide, decide_together
 from model_registry.mlflow_client import configure
-from model_registry.registry import Registry, RegistryError
+from model_registry.registry import Registry
+from model_registry.serving import PERSON, TRAINING, CancelledMeanwhile, Serving
 from model_registry.version import Version
+from model_registry.versions import RegistryError
 
 __all__ = [
+    "PERSON",
+    "TRAINING",
+    "CancelledMeanwhile",
     "Champions",
     "Comparison",
     "Decision",
@@ -18,6 +23,7 @@ __all__ = [
     "Registry",
     "RegistryError",
     "Scored",
+    "Serving",
     "Version",
     "configure",
     "decide",

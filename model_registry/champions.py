@@ -1,4 +1,8 @@
-"""Which version serves for each model: as the registry says, and while it does not answer, as it said last."""
+"""Which version serves for each model, as the database says, and what is known of it while MLflow does not answer.
+
+The database is asked each time, for all models at once. MLflow is looked at now and then: what was done there is
+followed, and what it could not be told is told.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from model_registry.memory import Memory, Remembered
-from model_registry.registry import Registry, RegistryError
+from model_registry.registry import Registry
 from model_registry.version import Version
+from model_registry.versions import RegistryError
 
 log = logging.getLogger(__name__)
 
 POLL = 5.0
-"""Seconds between two looks at a server; what this home itself changes there is seen at once."""
+"""Seconds between two looks at MLflow."""
 
 SHARE = 10.0
 """A look that takes long is followed by a pause that many times as long: the server has other work."""
@@ -24,12 +29,10 @@ FIRST = 0.7
 """Seconds to wait for the first answer, where nothing is remembered. Label Studio gives /setup three, of which a first
 look at pretrained models may take two."""
 
-NOTICE = 0.25
-"""Seconds until a change by this home is noticed."""
-
 
 class Champions:
-    """One object per process, used from any thread. A file is asked when it is needed, a server in the background.
+    """One object per process, used from any thread. MLflow's file is looked at by whoever asks, a server in the
+    background.
 
     Args:
         registry: who is asked.
@@ -38,7 +41,8 @@ class Champions:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._memory = Memory(registry.copies)
-        self._numbers: Mapping[str, int] = {}
+        self._numbers: Mapping[str, int | None] = {}
+        self._looked = -POLL
         self._remembered: dict[str, int | None] = {}
         self._lock = threading.Lock()
         self._asked = threading.Event()
@@ -69,9 +73,10 @@ class Champions:
         return bool(self.trouble)
 
     def look(self) -> None:
-        """Ask once for all models. Where that fails, what is known stays."""
+        """Look at MLflow once, for all models. Where that fails, what is known stays."""
+        self._looked = time.monotonic()
         try:
-            numbers = self._registry.champions()
+            numbers = self._registry.look()
         except Exception as error:
             if not self.trouble or not self._asked.is_set():
                 log.warning("MLflow cannot be asked which versions serve; those known serve on: %s", _short(error))
@@ -83,28 +88,37 @@ class Champions:
             self._numbers, self.trouble = numbers, ""
         self._asked.set()
 
-    def numbers(self) -> Mapping[str, int] | None:
-        """Model → number of its version in service, of now; None while the registry does not answer."""
-        if self._registry.in_file:
+    def numbers(self) -> Mapping[str, int | None] | None:
+        """Model → number of its version in service, of now; None while MLflow does not answer: what an earlier release
+        left there may be unknown yet."""
+        if self._registry.in_file and time.monotonic() - self._looked >= POLL:
             self.look()
+        self._ask()
         return None if self.away else self._numbers
 
     def number(self, model: str, wait: float = FIRST) -> int | None:
         """Number of the version in service; None: there is none, or nobody knows of one.
 
         Args:
-            wait: seconds to wait for the first answer of a server, where nothing is remembered; 0: what the last look
-                said will do.
+            wait: seconds to wait for the first answer of MLflow, where nothing is known; 0: what was asked last will
+                do.
         """
-        if wait and self._registry.in_file:
-            self.look()
-        if not self.away:
+        if wait:
+            self._ask()
+            if self._registry.in_file and model not in self._numbers:
+                self.look()
+        if model in self._numbers or not self.away:
             return self._numbers.get(model)
         known = self._memory.read(model)
         if known is not None:
             return known.champion
         self._asked.wait(wait)
         return self._numbers.get(model)
+
+    def _ask(self) -> None:
+        """Ask the database. Where there is none, the last look at MLflow will do."""
+        if (numbers := self._registry.numbers()) is not None:
+            self._numbers = numbers
 
     def version(self, model: str, number: int) -> Version:
         """One version. Raises RegistryError when there is none, or none is known while the registry does not answer."""
@@ -122,7 +136,7 @@ class Champions:
 
     def served_before(self, model: str) -> list[int]:
         """As `Registry.served_before`."""
-        if not self.away:
+        if not self.away or model in (self._registry.numbers() or ()):
             return self._registry.served_before(model)
         known = self._memory.read(model)
         return [] if known is None else known.served_before
@@ -158,13 +172,11 @@ class Champions:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            seen, began = self._registry.changed_at(), time.monotonic()
+            began = time.monotonic()
             self.look()
-            now = time.monotonic()
-            due = now + max(POLL, SHARE * (now - began) if not self.away else 0.0)
-            while time.monotonic() < due and self._registry.changed_at() == seen:
-                if self._stop.wait(NOTICE):
-                    return
+            took = time.monotonic() - began
+            if self._stop.wait(max(POLL, SHARE * took if not self.away else 0.0)):
+                return
 
 
 def _short(error: Exception) -> str:

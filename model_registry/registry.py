@@ -1,206 +1,159 @@
-"""Versions, aliases and artifacts on MLflow.
+"""Which version of each model serves, on MLflow and the database that all processes share.
 
-The version in service carries the alias `champion`; the newest one that was not promoted, `challenger`.
-The tag `promoted` of the registered model holds the stack of numbers that led to the champion: promotion
-pushes, rollback pops. Every write can be repeated without harm, so a crash between two of them costs nothing.
+A row of the database says which version serves (`serving.py`). MLflow follows: there the version in service carries the
+alias `champion`, the newest one that was not promoted `challenger`, and the tag `promoted` of the registered model
+holds the stack of numbers that led to the champion. Where MLflow does not answer it is told later. Who sets or removes
+the alias in MLflow, or deletes a version there, has acted like one who used yoloop.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
-from filelock import FileLock
-
-from model_registry.long_tags import cut, joined
-from model_registry.mlflow_client import make_client
-from model_registry.sqlite_file import SQLITE, alias_in_file, aliases_in_file, path_of
-from model_registry.version import HASHES, SINCE, Version
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from model_registry.memory import Memory
+from model_registry.serving import (
+    BY_HAND,
+    DELETED,
+    PERSON,
+    PROMOTED,
+    ROLLED_BACK,
+    TRAINING,
+    UNSET,
+    Act,
+    Brief,
+    Serving,
+)
+from model_registry.sqlite_file import alias_in_file, aliases_in_file, path_of
+from model_registry.version import ACT, DECIDED_BY, DECISION, REASON, SINCE, Version
+from model_registry.versions import ABSENT, RegistryError, Versions, log
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 STACK = "promoted"
-DEEPEST_ROLLBACK = 100
 
-CHANGED = "changed"
-"""File that is touched when another version, or none, is put into service."""
-
-WEB = ("http://", "https://")
-"""What the address of a server begins with."""
-
-LEAST = 16 * 2**20
-"""Bytes below which a file that could not be written is put down to the disk."""
-
-AT_ONCE = 1000
-"""Metrics that MLflow takes in one call."""
-
-PART = "part-"
-ABANDONED = 3600.0
-"""What the names of folders begin with that are being filled, and seconds after which nobody fills them any more."""
+BY_TRAINING = "by its training"
+IN_MLFLOW = "the alias champion was set in MLflow"
 
 
-class RegistryError(Exception):
-    """A version or artifact that is not there, or is not what was registered."""
-
-
-class Registry:
-    """The registry of one installation.
-
-    Args:
-        tracking_uri: MLflow's tracking and registry server, or `sqlite:///…`.
-        folder: where artifacts are stored (SQLite only) and local copies of weights are kept.
-    """
-
-    def __init__(self, tracking_uri: str, folder: Path) -> None:
-        self._uri = tracking_uri
-        self._folder = folder
-
-    @cached_property
-    def _client(self) -> MlflowClient:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if self._uri.startswith(WEB):
-            return make_client(self._uri)  # its database is its own affair
-        # A client of a SQLite file makes its schema, and several processes start at once.
-        with FileLock(self._folder / "schema.lock"):
-            client = make_client(self._uri)
-            client.search_experiments(max_results=1)
-        return client
-
-    @property
-    def in_file(self) -> bool:
-        """Whether it is a file of this machine, which costs little to ask."""
-        return self._uri.startswith(SQLITE)
-
-    @property
-    def copies(self) -> Path:
-        """Folder of the local copies: one folder for each model."""
-        return self._folder / "local"
+class Registry(Versions):
+    """The registry of one installation, see `Versions`."""
 
     def open(self) -> None:
         """Import MLflow and make its schema now, a matter of seconds, rather than in the first request."""
         self.champion_number("none")
 
-    def tidy(self, now: float) -> None:
-        """Remove what processes that were killed began to write, once nobody can still be writing it.
+    def register(self, model: str, *given: Any, **named: Any) -> Version:
+        self.serving(model)  # what an earlier release left is taken over before anything is new
+        return super().register(model, *given, **named)
 
-        Args:
-            now: epoch seconds.
-        """
-        for place in (self._folder, *self.copies.glob("*/*")):
-            for path in place.glob(f"{PART}*"):
-                with contextlib.suppress(OSError):
-                    if now - path.stat().st_mtime > ABANDONED:
-                        shutil.rmtree(path)
-
-    def register(
-        self,
-        model: str,
-        key: str,
-        artifacts: Mapping[str, Path],
-        *,
-        metrics: Mapping[str, float],
-        params: Mapping[str, str],
-        tags: Mapping[str, str],
-    ) -> Version:
-        """Store a trained model and its lineage as the next version.
-
-        Args:
-            model: the registered model, one per project.
-            key: names the training; asked twice with one key, the first version is returned.
-            artifacts: file name → local file; those ending in `.pt` are weights, of which there must be some.
-            metrics: numbers to keep with the version.
-            params: how it was trained.
-            tags: its lineage: `parent`, `classes`, `fingerprint` …
-        """
-        client = self._client
-        self._ensure_model(model)
-        for known in self.versions(model):
-            if known.tags.get("key") == key:
-                return known
-        run = client.create_run(
-            self._experiment(), run_name=f"{model} {key}", tags={"yoloop.model": model, "yoloop.key": key}
-        )
-        self._log(run.info.run_id, metrics)
-        for name, text in params.items():
-            client.log_param(run.info.run_id, name, text)
-        for name, path in artifacts.items():
-            with tempfile.TemporaryDirectory(dir=self._folder, prefix=PART) as named:
-                copy = Path(named) / name
-                shutil.copyfile(path, copy)
-                client.log_artifact(run.info.run_id, str(copy))
-        client.set_terminated(run.info.run_id)
-        hashes = {name: _sha256(path) for name, path in artifacts.items()}
-        made = client.create_model_version(
-            model,
-            source=f"runs:/{run.info.run_id}/{next(name for name in artifacts if name.endswith('.pt'))}",
-            run_id=run.info.run_id,
-            tags=cut({**tags, "key": key, HASHES: json.dumps(hashes)}),
-        )
-        return self.version(model, int(made.version))
-
-    def _log(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Many at once: one for each of thousands of labels would take minutes one by one."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        made = [Metric(name, value, now, 0) for name, value in metrics.items()]
-        for start in range(0, len(made), AT_ONCE):
-            self._client.log_batch(run_id, metrics=made[start : start + AT_ONCE])
+    register.__doc__ = Versions.register.__doc__
 
     def versions(self, model: str) -> list[Version]:
         """All versions of a model, newest first; empty for a model that has none."""
-        client = self._client  # before any import of MLflow, which reads its settings then
-        from mlflow.exceptions import MlflowException
-
-        try:
-            # Before the aliases, as `promote` writes them first: what was promoted is then seen in service.
-            found = client.search_model_versions(f"name = '{model}'", max_results=10_000)
-            aliases = client.get_registered_model(model).aliases
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return []
-            raise
-        champion = str(aliases.get(CHAMPION, ""))
-        return sorted(
-            (self._read(each, str(each.version) == champion) for each in found),
-            key=lambda version: version.number,
-            reverse=True,
-        )
+        found = super().versions(model)
+        if not found:
+            return []
+        serving = self.serving(model)  # last: what was promoted is then seen in service
+        return [_told(each, serving) for each in found]
 
     def version(self, model: str, number: int) -> Version:
         """One version. Raises RegistryError when there is none of that number."""
-        client = self._client  # before any import of MLflow, which reads its settings then
-        from mlflow.exceptions import MlflowException
+        return _told(super().version(model, number), self.serving(model))
 
-        try:
-            found = client.get_model_version(model, str(number))
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise RegistryError(f"There is no version v{number}.") from None
-            raise
-        return self._read(found, CHAMPION in found.aliases)
+    def serving(self, model: str) -> Serving:
+        """What serves for a model, and how it came to that. What an earlier release left in MLflow is taken over."""
+        known = self._rows.get(model)
+        if known is not None and (self._rows.shared or known.mirrored < known.sequence):
+            return known
+        found = self._in_mlflow(model)
+        if found is None:
+            return Serving()
+        if known is not None and found == replace(known, sequence=0, mirrored=0):
+            return known
+        self._rows.replace(model, 0 if known is None else known.sequence, found, mirrored=True)
+        return self._rows.get(model) or found
 
     def champion_number(self, model: str) -> int | None:
-        """Number of the version in service, or None: one cheap query, to be asked every second."""
-        found = self._in_service(model)
-        return None if found is None else int(found.version)
+        """Number of the version in service; None: no trained one."""
+        return self.serving(model).number
 
-    def champions(self) -> dict[str, int]:
-        """Model → number of its version in service, of all models in one question; those without one are left out."""
+    def champion(self, model: str) -> Version | None:
+        """The version in service. One that is not in MLflow any more is followed by the one before it."""
+        number = self.champion_number(model)
+        try:
+            return None if number is None else self.version(model, number)
+        except RegistryError:
+            self._follow(model, self.serving(model).sequence, None)
+        number = self.champion_number(model)
+        return None if number is None else self.version(model, number)
+
+    def name_in_service(self, model: str) -> str | None:
+        """Name of the version in service, such as `v3`; None: there is none.
+
+        Asks the database; before it knows, MLflow's file without MLflow, as its import takes a second, and without
+        making anything that is not there.
+        """
+        if (known := self._rows.get(model)) is not None and self._rows.shared:
+            number = known.number
+        else:
+            number = alias_in_file(path_of(self._uri), model, CHAMPION) if self.in_file else self.champion_number(model)
+        return None if number is None else f"v{number}"
+
+    def trouble_in_mlflow(self, model: str) -> str:
+        """What was done in MLflow that took the version in service away; empty: nothing."""
+        known = self._rows.get(model)
+        return known.reason if known is not None and known.what in (DELETED, UNSET) else ""
+
+    def served_before(self, model: str) -> list[int]:
+        """Numbers of the versions that led to the one in service, the last one first; that one is not among them."""
+        return list(self.serving(model).before)
+
+    def rolled_back(self, model: str) -> frozenset[int]:
+        """Numbers of the versions that a person took out of service and nobody put back."""
+        return self.serving(model).rolled_back
+
+    def eligible(self, model: str) -> list[int]:
+        """Numbers of the versions that serve or served, that nobody rolled back or deleted: the newest promotion first.
+
+        A new version may be compared with each of them.
+        """
+        serving, existing = self.serving(model), self._existing(model)
+        return [number for number in dict.fromkeys(reversed(serving.stack)) if number in existing]
+
+    def numbers(self) -> dict[str, int | None] | None:
+        """Model → number of its version in service, of all models that the database knows: one cheap question.
+
+        None where there is no database.
+        """
+        return {model: each.number for model, each in self._rows.all().items()} if self._rows.shared else None
+
+    def look(self) -> dict[str, int]:
+        """Compare what serves with what MLflow says, all models in one question to each, and set right what differs.
+
+        Takes over what an earlier release left there, tells MLflow what it could not be told, and follows what was
+        done there. Returns model → number of its version in service. Raises what a server that is away raises.
+        """
+        known = self._rows.all() if self._rows.shared else {}
+        aliases = self.aliases()  # after the database: what changed since is then seen there
+        for model in dict.fromkeys((*known, *aliases)):
+            brief = known.get(model)
+            if brief is None:
+                self.serving(model)
+            elif brief.mirrored < brief.sequence:
+                self._mirror(model)
+            elif brief.number != aliases.get(model):
+                self._follow(model, brief.sequence, aliases.get(model))
+        found = self._rows.all() if self._rows.shared else {name: Brief(each, 0, 0) for name, each in aliases.items()}
+        return {model: each.number for model, each in found.items() if each.number is not None}
+
+    def aliases(self) -> dict[str, int]:
+        """Model → number that its alias `champion` names in MLflow, of all models in one question."""
         if self.in_file:
             return aliases_in_file(path_of(self._uri), CHAMPION)
         found: dict[str, int] = {}
@@ -212,232 +165,245 @@ class Registry:
             if not token:
                 return found
 
-    def changed_at(self) -> int:
-        """Grows with each promotion, rollback and removal that this home makes."""
-        try:
-            return (self._folder / CHANGED).stat().st_mtime_ns
-        except FileNotFoundError:
-            return 0
+    def promote(self, model: str, number: int, reason: str, by: str = TRAINING) -> Version:
+        """Put a version in service, whatever serves. Repeating it changes nothing.
 
-    def _tell(self) -> None:
-        with contextlib.suppress(OSError):  # on a full disk it is seen a few seconds later
-            self._folder.mkdir(parents=True, exist_ok=True)
-            (self._folder / CHANGED).touch()
+        Args:
+            reason: what the training measured; of a person, why.
+            by: TRAINING or PERSON. What was measured stays known whatever a person does.
 
-    def name_in_service(self, model: str) -> str | None:
-        """Name of the version in service, such as `v3`; None: there is none.
-
-        Read from MLflow's SQLite file without MLflow where there is one, as its import takes a second, and without
-        making anything that is not there.
+        While MLflow does not answer, a version whose weights are on this machine can be promoted by a person; of
+        another one a RegistryError says so.
         """
-        number = alias_in_file(path_of(self._uri), model, CHAMPION) if self.in_file else self.champion_number(model)
-        return None if number is None else f"v{number}"
+        version = self.version(model, number) if by == TRAINING else self._usable(model, number)
+        if by == TRAINING:
+            self._client.set_model_version_tag(model, str(number), REASON, reason)
+        serving = self._change(model, lambda seen: seen.promoted(number, by, reason, time.time()))
+        return self._now(version, serving)
 
-    def champion(self, model: str) -> Version | None:
-        found = self._in_service(model)
-        return None if found is None else self._read(found, True)
+    def promote_candidate(
+        self, model: str, number: int, reason: str, *, expected: int | None, job: str = ""
+    ) -> Serving | None:
+        """Put a version in service that was compared with the one that serves; repeating it changes nothing.
 
-    def _in_service(self, model: str) -> Any:
+        Args:
+            expected: number of the version that it was compared with; None: none served.
+            job: the training, which must not have been cancelled.
+
+        Returns None when it serves; else what serves by somebody's act meanwhile, which stays. What was promoted once
+        and taken out of service is not promoted again. Raises CancelledMeanwhile.
+        """
+        self.version(model, number)
+        self._client.set_model_version_tag(model, str(number), REASON, reason)
+        while True:
+            seen = self.serving(model)
+            if seen.number == number:
+                break
+            if seen.number != expected or number in seen.acts:
+                return seen
+            wanted = seen.promoted(number, TRAINING, reason, time.time())
+            if self._rows.replace(model, seen.sequence, wanted, job=job):
+                break
+        self._mirror(model)
+        return None
+
+    def reject(self, model: str, number: int, reason: str) -> Version:
+        """Keep a version, but not in service. Where a person has put it there meanwhile, it stays."""
+        client, serving = self._client, self.serving(model)
+        if number not in serving.acts:
+            client.set_model_version_tag(model, str(number), DECISION, "rejected")
+        client.set_model_version_tag(model, str(number), REASON, reason)
+        if serving.number != number:
+            client.set_registered_model_alias(model, CHALLENGER, str(number))
+        return self.version(model, number)
+
+    def rollback(self, model: str, by: str = PERSON) -> Version | None:
+        """Put the version in service that served before the present one and is still there.
+
+        Returns None when that was before any training. Raises RegistryError when nothing serves, and when MLflow does
+        not answer and the weights of that version are not on this machine.
+        """
+        try:
+            existing, away = self._existing(model), False
+        except Exception as error:
+            log.warning("MLflow does not answer (%s): the rollback goes by what is on this machine", _short(error))
+            existing, away = frozenset[int](), True
+        target: list[Version] = []
+
+        def back(seen: Serving) -> Serving:
+            if seen.number is None:
+                raise RegistryError("No trained version is in service, so there is nothing to roll back.")
+            wanted = seen.left(by, time.time(), lambda number: away or number in existing)
+            target[:] = [] if wanted.number is None else [self._usable(model, wanted.number)]
+            return wanted
+
+        serving = self._change(model, back, mirror=not away)
+        return self._now(target[0], serving) if target else None
+
+    def _change(self, model: str, act: Callable[[Serving], Serving], *, mirror: bool = True) -> Serving:
+        """Act on what serves, once more if somebody else acted meanwhile, and tell MLflow."""
+        while True:
+            try:
+                seen = self.serving(model)
+            except Exception as error:
+                raise RegistryError(
+                    "MLflow does not answer, and it was never asked what serves here. Try again when it answers."
+                ) from error
+            wanted = act(seen)
+            if wanted == seen or self._rows.replace(model, seen.sequence, wanted):
+                break
+        if mirror:
+            self._mirror(model)
+        return wanted
+
+    def _usable(self, model: str, number: int) -> Version:
+        """A version that can serve: one that MLflow knows, or, while it does not answer, one whose weights are here."""
+        try:
+            return self.version(model, number)
+        except RegistryError:
+            raise
+        except Exception as error:
+            known = Memory(self.copies).read(model)
+            version = None if known is None else known.versions.get(number)
+            weights = [] if version is None else [name for name in version.hashes if name.endswith(".pt")]
+            if version is None or not weights or any(self.copy_of(version, name) is None for name in weights):
+                raise RegistryError(
+                    f"MLflow does not answer, and the weights of v{number} are not on this machine. Nothing was "
+                    "changed; try again when MLflow answers."
+                ) from error
+            log.warning("MLflow does not answer (%s); v%d serves from its files here", _short(error), number)
+            return version
+
+    def _now(self, version: Version, serving: Serving) -> Version:
+        """A version as it is after an act, read again where MLflow answers."""
+        with contextlib.suppress(Exception):
+            return self.version(version.model, version.number)
+        return _told(version, serving)
+
+    def _existing(self, model: str) -> frozenset[int]:
+        """Numbers of the versions that MLflow has."""
+        return frozenset(_number_of(each) for each in self._search(model))
+
+    def _search(self, model: str) -> list[Any]:
         client = self._client  # before any import of MLflow, which reads its settings then
         from mlflow.exceptions import MlflowException
 
         try:
-            return client.get_model_version_by_alias(model, CHAMPION)
+            return list(client.search_model_versions(f"name = '{model}'", max_results=10_000))
         except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if error.error_code in ABSENT:
+                return []
+            raise
+
+    def _registered(self, model: str) -> Any:
+        """MLflow's registered model, or None."""
+        client = self._client  # before any import of MLflow, which reads its settings then
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return client.get_registered_model(model)
+        except MlflowException as error:
+            if error.error_code in ABSENT:
                 return None
             raise
 
-    def served_before(self, model: str) -> list[int]:
-        """Numbers of the versions that led to the one in service, the last one first; that one is not among them."""
-        current = self.champion_number(model)
-        return [] if current is None else [each for each in reversed(self._stack(model)) if each != current]
-
-    def promote(self, model: str, number: int, reason: str) -> Version:
-        """Put a version in service. Repeating it changes nothing."""
-        self.version(model, number)
-        client = self._client
-        stack = self._stack(model)
-        if not stack or stack[-1] != number:
-            client.set_model_version_tag(model, str(number), SINCE, str(time.time()))
-            self._set_stack(model, [*stack, number])
-        client.set_registered_model_alias(model, CHAMPION, str(number))
-        self._tell()
-        # Told last: whoever reads that a version was promoted finds it in service.
-        client.set_model_version_tag(model, str(number), "reason", reason)
-        client.set_model_version_tag(model, str(number), "decision", "promoted")
-        if self._alias(model, CHALLENGER) == number:
-            client.delete_registered_model_alias(model, CHALLENGER)
-        return self.version(model, number)
-
-    def reject(self, model: str, number: int, reason: str) -> Version:
-        """Keep a version, but not in service."""
-        client = self._client
-        client.set_model_version_tag(model, str(number), "decision", "rejected")
-        client.set_model_version_tag(model, str(number), "reason", reason)
-        client.set_registered_model_alias(model, CHALLENGER, str(number))
-        return self.version(model, number)
-
-    def note(self, model: str, number: int, name: str, text: str) -> None:
-        """Tag a version, unless it has a tag of that name."""
-        if name not in self.version(model, number).tags:
-            # What says that it is there comes last.
-            for part, value in reversed(cut({name: text}).items()):
-                self._client.set_model_version_tag(model, str(number), part, value)
-
-    def rollback(self, model: str) -> Version | None:
-        """Put the version in service that served before the present one.
-
-        Returns None when that was before any training. Raises RegistryError when nothing serves.
-        """
-        current = self.champion_number(model)
-        if current is None:
-            raise RegistryError("No trained version is in service, so there is nothing to roll back.")
-        stack = [number for number in self._stack(model) if number != current]
-        self._client.set_model_version_tag(model, str(current), "decision", "rolled back")
-        self._set_stack(model, stack)
-        if not stack:
-            self._client.delete_registered_model_alias(model, CHAMPION)
-            self._tell()
+    def _in_mlflow(self, model: str) -> Serving | None:
+        """What MLflow alone says of a model: its alias, its stack and the tags of its versions. None: it has none."""
+        registered = self._registered(model)
+        if registered is None:
             return None
-        self._client.set_model_version_tag(model, str(stack[-1]), SINCE, str(time.time()))
-        self._client.set_registered_model_alias(model, CHAMPION, str(stack[-1]))
-        self._tell()
-        return self.version(model, stack[-1])
+        tags = {_number_of(each): each.tags for each in self._search(model)}
+        alias = registered.aliases.get(CHAMPION)
+        number = None if alias is None else int(alias)
+        stack = [int(each) for each in json.loads(registered.tags.get(STACK, "[]"))]
+        if number is not None and stack[-1:] != [number]:
+            stack.append(number)
+        acts = {
+            each: _act_of(tags[each])
+            for each in sorted(tags, key=lambda one: (float(tags[one].get(SINCE, 0)), one))
+            if tags[each].get(DECISION) in (PROMOTED, ROLLED_BACK)
+        }
+        highest = max(*tags, self._rows.highest(model), 0) if tags else self._rows.highest(model)
+        last = acts.get(number or 0)
+        made = Serving(number=number, stack=tuple(stack), acts=acts, highest=highest)
+        return made if last is None else replace(made, what=last.what, by=last.by, at=last.at, reason=last.reason)
 
-    def fetch(self, version: Version, name: str = "weights.pt") -> Path:
-        """A local copy of one of a version's artifacts, checked against its hash.
-
-        Raises RegistryError when it is gone or not what was registered; what a store that cannot be reached raises.
-        """
-        if (here := self.copy_of(version, name)) is not None:
-            return here
-        target = self.copies / version.model / str(version.number) / name
-        expected = version.hashes.get(name, "")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=PART) as folder:
-            try:
-                got = Path(self._client.download_artifacts(version.run_id, name, folder))
-            except Exception:
-                if shutil.disk_usage(self._folder).free < LEAST:  # MLflow does not say so
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
-                if name in {each.path for each in self._client.list_artifacts(version.run_id)}:
-                    raise
-                raise RegistryError(f"The stored {name} of {version.name} is gone.") from None
-            if expected and _sha256(got) != expected:
-                raise RegistryError(f"The stored {name} of {version.name} is not the one that was registered.")
-            got.replace(target)
-        return target
-
-    def copy_of(self, version: Version, name: str) -> Path | None:
-        """The local copy of one of a version's artifacts, if there is one and it is what was registered."""
-        path = self.copies / version.model / str(version.number) / name
-        expected = version.hashes.get(name, "")
-        return path if path.exists() and (not expected or _sha256(path) == expected) else None
-
-    def verify(self, version: Version, name: str) -> None:
-        """Read one of a version's stored artifacts. Raises RegistryError when it is gone or not what was registered."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=PART) as folder:
-            try:
-                got = Path(self._client.download_artifacts(version.run_id, name, folder))
-            except Exception as error:  # each kind of store has its own
-                raise RegistryError(
-                    f"The stored {name} of {version.name} cannot be read ({type(error).__name__})."
-                ) from None
-            if (expected := version.hashes.get(name, "")) and _sha256(got) != expected:
-                raise RegistryError(f"The stored {name} of {version.name} is not the one that was registered.")
-
-    def forget(self, model: str) -> int:
-        """Delete a model with all its versions, runs, artifacts and local copies. Returns how many versions it had.
-
-        Safe to repeat. An MLflow server keeps what it deletes until its own garbage collection.
-        """
-        client = self._client  # before any import of MLflow, which reads its settings then
-        from mlflow.exceptions import MlflowException
-
-        count = len(self.versions(model))
-        runs = self._runs(model)
+    def _mirror(self, model: str) -> None:
         try:
-            client.delete_registered_model(model)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-        for run in runs:
-            client.delete_run(run)
-            if self.in_file:
-                shutil.rmtree(self._folder / "artifacts" / run, ignore_errors=True)
-                # MLflow's own garbage collection, which is a command, does no more.
-                client._tracking_client.store._hard_delete_run(run)
-        shutil.rmtree(self.copies / model, ignore_errors=True)
-        self._tell()
-        return count
+            self._rows.mirror(model, partial(self._write, model))
+        except Exception as error:
+            log.warning("MLflow could not be told what serves for %s; it is told later: %s", model, _short(error))
 
-    def _runs(self, model: str) -> list[str]:
-        """Ids of all trainings of a model, those without a version too."""
-        found = self._client.get_experiment_by_name("yoloop")
-        if found is None:
-            return []
-        runs: list[str] = []
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [found.experiment_id], f"tags.`yoloop.model` = '{model}'", max_results=1000, page_token=token
-            )
-            runs += [run.info.run_id for run in page]
-            token = page.token
-            if not token:
-                return runs
+    def _write(self, model: str, serving: Serving) -> None:
+        """Tell MLflow what serves. Safe to repeat."""
+        registered = self._registered(model)
+        if registered is None:
+            return
+        client, tags = self._client, {_number_of(each): each.tags for each in self._search(model)}
+        if serving.number in tags:
+            client.set_model_version_tag(model, str(serving.number), SINCE, str(serving.at))
+        client.set_registered_model_tag(model, STACK, json.dumps(list(serving.stack)))
+        if serving.number in tags:
+            client.set_registered_model_alias(model, CHAMPION, str(serving.number))
+        elif CHAMPION in registered.aliases:
+            client.delete_registered_model_alias(model, CHAMPION)
+        # Told last: whoever reads that a version was promoted finds it in service.
+        for number, act in serving.acts.items():
+            for name, text in _tags_of(act).items() if number in tags else ():
+                if tags[number].get(name) != text:
+                    client.set_model_version_tag(model, str(number), name, text)
+        if str(registered.aliases.get(CHALLENGER, "")) == str(serving.number):  # a file gives a number, a server text
+            client.delete_registered_model_alias(model, CHALLENGER)
 
-    def _experiment(self) -> str:
-        client = self._client
-        from mlflow.exceptions import MlflowException
+    def _follow(self, model: str, sequence: int, alias: int | None) -> None:
+        """Take over what was done in MLflow, unless something else was done here meanwhile.
 
-        found = client.get_experiment_by_name("yoloop")
-        if found is None:
-            local = (self._folder / "artifacts").absolute().as_uri() if self._uri.startswith("sqlite:") else None
-            try:
-                return str(client.create_experiment("yoloop", artifact_location=local))
-            except MlflowException:  # made by another process in between
-                found = client.get_experiment_by_name("yoloop")
-                if found is None:
-                    raise
-        return str(found.experiment_id)
-
-    def _ensure_model(self, model: str) -> None:
-        client = self._client
-        from mlflow.exceptions import MlflowException
-
-        try:
-            client.create_registered_model(model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-
-    def _alias(self, model: str, alias: str) -> int | None:
-        number = self._client.get_registered_model(model).aliases.get(alias)
-        return None if number is None else int(number)
-
-    def _stack(self, model: str) -> list[int]:
-        text = self._client.get_registered_model(model).tags.get(STACK, "[]")
-        return [int(number) for number in json.loads(text)]
-
-    def _set_stack(self, model: str, stack: list[int]) -> None:
-        self._client.set_registered_model_tag(model, STACK, json.dumps(stack[-DEEPEST_ROLLBACK:]))
-
-    def _read(self, found: Any, champion: bool) -> Version:
-        run = self._client.get_run(found.run_id)
-        return Version(
-            model=found.name,
-            number=int(found.version),
-            created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-            run_id=found.run_id,
-            tags=joined(found.tags),
-            metrics=dict(run.data.metrics),
-            champion=champion,
-        )
+        Args:
+            sequence: of what served when MLflow was asked.
+            alias: number of the version that the alias `champion` names there.
+        """
+        seen = self._rows.get(model)
+        if seen is None or seen.sequence != sequence:
+            return
+        existing = self._existing(model)
+        if alias is not None and alias in existing:
+            wanted, mirrored = seen.promoted(alias, PERSON, IN_MLFLOW, time.time()), True
+        elif seen.number is None:
+            return
+        elif seen.number in existing:
+            wanted, mirrored = seen.unset(time.time()), True
+        else:
+            wanted, mirrored = seen.without(existing, time.time()), False
+        if self._rows.replace(model, sequence, wanted, mirrored=mirrored):
+            log.warning("%s: %s, so %s serves", model, wanted.reason, wanted.name.rstrip(","))
+            self._mirror(model)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _number_of(found: Any) -> int:
+    return int(found.version)
+
+
+def _act_of(tags: Mapping[str, str]) -> Act:
+    """What the tags of a version tell of the last act on it; releases until 0.8 wrote a person's into the reason."""
+    by_hand = tags.get(DECISION) == ROLLED_BACK or tags.get(REASON) == BY_HAND[PROMOTED]
+    by = tags.get(DECIDED_BY, PERSON if by_hand else TRAINING)
+    reason = tags.get(ACT, BY_HAND[tags[DECISION]]) if by == PERSON else tags.get(REASON, "")
+    return Act(tags[DECISION], by, float(tags.get(SINCE, 0)), reason)
+
+
+def _tags_of(act: Act) -> dict[str, str]:
+    return {DECIDED_BY: act.by, ACT: act.reason if act.by == PERSON else BY_TRAINING, DECISION: act.what}
+
+
+def _told(version: Version, serving: Serving) -> Version:
+    """A version as the database tells of it, whatever MLflow could be told."""
+    tags, act, champion = dict(version.tags), serving.acts.get(version.number), version.number == serving.number
+    if act is not None:
+        tags |= _tags_of(act)
+    if champion and serving.at:
+        tags[SINCE] = str(serving.at)
+    return replace(version, tags=tags, champion=champion)
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"

@@ -6,9 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+from model_registry.serving import PERSON
 
 HASHES = "sha256s"
 SINCE = "in_service_since"
+DECISION = "decision"
+REASON = "reason"
+DECIDED_BY = "decided_by"
+ACT = "act"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +70,27 @@ class Version:
 
     @property
     def decision(self) -> str:
-        return self.tags.get("decision", "undecided")
+        """What became of it last: `promoted`, `rejected`, `rolled back`, or `undecided`."""
+        return self.tags.get(DECISION, "undecided")
+
+    @property
+    def decided_by(self) -> str:
+        """Who put it in service or took it out last, `person` or `training`; empty: nobody did."""
+        return self.tags.get(DECIDED_BY, "")
 
     @property
     def reason(self) -> str:
-        return self.tags.get("reason", "")
+        """Why its training promoted or rejected it, by what was measured; a person's act leaves that as it is."""
+        return self.tags.get(REASON, "")
+
+    @property
+    def gate(self) -> Mapping[str, Any]:
+        """The numbers that its training's decision rests on; empty where none were kept."""
+        found: dict[str, Any] = json.loads(self.tags.get("gate", "{}"))
+        return found
+
+    @property
+    def told(self) -> str:
+        """For people: what a person did with it last, and what was measured."""
+        act = self.tags.get(ACT, "") if self.decided_by == PERSON else ""
+        return "; measured: ".join(dict.fromkeys(filter(None, (act, self.reason))))

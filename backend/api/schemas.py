@@ -89,7 +89,10 @@ VERSION = _object(
         "champion": FLAG,
         "parent": TEXT,
         "decision": TEXT,
+        "decided_by": {"type": "string", "enum": ["person", "training", ""]},
+        "told": TEXT,
         "reason": TEXT,
+        "gate": {"type": "object"},
         "metrics": {"type": "object", "additionalProperties": NUMBER},
     }
 )

@@ -133,7 +133,10 @@ def versions(project: ProjectOption = None, as_json: JsonOption = False) -> None
                 "created_at": each.created_at.isoformat(),
                 "parent": each.parent,
                 "decision": each.decision,
+                "decided_by": each.decided_by,
+                "told": each.told,
                 "reason": each.reason,
+                "gate": each.gate,
                 "metrics": dict(each.metrics),
             }
             for each in found
@@ -148,7 +151,7 @@ def versions(project: ProjectOption = None, as_json: JsonOption = False) -> None
         mark = "*" if each.champion else " "
         made = each.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
         scores = ", ".join(f"{name} {score:.3f}".strip() for name, score in sorted(each.fitness.items())).rjust(9)
-        typer.echo(f"{mark} {each.name:<8}{made:<18}{each.parent or '-':<8}{scores}  {each.decision}: {each.reason}")
+        typer.echo(f"{mark} {each.name:<8}{made:<18}{each.parent or '-':<8}{scores}  {each.decision}: {each.told}")
 
 
 @app.command()
@@ -159,7 +162,7 @@ def promote(version: Annotated[str, typer.Argument(help="Such as v3.")], project
     if not number.isdecimal():
         raise YoloopError(f"{version!r} is not a version.", "Versions are called v1, v2 …: see `yoloop versions`.")
     with open_services() as services:
-        promoted = services.registry.promote(_uid(services, project), int(number), "promoted by hand")
+        promoted = services.registry.promote(_uid(services, project), int(number), "promoted by hand", "person")
     typer.echo(f"{promoted.name} serves within a second or two.")
 
 
@@ -208,6 +211,7 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
 
     known = services.readings.annotations(project.uid)
     serves = services.registry.name_in_service(project.uid)
+    taken_away = services.registry.trouble_in_mlflow(project.uid)
     jobs = services.jobs.of_project(project.uid, limit=1)
     waits = f"waits: {project.waiting_for}" if project.waiting_for else ""
     training = waits
@@ -224,7 +228,7 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
         "project": project.id,
         "uid": project.uid,
         "title": project.title,
-        "serves": serves or "v0, nothing is trained yet",
+        "serves": (serves or "v0, nothing is trained yet") if not taken_away else f"{serves or 'v0'}: {taken_away}",
         "annotations": f"{known}{named}",
         "objects": known.told_objects(),
         "annotation_counts": known.as_json(),

@@ -26,6 +26,7 @@ from backend.fit.ending import end, folder_of
 from backend.fit.evaluation.judgement import GATE, best_so_far, judge, record, replaces
 from backend.fit.evaluation.metrics import metric_of
 from backend.fit.interruption import Interrupted, reason, resumable
+from backend.fit.promotion import carry_out
 from backend.fit.sync import sync
 from backend.fit.training.process import run_training, said, start_training
 from backend.fit.training.recipe import image_size, most_regions
@@ -172,6 +173,7 @@ class Training:
 
     def _spec(self, project: Project, dataset: Dataset) -> Spec:
         settings = self._services.settings
+        serves = self._services.registry.champion(project.uid)
         champion = self._readable(project.uid)
         served = [] if champion is None else [champion, *self._served_before(champion)]
         return Spec(
@@ -179,6 +181,7 @@ class Training:
             label_config=project.label_config,
             networks=[self._network_spec(each, served) for each in dataset.networks],
             parent_version=champion.name if champion is not None else "",
+            in_service=None if serves is None else serves.number,
             minutes=settings.train_minutes,
             threads=settings.train_threads or cores(),
             device=settings.device,
@@ -192,8 +195,8 @@ class Training:
         registry = self._services.registry
         champion = registry.champion(uid)
         for number in () if champion is None else (champion.number, *registry.served_before(uid)):
-            version = registry.version(uid, number)
             try:
+                version = registry.version(uid, number)
                 for part in parts_of(version):
                     registry.fetch(version, part.file)
             except RegistryError as error:
@@ -413,19 +416,14 @@ class Training:
             }
         )
         registry.note(job.uid, number, GATE, record(decision, judged))
-        if decision.promote:
-            registry.promote(job.uid, number, decision.reason)
-        else:
-            registry.reject(job.uid, number, decision.reason)
+        promoted, told = carry_out(self._services, job, number, decision, spec.compared)
         notes = [each["note"] for each in result["networks"] if each.get("note")]
         known = self._services.readings.annotations(job.uid)
         if known.left_out:
             notes.append(
                 f"{known.left_out} of {known.total} annotations are not understood: {reasons(known.not_understood)}."
             )
-        return " ".join(
-            [f"{version.name} {'promoted' if decision.promote else KEPT}: {decision.reason}", *dict.fromkeys(notes)]
-        )
+        return " ".join([f"{version.name} {'promoted' if promoted else KEPT}: {told}", *dict.fromkeys(notes)])
 
     def _finish(self, job: Job, learned: dict[str, str], number: int, message: str) -> None:
         self._services.ledger.mark_seen(job.uid, {int(task_id): content for task_id, content in learned.items()})

@@ -21,7 +21,7 @@ from backend.errors import BadRequest, NotFound
 from backend.store.dialect import begin_write, insert_new, is_locked, prepare, rowid, upsert
 from backend.store.hints import Hint, LateHints
 from backend.store.migrations import HEAD, revision_of, upgrade
-from backend.store.tables import hints, jobs, label_studios, metadata, projects
+from backend.store.tables import hints, jobs, label_studios, leases, metadata, projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +317,7 @@ class Store:
             for table in metadata.tables.values():
                 if "uid" in table.c:
                     db.execute(table.delete().where(table.c.uid == uid))
+            db.execute(leases.delete().where(leases.c.name.endswith(f" {uid}", autoescape=True)))
             db.execute(label_studios.delete().where(label_studios.c.url.not_in(sa.select(projects.c.url))))
 
     def close(self) -> None:

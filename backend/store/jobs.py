@@ -40,6 +40,11 @@ class Job:
     cancel: bool
 
 
+def is_cancelled(db: sa.Connection, job_id: str) -> bool:
+    """Whether a training was told to stop, as of this transaction."""
+    return bool(db.scalar(sa.select(table.c.cancel).where(table.c.id == job_id).with_for_update()))
+
+
 class JobColumns(TypedDict, total=False):
     """What changes of a training that is not finished, see `Job`."""
 

@@ -167,6 +167,29 @@ jobs = sa.Table(
     unique_where("one_unfinished_job", "uid", "finished_at IS NULL"),
 )
 
+serving = sa.Table(
+    # Which version of each project serves. Changed only by whoever has seen its present `sequence`.
+    "serving",
+    metadata,
+    sa.Column("uid", sa.String, primary_key=True),
+    # Null: no trained version serves.
+    sa.Column("number", sa.Integer),
+    # What led there: "promoted", "rolled back", "deleted" in MLflow, "unset" there; by "person" or "training".
+    sa.Column("what", sa.String, nullable=False),
+    sa.Column("decided_by", sa.String, nullable=False),
+    sa.Column("decided_at", sa.Float, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    # Numbers of the promotions that were not rolled back, the last one at the end.
+    sa.Column("stack", sa.JSON, nullable=False),
+    # Number → the last act on that version.
+    sa.Column("acts", sa.JSON, nullable=False),
+    # The highest number that was ever given to a version; null: none was.
+    sa.Column("highest", sa.Integer),
+    # Counts the acts; MLflow was told of them up to `mirrored`.
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("mirrored", sa.Integer, nullable=False),
+)
+
 shown = sa.Table(
     # One row for each submitted annotation: which suggestion its author was shown, and how long they took.
     "shown",

@@ -55,7 +55,8 @@ class NetworkSpec:
 class Spec:
     """One training.
 
-    `parent_version` names the version whose weights it starts from; empty for the base model or none.
+    `parent_version` names the version whose weights it starts from; empty for the base model or none. `in_service` is
+    the number of the one that served then (None: none), where an earlier release does not leave that out (0).
     `minutes` are shared by the networks. `engine` is what will serve: `torch`, or `openvino` where an export passes its
     check. `score_threshold` is the least score of a suggestion where a control names none, in [0, 1].
     """
@@ -70,6 +71,14 @@ class Spec:
     max_regions: int
     engine: str = "torch"
     score_threshold: float = 0.25
+    in_service: int | None = 0
+
+    @property
+    def compared(self) -> int | None:
+        """Number of the version in service that the new one is to be compared with; None: none served."""
+        if self.in_service != 0:
+            return self.in_service
+        return int(self.parent_version[1:]) if self.parent_version else None
 
     def save(self, folder: Path) -> None:
         write_json(folder / "spec.json", asdict(self))

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from backend.errors import YoloopError
 from backend.store.tables import metadata
 
-HEAD = "embedded_images"
+HEAD = "which_version_serves"
 """The last step, which `tables.py` describes the outcome of."""
 
 VERSION_TABLE = sa.Table(
