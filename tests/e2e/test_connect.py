@@ -498,6 +498,7 @@ class TestAtTheTerminal:
         assert (store.projects(), store.label_studios(), store.hints()) == ([], {}, [])
         store.close()
 
+    @pytest.mark.slow
     def test_a_label_studio_that_is_gone_can_be_forgotten(self, home, run):
         store = Store(f"sqlite:///{home / 'yoloop.db'}")
         store.save_project("3.1795453273", title="gone", url=f"http://127.0.0.1:{free_port()}", api_key="0" * 40)

@@ -39,7 +39,7 @@ def seen(log: Path) -> dict[str, Any]:
 
 
 @pytest.mark.training
-@pytest.mark.group("full-disk", minutes=2)
+@pytest.mark.group("full-disk", minutes=4)
 class TestFullDisk:
     @pytest.mark.parametrize("moment", MOMENTS)
     def test_a_training_waits_and_goes_on_by_itself(self, seen: dict[str, Any], moment: str) -> None:

@@ -6,6 +6,7 @@ Label Studio is played by a few lists, so that it can fail at each of its calls,
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -119,8 +120,9 @@ class Studio:
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
+def services(tmp_path: Path, empty_registry: Path) -> Iterator[Services]:
     made = Services(Settings(home=tmp_path / "home"))
+    shutil.copyfile(empty_registry, made.settings.root / "mlflow.db")
     made.store.save_project(INFO.uid)
     yield made
     made.close()

@@ -30,6 +30,7 @@ def test_a_font_lies_where_ultralytics_looks(tmp_path: Path) -> None:
     assert found == {"Arial.ttf", "Arial.Unicode.ttf"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", [None, "", "/nonexistent", "/root", "elsewhere"])
 def test_a_user_whom_the_system_does_not_know_gets_a_home_and_a_name(home: str | None) -> None:
     """Whatever HOME says, the libraries that ask for either as they are imported find one that can be entered."""

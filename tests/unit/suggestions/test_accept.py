@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -105,8 +106,9 @@ class Studio:
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
+def services(tmp_path: Path, empty_registry: Path) -> Iterator[Services]:
     made = Services(Settings(home=tmp_path / "home"))
+    shutil.copyfile(empty_registry, made.settings.root / "mlflow.db")
     made.store.save_project(INFO.uid)
     yield made
     made.close()
