@@ -39,6 +39,7 @@ from backend.served_models.base_model import find_base_model, without_sibling, y
 from backend.served_models.loading import serving_engine
 from backend.served_models.parts import TAG, Part, dump, network_from, parts_of
 from backend.served_models.served import own_suggestions
+from backend.served_models.thresholds import ThresholdPolicy
 from backend.served_models.version_string import fingerprint, strategy_of
 from backend.services import Services
 from backend.store.database import DatabaseError, Project
@@ -304,7 +305,7 @@ class Training:
                 "classes": json.dumps(list(dict.fromkeys(name for part in parts for name in part.network.classes))),
                 "fingerprint": fingerprint(
                     own_suggestions(schema, parts, pinned),
-                    self._services.settings.score_threshold,
+                    ThresholdPolicy.of(self._services.settings),
                     strategy_of(schema, self._services.settings.sampling),
                 ),
                 "train_images": str(sum(each.train_images for each in spec.networks)),
@@ -328,6 +329,7 @@ class Training:
                 f"weights{tail}.pt",
                 each.image_size,
                 openvino=precision,
+                thresholds={label: each["least"] for label, each in measured.get("thresholds", {}).items()},
                 max_regions=spec.max_regions if spec.max_regions > self._services.settings.max_regions else 0,
             )
             parts.append(part)
