@@ -39,6 +39,7 @@ from backend.served_models.base_model import find_base_model, without_sibling, y
 from backend.served_models.loading import serving_engine
 from backend.served_models.parts import TAG, Part, dump, network_from, parts_of
 from backend.served_models.served import own_suggestions
+from backend.served_models.thresholds import TAG as THRESHOLDS
 from backend.served_models.thresholds import ThresholdPolicy
 from backend.served_models.version_string import fingerprint, strategy_of
 from backend.services import Services
@@ -312,6 +313,7 @@ class Training:
                 "holdout_images": str(sum(each["holdout"] for each in result["networks"])),
                 "trigger": job.reason,
                 "exports": "; ".join(exports),
+                THRESHOLDS: json.dumps(_thresholds(spec, result)),
             },
         )
         return version.number
@@ -429,6 +431,16 @@ class Training:
         if self._services.jobs.cancelled(job.id):
             raise TrainingCancelled("The training was cancelled.")
         self._services.jobs.update(job.id, message=message)
+
+
+def _thresholds(spec: Spec, result: dict[str, Any]) -> dict[str, Any]:
+    """Label → from which score on it is suggested and why, of all models; with the model's name where there are more."""
+    several = len(spec.networks) > 1
+    return {
+        f"{label} ({each.network['key']})" if several else label: threshold
+        for each, measured in zip(spec.networks, result["networks"], strict=True)
+        for label, threshold in measured.get("thresholds", {}).items()
+    }
 
 
 def _metric_name(name: str) -> str:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from backend.labels.schema import Control
 from backend.settings import Settings
 
+TAG = "thresholds"
+"""The version's tag: label → what its held-out images said (see `fit.evaluation.thresholds.Threshold`), as JSON."""
+
 Learned = Mapping[str, float | None]
 """Class name → least score that saves work, None where none does; classes that are not in it have none of their own."""
 
