@@ -434,7 +434,7 @@ class Training:
 
 
 def _thresholds(spec: Spec, result: dict[str, Any]) -> dict[str, Any]:
-    """Label → from which score on it is suggested and why, of all models; with the model's name where there are more."""
+    """Label → from which score on it is suggested and why; with the model's name where there are several."""
     several = len(spec.networks) > 1
     return {
         f"{label} ({each.network['key']})" if several else label: threshold
