@@ -1,4 +1,4 @@
-"""The images that a benchmark labels, with their true boxes: generated ones, or a folder with COCO's boxes."""
+"""The images that a benchmark labels, with their true boxes: generated ones, photographs, or a folder with COCO's."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import cv2
+import tails as long_tails
+from photographs import LABEL, TILE, draw_tiles
 from support.shapes import LABELS, draw_pictures
 
 from backend.simulation.replay import ReplayTask
 
 HOST = "http://images.invalid"
 """Where the images would lie; they are put into the cache beforehand, so nobody asks there."""
+
+NAMES = ("easy", "tails", "tiles")
+"""Pools by name; see `named`."""
 
 HUE = 12
 """Of OpenCV's 180: red turns orange, green turns turquoise and blue turns violet."""
@@ -49,6 +54,35 @@ def generated(folder: Path, count: int, *, seed: int, size: int, recoloured: boo
     found = [(each.path, each.result()) for each in pictures]
     look = "recoloured shapes" if recoloured else "generated shapes"
     return replace(_pool(f"{count} {look}, seed {seed}, {size} px", LABELS, found), generated=True)
+
+
+def tails(folder: Path, count: int, *, seed: int, size: int) -> Pool:
+    """Ten shapes of uneven frequency, among what is nobody's object; see `tails`."""
+    pictures = long_tails.draw_tails(folder, count, seed=seed, size=size)
+    found = [(each.path, each.result()) for each in pictures]
+    return _pool(f"{count} long-tailed shapes, seed {seed}, {size} px", long_tails.LABELS, found)
+
+
+def tiles(folder: Path, count: int | None = None, *, seed: int = 0) -> Pool:
+    """Tiles of aerial photographs with crowns of trees; of more than `count` a random choice.
+
+    Raises `wheels.WheelMissing`, an OSError.
+    """
+    drawn = draw_tiles(folder)
+    if count is not None and count < len(drawn):
+        drawn = random.Random(seed).sample(drawn, count)
+    found = []
+    for number, (path, width, height, boxes) in enumerate(drawn):
+        bboxes = [{"category_id": 0, "bbox": [x1, y1, x2 - x1, y2 - y1]} for x1, y1, x2, y2 in boxes]
+        found.append((path, coco_result({"id": number, "width": width, "height": height}, bboxes, {0: LABEL})))
+    return _pool(f"{len(found)} tiles of photographs, {TILE} px", (LABEL,), found)
+
+
+def named(name: str, folder: Path, count: int, *, seed: int, size: int) -> Pool:
+    """The pool of a name in `NAMES`; `size` is that of generated pictures."""
+    if name == "tiles":
+        return tiles(folder, count, seed=seed)
+    return {"easy": generated, "tails": tails}[name](folder, count, seed=seed, size=size)
 
 
 def coco(folder: Path, annotations: Path, count: int, *, seed: int) -> Pool:

@@ -22,11 +22,11 @@ from filelock import FileLock
 from backend.engine.environment import limit_threads, prepare
 from backend.engine.weights import open_model, read_checkpoint, task_or_trouble
 from backend.errors import unwritable
-from backend.fit.dataset.yolo_format import class_names
 from backend.fit.evaluation.measure import measure
 from backend.fit.training.checkpoints import mend
-from backend.fit.training.spec import NetworkSpec, Spec, labels_of, seconds_of, write_json
-from backend.labels.networks import Network, Task
+from backend.fit.training.spec import NetworkSpec, Spec, seconds_of, write_json
+from backend.fit.training.start import initial, rename_classes
+from backend.labels.networks import Task
 from backend.observability.full_disk import message_of
 from backend.processes.child import SUPERVISED, stand_back
 from backend.processes.room import trouble
@@ -162,9 +162,9 @@ def train(job: Path, spec: Spec, number: int, budget: float) -> None:
         return open_model(last), {"resume": True, **({} if batch is None else {"batch": batch})}
 
     def begin(batch: int | None) -> tuple[Any, dict[str, Any]]:
-        model, warm = _initial(todo, network)
+        model, warm = initial(todo, network)
         if warm:
-            _rename_classes(model, todo, spec)
+            rename_classes(model, todo, spec)
         images = (folder / "train.txt").read_text().splitlines()
         machine = Machine(gpu=device != "cpu", half=half, threads=spec.threads)
         chosen = recipe(todo.train_images, task=network.task, warm=warm, machine=machine, image_size=todo.image_size)
@@ -221,33 +221,6 @@ PROGRESS = {
     "classify": "accuracy_top1",
 }
 """ultralytics' names of what is told while a training runs."""
-
-
-def _initial(todo: NetworkSpec, network: Network) -> tuple[Any, bool]:
-    """The model to start from, and whether it has learned this task already."""
-    from ultralytics import YOLO
-
-    if todo.initial:
-        model = open_model(Path(todo.initial))
-        if model.task == network.task:
-            return model, True
-    model = YOLO(todo.architecture, task=network.task)
-    if todo.initial:
-        try:
-            model.load(todo.initial)
-        except Exception as error:  # any checkpoint may stand here; without it the training is only longer
-            log.warning("Nothing could be taken over from %s: %s", Path(todo.initial).name, error)
-    return model, False
-
-
-def _rename_classes(model: Any, todo: NetworkSpec, spec: Spec) -> None:
-    """Give known classes their labels' names: ultralytics keeps the weights of classes whose names stay."""
-    own = bool(todo.opponent_network) and bool(todo.opponent_network["own"])
-    names = dict(enumerate(todo.opponent_network["classes"])) if own else dict(model.names)
-    classes = network_from(todo.network).classes
-    renamed = dict(zip(classes, class_names(classes), strict=True))
-    labels = labels_of(names, todo, spec, own=own)
-    model.model.names = {index: renamed.get(labels.get(index, ""), f"no label {index}") for index in names}
 
 
 def _fit_into(trainer: Any, seconds: float) -> None:

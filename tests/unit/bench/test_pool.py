@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "bench"))
 from annotator import Box, boxes_of
-from pool import coco, coco_result, generated
+from pool import NAMES, coco, coco_result, generated, named, tails
+from tails import COLOURS, LABELS
 
 from backend.labels.schema import parse_label_config
 
@@ -77,3 +79,37 @@ def test_recoloured_shapes_stay_where_they_are(tmp_path: Path) -> None:
     assert [boxes_of(task.result) for task in plain.tasks] == [boxes_of(task.result) for task in other.tasks]
     for left, right in zip(plain.files.values(), other.files.values(), strict=True):
         assert np.abs(cv2.imread(str(left)).astype(int) - cv2.imread(str(right))).mean() > 5
+
+
+def test_labels_of_a_long_tail_are_as_frequent_as_they_should_be(tmp_path: Path) -> None:
+    pool = tails(tmp_path, 300, seed=0, size=96)
+    shown = Counter(each.label for task in pool.tasks for each in boxes_of(task.result))
+    assert set(shown) == set(pool.labels) and len(shown) == 10
+    assert shown[pool.labels[-1]] == 6  # 2 % of 300
+    assert [shown[label] for label in pool.labels] == sorted(shown.values(), reverse=True)
+    assert sum(not task.result for task in pool.tasks) >= 30
+
+
+def test_a_long_tail_is_drawn_where_its_boxes_are(tmp_path: Path) -> None:
+    pool = tails(tmp_path, 40, seed=3, size=96)
+    for task in pool.tasks:
+        pixels = cv2.imread(str(pool.files[task.data["image"]])).astype(int)
+        for each in boxes_of(task.result):
+            left, top, right, bottom = (round(side * 0.96) for side in (each.x1, each.y1, each.x2, each.y2))
+            colour = np.array(COLOURS[LABELS.index(each.label) % len(COLOURS)])
+            near = np.abs(pixels[top:bottom, left:right] - colour).max(axis=2) < 50
+            assert near.mean() > 0.15
+            # It reaches each of its box' sides, as far as a JPEG shows tips.
+            assert all(side.any() for side in (near[:5], near[-5:], near[:, :5], near[:, -5:]))
+
+
+def test_the_same_seed_draws_the_same_long_tail(tmp_path: Path) -> None:
+    one, two = (tails(tmp_path / name, 10, seed=1, size=96) for name in ("one", "two"))
+    assert [boxes_of(task.result) for task in one.tasks] == [boxes_of(task.result) for task in two.tasks]
+    assert [each.read_bytes() for each in one.files.values()] == [each.read_bytes() for each in two.files.values()]
+
+
+@pytest.mark.parametrize("name", ["easy", "tails"])
+def test_generated_pools_have_names(name: str, tmp_path: Path) -> None:
+    assert name in NAMES
+    assert len(named(name, tmp_path, 4, seed=0, size=96).tasks) == 4
