@@ -65,6 +65,16 @@ class Parity:
             and (self.metric is None or self.metric <= MOST_METRIC)
         )
 
+    def __add__(self, other: Parity) -> Parity:
+        """What is known of both images; the metric is of all images and stays this one's."""
+        return Parity(
+            self.objects + other.objects,
+            max(self.pixels, other.pixels),
+            min(self.overlap, other.overlap),
+            max(self.score, other.score),
+            self.metric,
+        )
+
     def __str__(self) -> str:
         said = [f"{self.objects} objects"]
         if self.pixels == float("inf"):

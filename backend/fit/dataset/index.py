@@ -81,7 +81,7 @@ SELECT group_concat(
 _JUDGED = """
 SELECT group_concat(
   '{"image": ' || json_quote(? || file) || ', "page": ' || page || ', "data_key": ' || json_quote(data_key)
-  || ', "classes": ' || classes || ', "result": ' || result || '}'
+  || ', "classes": ' || classes || ', "result": ' || result || '}', ',' || char(10)
 ) FROM (
   SELECT file, page, data_key, classes, result FROM lessons CROSS JOIN tasks USING (task)
   WHERE network = ? AND held_out ORDER BY task, data_key, page
@@ -312,8 +312,8 @@ class Index:
         return f"[{self._text(_CLASSES, before, network, held_out)}]"
 
     def judged(self, network: int, before: str) -> str:
-        """The held-out pictures, a JSON array: each `image`, its `page` and `data_key` in the task, the `classes` of
-        its objects, and the annotation's `result`."""
+        """The held-out pictures, a JSON array with a line for each: its `image`, its `page` and `data_key` in the task,
+        the `classes` of its objects, and the annotation's `result`."""
         return f"[{self._text(_JUDGED, before, network)}]"
 
     def manifest(self) -> str:

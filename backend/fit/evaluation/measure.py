@@ -1,91 +1,128 @@
-"""A candidate and the version in service, measured on the same held-out images."""
+"""A candidate, the version in service and others, measured on the same held-out images, which are seen one by one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.fit.training.spec import NetworkSpec, Spec, labels_of, seconds_of
-from backend.labels.networks import Network
+from backend.fit.training.spec import NetworkSpec, Spec, seconds_of
 from backend.labels.schema import parse_label_config
 from backend.served_models.parts import network_from
 
 if TYPE_CHECKING:
-    from backend.fit.evaluation.export_check import Exported
-    from backend.fit.evaluation.metrics import Measured
+    from backend.engine.detector import Image
+    from backend.fit.evaluation.export_check import ExportCheck, Exported
+    from backend.fit.evaluation.metrics import Measured, Tally
+    from backend.labels.geometry import Detection
+
+    Unlabelled = tuple[Image, Sequence[Detection] | None]
+    """An image, and the objects on it if they are known."""
+
+log = logging.getLogger(__name__)
+
+FEWEST = 50
+"""Images that are measured however slow it is: fewer would hardly allow a decision."""
+
+LEAST_SECONDS = 30.0
+SHARE = 0.2
+"""What measuring may take: that part of the training's minutes, and not less than those seconds."""
+
+FIRST_PASS = 0.75
+"""Part of that time after which no more images are seen, where an export may have to be looked at once more."""
 
 
-def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
-    """One candidate and the model in service on the hold-out.
+def seconds_to_measure(spec: Spec) -> float:
+    """How long measuring one of a training's networks may take."""
+    return max(LEAST_SECONDS, SHARE * spec.minutes * 60) / len(spec.networks)
+
+
+def measure(
+    spec: Spec, todo: NetworkSpec, seconds: float | None = None, clock: Callable[[], float] = time.monotonic
+) -> dict[str, Any]:
+    """One candidate, the model in service and others on the same held-out images.
+
+    At most `held_out.MOST` images judge, chosen by `held_out.rank`; where they take longer than they may, the first
+    of these, but `FEWEST` at least.
+
+    Args:
+        seconds: how long it may take; None: `seconds_to_measure`.
+        clock: seconds that only ever grow.
 
     Returns:
         `candidate` and `champion` (None without one): their metrics; `difference`: between them, as an interval (None
-        without a champion or a hold-out); `objects`: label → its true objects; `holdout`: number of images; `seconds`
-        and `epochs` of the training; `openvino`: the precision in which an export may serve, or ''; `export`: why;
-        `note`: what people should know of its start; `initial`: the checkpoint that it started from, or ''.
+        without a champion or a hold-out); `others`: version → its `metrics` and the `difference` to it; `objects`:
+        label → its true objects; `holdout`: number of images that were measured; `seconds` and `epochs` of the
+        training; `openvino`: the precision in which an export may serve, or ''; `export`: why; `note`: what people
+        should know of its start; `initial`: the checkpoint that it started from, or ''.
     """
-    import cv2
+    from backend.fit.evaluation.contender import Contender
+    from backend.fit.evaluation.export_check import ExportCheck, Exported
+    from backend.fit.evaluation.held_out import HeldOut, seen, within
 
-    from backend.engine.torch import TorchDetector
-    from backend.fit.dataset.lesson import lesson_of, reader_of
-    from backend.fit.evaluation.bootstrap import difference
-    from backend.fit.evaluation.export_check import Keeping
-    from backend.fit.evaluation.metrics import measured
-    from backend.labels.geometry import ImageSize
-
+    end = clock() + (seconds_to_measure(spec) if seconds is None else seconds)
     network, folder = network_from(todo.network), Path(todo.folder)
-    schema = parse_label_config(spec.label_config)
-    controls = [each for each in schema.controls if each.name in network.controls]
-    held_out = json.loads((folder / "holdout.json").read_text())
-    images: list[Any] = [cv2.imread(each["image"]) for each in held_out]
-    truths = []
-    for each, image in zip(held_out, images, strict=True):
-        size = ImageSize(width=image.shape[1], height=image.shape[0])
-        reading = reader_of(schema).read(each["result"])
-        lesson = lesson_of(reading, schema, network, controls, each["data_key"], size, each["page"])
-        truths.append(list(lesson.objects) if lesson is not None else [])
-    index = {label: position for position, label in enumerate(network.classes)}
-    kept: dict[str, Keeping] = {}
-
-    def score(weights: str, size: int, known: Network) -> Measured:
-        torch = TorchDetector(
-            Path(weights),
-            names=known.classes if known.own else None,
-            multiple=known.multiple,
-            whole=known.own,
-            device=spec.device,
-            image_size=size,
-            max_regions=spec.max_regions,
+    best = folder / "run" / "weights" / "best.pt"
+    held_out = HeldOut(folder / "holdout.json")
+    candidate = Contender(spec, todo, str(best), todo.image_size, network)
+    opponents = {
+        name: Contender(spec, todo, weights, size, network_from(known))
+        for name, weights, size, known in (
+            ("", todo.opponent, todo.opponent_size, todo.opponent_network),
+            *((each.version, each.weights, each.image_size, each.network) for each in todo.others),
         )
-        detector = kept[weights] = Keeping(torch)
-        if detector.task != network.task and (network.task != "detect" or detector.task == "classify"):
-            return measured(None, {}, images, truths, network)
-        found = labels_of(detector.names, todo, spec, own=known.own)
-        labels = {cls: index[label] for cls, label in found.items()}
-        points = None
-        if known.own and known.points:
-            theirs = {point.label: point.index for point in known.points}
-            points = {point.index: theirs[point.label] for point in network.points if point.label in theirs}
-        return measured(detector if labels else None, labels, images, truths, network, points)
-
-    best = str(folder / "run" / "weights" / "best.pt")
-    opponent = network_from(todo.opponent_network) if todo.opponent else None
-    progress = json.loads((folder / "progress.json").read_text())
-    candidate = score(best, todo.image_size, network)
-    export = _exported(spec, todo, Path(best), images, truths, candidate, kept[best].found)
-    champion = None if opponent is None else score(todo.opponent, todo.opponent_size, opponent)
-    interval = difference(candidate.evidence, champion.evidence, seed=0) if champion is not None and images else None
+        if weights
+    }
+    check = None
+    if spec.engine == "openvino":
+        check = ExportCheck(
+            best,
+            network,
+            candidate.find,
+            image_size=todo.image_size,
+            max_regions=spec.max_regions,
+            threads=spec.threads,
+        )
+    schema = parse_label_config(spec.label_config)
+    until = end if check is None else end - (1 - FIRST_PASS) * (end - clock())
+    images = 0
+    for _, image, truth in within(seen(held_out, schema, network), until, clock, FEWEST):
+        found = candidate.look(image, truth)
+        for each in opponents.values():
+            each.look(image, truth)
+        if check is not None:
+            check.look(image, truth, found)
+        images += 1
+    if images < len(held_out):
+        log.info("%s: %d of %d held-out images were measured in that time", network.key, images, len(held_out))
+    measured = candidate.measured()
+    export = Exported()
+    if check is not None and images:
+        again = partial(seen, held_out, schema, network)
+        export = _judged(
+            check,
+            candidate.tally,
+            lambda: ((image, truth) for _, image, truth in within(islice(again(), images), end, clock, FEWEST)),
+        )
+    elif check is not None:
+        export = _judged(check, None, partial(_teaching, folder))
+    compared = {name: _compared(measured, each.measured()) for name, each in opponents.items()}
+    champion = compared.pop("", {"metrics": None, "difference": None})
     return {
-        "candidate": candidate.metrics,
-        "champion": None if champion is None else champion.metrics,
-        "difference": None if interval is None else asdict(interval),
-        "objects": candidate.objects,
-        "holdout": len(held_out),
+        "candidate": measured.metrics,
+        "champion": champion["metrics"],
+        "difference": champion["difference"],
+        "others": compared,
+        "objects": measured.objects,
+        "holdout": images,
         "seconds": seconds_of(folder),
-        "epochs": progress["epoch"],
+        "epochs": json.loads((folder / "progress.json").read_text())["epoch"],
         "openvino": export.precision,
         "export": export.note,
         "note": todo.note,
@@ -93,35 +130,41 @@ def measure(spec: Spec, todo: NetworkSpec) -> dict[str, Any]:
     }
 
 
-def _exported(
-    spec: Spec,
-    todo: NetworkSpec,
-    best: Path,
-    images: Sequence[Any],
-    truths: Sequence[Any],
-    candidate: Measured,
-    seen: Sequence[Any],
-) -> Exported:
-    """Make the network ready for the engine that will serve it; without held-out images, judged on those that teach."""
+def _compared(candidate: Measured, opponent: Measured) -> dict[str, Any]:
+    """What an opponent scored, and how far the candidate is from it."""
+    from backend.fit.evaluation.bootstrap import difference
+
+    interval = difference(candidate.evidence, opponent.evidence, seed=0) if candidate.evidence.images else None
+    return {"metrics": opponent.metrics, "difference": None if interval is None else asdict(interval)}
+
+
+def _judged(check: ExportCheck, candidate: Tally | None, images: Callable[[], Iterator[Unlabelled]]) -> Exported:
+    """In which precision the export may serve.
+
+    Args:
+        check: has looked at the held-out images, if there are any.
+        candidate: what torch made of these.
+        images: gives those to look at, with another precision once more.
+    """
+    looked = candidate is not None
+    while check.trying:
+        if not looked:
+            for image, truth in images():
+                if not check.promising:
+                    break
+                check.look(image, truth)
+        if check.same(candidate):
+            break
+        looked = False
+    return check.result
+
+
+def _teaching(folder: Path) -> Iterator[Unlabelled]:
+    """Where no image is held out, an export is looked at on those that teach."""
     import cv2
 
-    from backend.fit.evaluation.export_check import COMPARED, Exported, exported
+    from backend.fit.evaluation.export_check import COMPARED
 
-    network = network_from(todo.network)
-    if spec.engine != "openvino":
-        return Exported()
-    held_out = bool(images)
-    if not held_out:
-        teaching = (Path(todo.folder) / "train.txt").read_text().splitlines()
-        images = [cv2.imread(each) for each in teaching[:COMPARED]]
-    return exported(
-        best,
-        network,
-        images,
-        truths if held_out else [],
-        candidate if held_out else None,
-        seen if held_out else None,
-        image_size=todo.image_size,
-        max_regions=spec.max_regions,
-        threads=spec.threads,
-    )
+    for each in (folder / "train.txt").read_text().splitlines()[:COMPARED]:
+        image: Any = cv2.imread(each)
+        yield image, None

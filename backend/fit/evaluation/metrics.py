@@ -85,22 +85,88 @@ def measured(
         network: what the truth was read for.
         points: the network's keypoint index → the detector's; None: the same.
     """
-    objects = dict(Counter(network.classes[each.cls] for there in truths for each in there))
-    found: list[list[Detection]] = [[] for _ in images]
-    if detector is not None:
-        found = [
-            [_translated(each, labels, points) for each in detector.detect([image], LOWEST)[0] if each.cls in labels]
-            for image in images
-        ]
-    if network.task != "classify":
-        seen = _seen(found, truths, SIMILARITY[network.task])
-        return Measured(_average_precision(seen, network.classes), seen, objects)
-    right = [_right(scored, truth, network) for scored, truth in zip(found, truths, strict=True)]
-    asked = np.array([sum(map(len, each.values())) for each in right], np.int64)
-    if detector is None:  # where several choices go together, silence would be right about most
-        return Measured(nothing(network.task), Answers(np.zeros_like(asked), asked), objects)
-    answers = Answers(np.array([sum(map(sum, each.values())) for each in right], np.int64), asked)
-    return Measured(_accuracy(right, network.classes), answers, objects)
+    tally = Tally(network, labels, points, blind=detector is None)
+    for image, truth in zip(images, truths, strict=True):
+        tally.add([] if detector is None else detector.detect([image], LOWEST)[0], truth)
+    return tally.measured()
+
+
+class Tally:
+    """What one detector finds on held-out images, told one after another; kept is what a metric rests on, no mask.
+
+    Args:
+        network: what the truth is read for.
+        labels: the detector's class index → index in the network's classes; other classes are not suggested.
+        points: the network's keypoint index → the detector's; None: the same.
+        blind: it is no detector for this and finds nothing; where several choices go together, silence would
+            otherwise be right about most.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        labels: Mapping[int, int],
+        points: Mapping[int, int] | None = None,
+        *,
+        blind: bool = False,
+    ) -> None:
+        self._network, self._labels, self._points, self._blind = network, labels, points, blind
+        self._objects: Counter[int] = Counter()
+        self._hits: list[NDArray[np.bool_]] = []
+        self._scores: list[NDArray[np.float64]] = []
+        self._classes: list[NDArray[np.int32]] = []
+        self._truths: list[NDArray[np.int32]] = []
+        self._answers: list[tuple[int, int]] = []
+        self._answered: defaultdict[int, NDArray[np.int64]] = defaultdict(lambda: np.zeros(2, np.int64))
+        """Class → how many answers were right, of how many."""
+
+    def add(self, found: Sequence[Detection], truth: Sequence[Detection]) -> None:
+        """One more image.
+
+        Args:
+            found: what the detector finds there, in its own classes, of scores from `LOWEST` on.
+            truth: the objects on it.
+        """
+        self._objects.update(each.cls for each in truth)
+        ours = [_translated(each, self._labels, self._points) for each in found if each.cls in self._labels]
+        if self._network.task == "classify":
+            right = _right(ours, truth, self._network)
+            for cls, answers in right.items():
+                self._answered[cls] += (sum(answers), len(answers))
+            self._answers.append((sum(map(sum, right.values())), sum(map(len, right.values()))))
+            return
+        self._hits.append(match(ours, truth, SIMILARITY[self._network.task]))
+        self._scores.append(np.array([each.score for each in ours], np.float64))
+        self._classes.append(np.array([each.cls for each in ours], np.int32))
+        self._truths.append(np.array([each.cls for each in truth], np.int32))
+
+    @property
+    def images(self) -> int:
+        """How many it was told of."""
+        return len(self._answers) if self._network.task == "classify" else len(self._hits)
+
+    def measured(self) -> Measured:
+        """The metrics of all images so far."""
+        network = self._network
+        objects = {network.classes[cls]: count for cls, count in self._objects.items()}
+        if network.task != "classify":
+            seen = self._seen()
+            return Measured(_average_precision(seen, network.classes), seen, objects)
+        right, asked = np.array(self._answers, np.int64).reshape(-1, 2).T
+        if self._blind:
+            return Measured(nothing(network.task), Answers(np.zeros_like(asked), asked), objects)
+        return Measured(_accuracy(self._answered, network.classes), Answers(right, asked), objects)
+
+    def _seen(self) -> Objects:
+        return Objects(
+            images=len(self._hits),
+            image=np.repeat(np.arange(len(self._hits)), [len(each) for each in self._hits]),
+            hits=np.concatenate([np.zeros((0, len(THRESHOLDS)), bool), *self._hits]),
+            scores=np.concatenate([np.zeros(0), *self._scores]),
+            classes=np.concatenate([np.zeros(0, np.int64), *self._classes]),
+            truth_image=np.repeat(np.arange(len(self._truths)), [len(each) for each in self._truths]),
+            truths=np.concatenate([np.zeros(0, np.int64), *self._truths]),
+        )
 
 
 def nothing(task: Task) -> dict[str, float]:
@@ -163,21 +229,6 @@ SIMILARITY: Mapping[Task, Similarity] = {
 }
 
 
-def _seen(
-    found: Sequence[Sequence[Detection]], truths: Sequence[Sequence[Detection]], similarity: Similarity
-) -> Objects:
-    hits = [match(objects, truth, similarity) for objects, truth in zip(found, truths, strict=True)]
-    return Objects(
-        images=len(truths),
-        image=np.repeat(np.arange(len(found)), [len(objects) for objects in found]),
-        hits=np.concatenate([np.zeros((0, len(THRESHOLDS)), bool), *hits]),
-        scores=np.array([each.score for objects in found for each in objects], np.float64),
-        classes=np.array([each.cls for objects in found for each in objects], np.int64),
-        truth_image=np.repeat(np.arange(len(truths)), [len(objects) for objects in truths]),
-        truths=np.array([each.cls for objects in truths for each in objects], np.int64),
-    )
-
-
 def _average_precision(seen: Objects, classes: Sequence[str]) -> dict[str, float]:
     from ultralytics.utils.metrics import ap_per_class
 
@@ -207,18 +258,18 @@ def _right(scored: Sequence[Detection], truth: Sequence[Detection], network: Net
     return {cls: [cls == best] for cls in chosen}
 
 
-def _accuracy(images: Sequence[Mapping[int, Sequence[bool]]], classes: Sequence[str]) -> dict[str, float]:
-    """Share of right answers, over all and for each class."""
-    right: dict[int, list[bool]] = defaultdict(list)
-    for image in images:
-        for cls, answers in image.items():
-            right[cls] += answers
-    every = [each for each_class in right.values() for each in each_class]
-    if not every:
+def _accuracy(answered: Mapping[int, NDArray[np.int64]], classes: Sequence[str]) -> dict[str, float]:
+    """Share of right answers, over all and for each class.
+
+    Args:
+        answered: class → (2,): how many answers were right, of how many.
+    """
+    right, asked = sum(answered.values(), np.zeros(2, np.int64))
+    if not asked:
         return nothing("classify")
     return {
-        "accuracy": float(np.mean(every)),
-        **{f"accuracy/{classes[cls]}": float(np.mean(each)) for cls, each in sorted(right.items())},
+        "accuracy": float(right / asked),
+        **{f"accuracy/{classes[cls]}": float(each[0] / each[1]) for cls, each in sorted(answered.items())},
     }
 
 

@@ -14,13 +14,23 @@ from backend.served_models.parts import network_from
 
 
 @dataclass(frozen=True, slots=True)
+class Opponent:
+    """One more version to measure on the same images: its name, its checkpoint, what it is, its input in pixels."""
+
+    version: str
+    weights: str
+    network: dict[str, Any]
+    image_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkSpec:
     """One YOLO model to train. Paths are absolute.
 
     `folder` is what `backend.fit.dataset.build` wrote; `architecture` the model's yaml; `initial` the checkpoint to
     start from (empty: random weights), of which only the layers that fit are taken when it is for another task.
     `opponent` is the checkpoint in service and `opponent_network` what it is (empty: none); `opponent_size` its
-    input in pixels. `note` is what people should know of its start.
+    input in pixels. `others` are measured as well. `note` is what people should know of its start.
     """
 
     network: dict[str, Any]
@@ -33,6 +43,12 @@ class NetworkSpec:
     opponent_network: dict[str, Any] = field(default_factory=dict)
     opponent_size: int = 0
     note: str = ""
+    others: list[Opponent] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> NetworkSpec:
+        """What `asdict` gave."""
+        return cls(**{**found, "others": [Opponent(**each) for each in found.get("others", ())]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +78,7 @@ class Spec:
         found = json.loads((folder / "spec.json").read_text())
         for name in ("parent", "own_session"):  # an earlier release wrote them
             found.pop(name, None)
-        return cls(**{**found, "networks": [NetworkSpec(**each) for each in found["networks"]]})
+        return cls(**{**found, "networks": [NetworkSpec.of(each) for each in found["networks"]]})
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -132,3 +132,11 @@ def test_the_metrics_count_too(metric: float, same: bool) -> None:
     found = Parity(3, metric=metric)
     assert found.same is same
     assert f"metrics {metric:.4f} apart" in str(found)
+
+
+def test_of_two_images_the_worse_counts() -> None:
+    one = Parity(2, pixels=0.5, overlap=0.99, score=0.001, metric=0.001)
+    other = Parity(3, pixels=0.1, overlap=0.96, score=0.02)
+    assert one + other == Parity(5, pixels=0.5, overlap=0.96, score=0.02, metric=0.001)
+    assert not (one + Parity(1, pixels=float("inf"))).same
+    assert sum([other], Parity(0)) == other

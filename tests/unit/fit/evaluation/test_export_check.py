@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from support.lively import lively
 
 from backend.engine.detector import Image
+from backend.engine.parity import PRECISIONS
 from backend.engine.torch import TorchDetector
 from backend.fit.evaluation import export_check
-from backend.fit.evaluation.export_check import COMPARED, Exported, Keeping, exported
-from backend.fit.evaluation.metrics import Measured, measured
+from backend.fit.evaluation.export_check import GLANCED, ExportCheck, Exported
+from backend.fit.evaluation.metrics import LOWEST, Tally
 from backend.labels.geometry import Detection
 from backend.labels.networks import Network, Task
 
@@ -31,61 +33,84 @@ def picture(height: int, width: int) -> Image:
 
 
 class Trained:
-    """A network, and what torch found on the hold-out; what it finds at 0.25 is the truth there."""
+    """A network; what torch finds at 0.25 is the truth."""
 
     def __init__(self, folder: Path, task: Task) -> None:
         self.weights = lively(folder / "best.pt", f"yolo11n{SUFFIX[task]}.yaml")
         options: dict[str, Any] = {"whole": True, "device": "cpu", "image_size": SIZE}
         plain = TorchDetector(self.weights, **options)
         self.network = Network(task, task, tuple(plain.names.values()))
-        self.torch = Keeping(TorchDetector(self.weights, names=self.network.classes, **options))
-        self.images = [picture(*shape) for shape in SHAPES]
-        found = [plain.detect([image], 0.25)[0] for image in self.images]
-        self.truths = [each[:1] if task == "classify" else each for each in found]
-        self.measured = self.measure()
+        self.torch = TorchDetector(self.weights, names=self.network.classes, **options)
+        self.tally = Tally(self.network, {index: index for index in range(len(self.network.classes))})
+        self.shown: list[tuple[Image, Sequence[Detection], Sequence[Detection]]] = []
+        for image in (picture(*shape) for shape in SHAPES):
+            found = self.find(image)
+            truth = found[:1] if task == "classify" else [each for each in found if each.score >= 0.25]
+            self.shown.append((image, truth, found))
+            self.tally.add(found, truth)
 
-    def measure(self) -> Measured:
-        labels = {index: index for index in range(len(self.network.classes))}
-        return measured(self.torch, labels, self.images, self.truths, self.network)
+    def find(self, image: Image) -> Sequence[Detection]:
+        return self.torch.detect([image], LOWEST)[0]
 
-    def export(self, candidate: Measured | None, seen: list[list[Detection]] | None) -> Exported:
-        return exported(
-            self.weights,
-            self.network,
-            self.images,
-            self.truths,
-            candidate,
-            seen,
-            image_size=SIZE,
-            max_regions=300,
-            threads=2,
-        )
+    def check(self, find: Callable[[Image], Sequence[Detection]] | None = None) -> ExportCheck:
+        return ExportCheck(self.weights, self.network, find or self.find, image_size=SIZE, max_regions=300, threads=2)
+
+    def decided(self, check: ExportCheck, candidate: Tally | None, images: int = len(SHAPES)) -> Exported:
+        """What a check says that sees so many images beside torch, with one precision after the other."""
+        while check.trying:
+            for image, truth, found in self.shown[:images]:
+                check.look(image, truth, found)
+            if check.same(candidate):
+                break
+        return check.result
+
+
+def never(image: Image) -> Sequence[Detection]:
+    raise AssertionError("what torch finds is known already")
 
 
 @pytest.mark.parametrize("task", SUFFIX)
-def test_an_export_of_each_task_may_serve(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_of_each_task_may_serve(tmp_path: Path, task: Task) -> None:
     trained = Trained(tmp_path, task)
-    assert max(trained.measured.metrics.values()) > 0.5
-
-    def again(*given: Any) -> None:
-        raise AssertionError("what torch finds is known already")
-
-    monkeypatch.setattr(TorchDetector, "detect", again)
-    found = trained.export(trained.measured, trained.torch.found)
+    assert max(trained.tally.measured().metrics.values()) > 0.5
+    found = trained.decided(trained.check(never), trained.tally)
     assert found.precision in ("auto", "f32"), found.note
-    assert "finds what torch finds" in found.note
+    assert "finds what torch finds" in found.note and "metrics 0.0" in found.note
     assert {path.name for path in tmp_path.iterdir()} >= {"best.pt", "best.xml", "best.bin"}
 
 
 def test_metrics_that_differ_are_no_parity(tmp_path: Path) -> None:
     trained = Trained(tmp_path, "detect")
-    metrics = {**trained.measured.metrics, "mAP50-95": trained.measured.metrics["mAP50-95"] + 0.01}
-    found = trained.export(Measured(metrics, trained.measured.evidence, {}), trained.torch.found)
+    worse = Tally(trained.network, {index: index for index in range(len(trained.network.classes))})
+    for _, truth, found in trained.shown:
+        worse.add(found[1:], truth)
+    found = trained.decided(trained.check(never), worse)
     assert found.precision == "" and "torch serves it, for its export finds something else" in found.note
 
 
-def test_without_a_hold_out_torch_looks_at_the_images_here(tmp_path: Path) -> None:
-    assert Trained(tmp_path, "detect").export(None, None).precision in ("auto", "f32")
+def test_one_that_saw_fewer_images_is_compared_by_what_it_finds(tmp_path: Path) -> None:
+    trained = Trained(tmp_path, "detect")
+    found = trained.decided(trained.check(never), trained.tally, images=1)
+    assert found.precision in ("auto", "f32") and "metrics" not in found.note
+
+
+def test_without_a_hold_out_torch_is_asked(tmp_path: Path) -> None:
+    trained = Trained(tmp_path, "detect")
+    asked: list[Image] = []
+
+    def find(image: Image) -> Sequence[Detection]:
+        asked.append(image)
+        return trained.find(image)
+
+    check = trained.check(find)
+    tries = 0
+    while check.trying:
+        tries += 1
+        for image, _, _ in trained.shown:
+            check.look(image, None)
+        if check.same(None):
+            break
+    assert check.result.precision in ("auto", "f32") and len(asked) == tries * len(SHAPES)
 
 
 def test_another_network_is_no_parity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,16 +118,26 @@ def test_another_network_is_no_parity(tmp_path: Path, monkeypatch: pytest.Monkey
     other = lively(tmp_path / "other.pt", "yolo11n-cls.yaml", seed=4)
     right = export_check.export
     monkeypatch.setattr(export_check, "export", lambda _, path: right(other, path))
-    found = trained.export(None, trained.torch.found)
-    assert found.precision == "" and "scores" in found.note
+    check = trained.check()
+    seen = 0
+    for precision in PRECISIONS:
+        assert check.trying, precision
+        for image, truth, _ in trained.shown * 3:
+            seen += check.promising
+            check.look(image, truth)
+        assert (not check.same(None) and not check.promising) or check.trying
+    assert check.result.precision == "" and "scores" in check.result.note
+    assert seen == GLANCED * len(PRECISIONS), "after a glance it is given up"
 
 
-def test_what_would_be_seen_is_kept_of_the_first_images(tmp_path: Path) -> None:
-    plain = TorchDetector(lively(tmp_path / "n.pt", "yolo11n.yaml"), device="cpu", image_size=64)
-    keeping = Keeping(plain)
-    images = [picture(60 + number % 3, 64) for number in range(COMPARED + 2)]
-    found = [each for image in images for each in keeping.detect([image], 0.001)]
-    assert found == [plain.detect([image], 0.001)[0] for image in images]  # nothing is kept back from who asks
-    assert len(keeping.found) == COMPARED
-    assert keeping.found == [[one for one in each if one.score >= 0.2] for each in found[:COMPARED]]
-    assert 0 < sum(map(len, keeping.found)) < sum(map(len, found))
+def test_one_that_cannot_be_exported_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = Trained(tmp_path, "detect")
+
+    def wrong(weights: Path, path: Path) -> None:
+        raise RuntimeError("An operation that cannot be converted")
+
+    monkeypatch.setattr(export_check, "export", wrong)
+    check = trained.check(never)
+    check.look(*trained.shown[0][:2])
+    assert not check.same(trained.tally) and not check.trying
+    assert check.result == Exported("", "torch serves it, for it could not be exported (RuntimeError)")
