@@ -182,6 +182,7 @@ class Training:
             device=settings.device,
             max_regions=most_regions(settings.max_regions, max(each.most for each in dataset.networks)),
             engine=serving_engine(settings.engine, settings.device),
+            action_seconds=settings.action_seconds.model_dump(),
         )
 
     def _readable(self, uid: str) -> Version | None:

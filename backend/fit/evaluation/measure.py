@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.fit.training.spec import NetworkSpec, Spec, seconds_of
+from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.served_models.parts import network_from
+from backend.settings import ActionSeconds
 
 if TYPE_CHECKING:
     from backend.engine.detector import Image
@@ -58,7 +60,7 @@ def measure(
     Returns:
         `candidate` and `champion` (None without one): their metrics; `difference`: between them, as an interval (None
         without a champion or a hold-out); `others`: version → its `metrics` and the `difference` to it; `objects`:
-        label → its true objects; `holdout`: number of images that were measured; `seconds` and `epochs` of the
+        label → its true objects; `thresholds`: label → its `thresholds.Threshold`; `holdout`: number of images that were measured; `seconds` and `epochs` of the
         training; `openvino`: the precision in which an export may serve, or ''; `export`: why; `note`: what people
         should know of its start; `initial`: the checkpoint that it started from, or ''.
     """
@@ -92,13 +94,15 @@ def measure(
     schema = parse_label_config(spec.label_config)
     until = end if check is None else end - (1 - FIRST_PASS) * (end - clock())
     images = 0
-    for _, image, truth in within(seen(held_out, schema, network), until, clock, FEWEST):
+    groups: list[str] = []
+    for entry, image, truth in within(seen(held_out, schema, network), until, clock, FEWEST):
         found = candidate.look(image, truth)
         for each in opponents.values():
             each.look(image, truth)
         if check is not None:
             check.look(image, truth, found)
         images += 1
+        groups.append(str(entry.get("group", entry["image"])))
     if images < len(held_out):
         log.info("%s: %d of %d held-out images were measured in that time", network.key, images, len(held_out))
     measured = candidate.measured()
@@ -119,6 +123,7 @@ def measure(
         "champion": champion["metrics"],
         "difference": champion["difference"],
         "others": compared,
+        "thresholds": _thresholds(measured, network, spec, groups),
         "objects": measured.objects,
         "holdout": images,
         "seconds": seconds_of(folder),
@@ -128,6 +133,19 @@ def measure(
         "note": todo.note,
         "initial": todo.initial,
     }
+
+
+def _thresholds(measured: Measured, network: Network, spec: Spec, groups: Sequence[str]) -> dict[str, Any]:
+    """Label → from which score on its suggestions save work, as far as objects were held out."""
+    from backend.fit.evaluation.bootstrap import Objects
+    from backend.fit.evaluation.thresholds import thresholds
+
+    evidence = measured.evidence
+    if not isinstance(evidence, Objects) or not len(evidence.truths):
+        return {}
+    costs = ActionSeconds(**spec.action_seconds)
+    found = thresholds(evidence, network.classes, network.task, costs, groups)
+    return {label: asdict(each) for label, each in found.items()}
 
 
 def _compared(candidate: Measured, opponent: Measured) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Spec:
 
     `parent_version` names the version whose weights it starts from; empty for the base model or none.
     `minutes` are shared by the networks. `engine` is what will serve: `torch`, or `openvino` where an export passes its
-    check.
+    check. `action_seconds` is what a person's actions take (see `settings.ActionSeconds`).
     """
 
     home: str
@@ -69,6 +69,7 @@ class Spec:
     device: str
     max_regions: int
     engine: str = "torch"
+    action_seconds: dict[str, float] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         write_json(folder / "spec.json", asdict(self))
