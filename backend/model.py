@@ -29,6 +29,7 @@ from backend.predict.sampling import STRATEGIES
 from backend.predict.shown import shown
 from backend.served_models.cache import Models
 from backend.served_models.served import Served
+from backend.served_models.thresholds import ThresholdPolicy
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.services import Services
 from backend.store.database import EVENT_PATIENCE, EVERY_PROJECT, HURRIED, DatabaseLocked, ProjectColumns
@@ -138,7 +139,7 @@ class YoloBackend:
         metrics = self._engine.metrics
         answering = Answers(
             served,
-            self._services.settings.score_threshold,
+            ThresholdPolicy.of(self._services.settings),
             self._services.settings.max_regions,
             lambda kind, count: metrics.skipped.labels(kind).inc(count),
             self._limited,
@@ -148,7 +149,7 @@ class YoloBackend:
             looks,
             errors,
             served,
-            answering.threshold_of,
+            lambda each: answering.thresholds(each).lowest,
             images=self._services.images,
             source=self._services.source_of(self._services.store.project(self.project_id)),
             pool=self._engine.pool,
@@ -250,7 +251,7 @@ class YoloBackend:
             return version_string(served.name)  # v0 without weights, or not loaded yet, has no classes to speak of
         settings = self._services.settings
         strategy = strategy_of(parse_label_config(self.label_config), settings.sampling)
-        now = fingerprint(suggested, settings.score_threshold, strategy)
+        now = fingerprint(suggested, ThresholdPolicy.of(settings), strategy)
         baseline = served.baseline
         if not baseline:
             project = self._services.store.project(self.project_id)

@@ -10,10 +10,10 @@ from contextlib import suppress
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.errors import YoloopError
 from backend.images.allowed_hosts import AllowedHosts
@@ -31,6 +31,35 @@ _INNER = ("YOLOOP_SUPERVISED", "YOLOOP_LOG_IDS")
 
 Sampling = Literal["least-confidence", "margin", "entropy", "mean", "diverse"]
 Several = Literal["newest", "union", "consensus"]
+
+
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+
+
+class ActionSeconds(BaseModel):
+    """What a person's actions take, in seconds.
+
+    Drawing a box: 7.0 by extreme clicking (Papadopoulos et al., 2017); 25.5 where it is drawn and checked with care (Su
+    et al., 2012). A look at a suggestion: 1.8 (Papadopoulos et al., 2016, of verifying a box). What corrections take
+    beyond that look is estimated by the keystroke-level model (Card, Moran and Newell, 1980).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    draw: Seconds = 7.0
+    draw_outline: Seconds = 30.0
+    draw_points: Seconds = 15.0
+    look: Seconds = 1.8
+    delete: Seconds = 2.0
+    move: Seconds = 5.0
+    relabel: Seconds = 2.5
+
+    def drawing(self, task: str) -> float:
+        """Seconds that drawing one object of a YOLO task takes."""
+        return {"segment": self.draw_outline, "pose": self.draw_points}.get(task, self.draw)
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={value:g}" for name, value in self.model_dump().items())
 
 
 class Settings(BaseSettings):
@@ -78,6 +107,17 @@ class Settings(BaseSettings):
     )
 
     score_threshold: float = Field(0.25, ge=0.0, le=1.0, description="Least score of a suggestion (0 to 1).")
+    thresholds: Literal["auto", "fixed"] = Field(
+        "auto",
+        description="How suggestions are chosen. auto: each version suggests a label from the score on that saves a "
+        "person work on its held-out images, at least `YOLOOP_SCORE_THRESHOLD` where that is set; fixed: from "
+        "`YOLOOP_SCORE_THRESHOLD` on.",
+    )
+    action_seconds: Annotated[ActionSeconds, NoDecode] = Field(
+        ActionSeconds(),
+        description="What a person's actions take, in seconds, by which those scores are found; some of them may be "
+        "named, such as `draw=25.5,delete=1`.",
+    )
     max_regions: int = Field(
         300, ge=1, description="Most suggestions for one image; more where its annotations hold more."
     )
@@ -229,6 +269,14 @@ class Settings(BaseSettings):
     def _hosts_are_hosts(cls, value: str) -> str:
         AllowedHosts.read(value)
         return value
+
+    @field_validator("action_seconds", mode="before")
+    @classmethod
+    def _actions_are_named(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        named = [each.partition("=") for each in value.split(",") if each.strip()]
+        return {name.strip(): seconds.strip() for name, _, seconds in named}
 
     @property
     def exposed(self) -> bool:

@@ -1,13 +1,16 @@
 """A simulated annotator: turns suggested boxes into the true ones and counts what that takes.
 
-One action each: drawing a box, deleting one, moving one, giving one another label. What is right stays untouched.
+One action each: drawing a box, deleting one, moving one, giving one another label. What is right stays untouched, but
+is looked at as everything else that is shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from backend.settings import ActionSeconds
 
 SAME = 0.5
 """Intersection over union from which a suggestion is kept and corrected, not deleted and drawn anew."""
@@ -29,17 +32,28 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What was done. `accepted` suggestions stayed as they were, so they are no actions."""
+    """What was done. `accepted` suggestions stayed as they were, so they are no actions; `looked_at` are all shown."""
 
     drawn: int = 0
     deleted: int = 0
     moved: int = 0
     relabelled: int = 0
     accepted: int = 0
+    looked_at: int = field(default=0, compare=False)
 
     @property
     def actions(self) -> int:
         return self.drawn + self.deleted + self.moved + self.relabelled
+
+    def seconds(self, costs: ActionSeconds) -> float:
+        """What a person takes for it."""
+        return (
+            self.drawn * costs.draw
+            + self.looked_at * costs.look
+            + self.deleted * costs.delete
+            + self.moved * costs.move
+            + self.relabelled * costs.relabel
+        )
 
     def __add__(self, other: Effort) -> Effort:
         return Effort(
@@ -48,6 +62,7 @@ class Effort:
             self.moved + other.moved,
             self.relabelled + other.relabelled,
             self.accepted + other.accepted,
+            self.looked_at + other.looked_at,
         )
 
 
@@ -76,7 +91,7 @@ def correct(suggested: Sequence[Box], truth: Sequence[Box]) -> Effort:
         moved += overlap < GOOD
         relabelled += not same
         accepted += same and overlap >= GOOD
-    return Effort(len(truth) - len(columns), len(suggested) - len(rows), moved, relabelled, accepted)
+    return Effort(len(truth) - len(columns), len(suggested) - len(rows), moved, relabelled, accepted, len(suggested))
 
 
 def iou(left: Box, right: Box) -> float:

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from backend.feedback.advice import Advice, advice
+from backend.feedback.precision import Precision
 from backend.feedback.statistics import SuggestionStatistics, suggestion_statistics
+from backend.served_models.thresholds import TAG
 from backend.services import Services
 from backend.store.database import Project
 from backend.store.refreshes import Refreshes
+from model_registry import RegistryError
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Of one project; `uid` is Label Studio's."""
+    """Of one project; `uid` is Label Studio's; `thresholds` are those of the version in service, by label, as its tag
+    keeps them."""
 
     uid: str
     statistics: SuggestionStatistics
     advice: tuple[Advice, ...]
+    thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        return {"project": self.uid, "advice": [each.as_json() for each in self.advice], **self.statistics.as_json()}
+        return {
+            "project": self.uid,
+            "thresholds": self.thresholds,
+            "advice": [each.as_json() for each in self.advice],
+            **self.statistics.as_json(),
+        }
 
     def __str__(self) -> str:
+        shown = [shown_from(label, found) for label, found in self.thresholds.items()]
         if not self.statistics.bins:
-            return "No suggestion was corrected or accepted by a person yet."
-        lines = [str(each) for each in self.advice]
+            return "\n".join([*shown, "No suggestion was corrected or accepted by a person yet."])
+        lines = [*shown, *map(str, self.advice)]
         lines += [
             _counted(self.statistics, *key)
             for key in sorted({(each.version, each.label) for each in self.statistics.bins})
@@ -52,7 +66,31 @@ def report(services: Services, project: Project, version: str | None = None) -> 
     store, uid = services.store, project.uid
     refresh = Refreshes(store).get(uid)
     served = refresh.version if refresh is not None and refresh.version else None
-    return Report(uid, suggestion_statistics(store, uid), tuple(advice(store, uid, version or served)))
+    return Report(
+        uid, suggestion_statistics(store, uid), tuple(advice(store, uid, version or served)), _thresholds(services, uid)
+    )
+
+
+def shown_from(label: str, found: Mapping[str, Any]) -> str:
+    """What a version's held-out images say of one label, for a person."""
+    if found["least"] is None:
+        return f"{label}: not suggested by itself, as correcting it would cost more than drawing it."
+    if not found["shown"]:
+        return f"{label}: shown from {found['least']:.2f} on."
+    right = Precision(found["right"], found["shown"])
+    return (
+        f"{label}: shown from {found['least']:.2f} on; {100 * right.right / right.shown:.0f} % right "
+        f"({100 * right.low:.0f} to {100 * right.high:.0f}); saves about {found['seconds']:.1f} s an image."
+    )
+
+
+def _thresholds(services: Services, uid: str) -> dict[str, dict[str, Any]]:
+    if services.settings.thresholds != "auto":
+        return {}
+    with suppress(RegistryError):  # the report is no check of the registry
+        champion = services.registry.champion(uid)
+        return dict(json.loads(champion.tags.get(TAG, "{}"))) if champion is not None else {}
+    return {}
 
 
 def _counted(found: SuggestionStatistics, version: str, label: str) -> str:

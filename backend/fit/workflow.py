@@ -41,6 +41,8 @@ from backend.served_models.base_model import find_base_model, without_sibling, y
 from backend.served_models.loading import serving_engine
 from backend.served_models.parts import TAG, Part, dump, network_from, parts_of
 from backend.served_models.served import own_suggestions
+from backend.served_models.thresholds import TAG as THRESHOLDS
+from backend.served_models.thresholds import ThresholdPolicy
 from backend.served_models.version_string import fingerprint, strategy_of
 from backend.services import Services
 from backend.store.database import DatabaseError, Project
@@ -188,6 +190,7 @@ class Training:
             max_regions=most_regions(settings.max_regions, max(each.most for each in dataset.networks)),
             engine=serving_engine(settings.engine, settings.device),
             score_threshold=settings.score_threshold,
+            action_seconds=settings.action_seconds.model_dump(),
         )
 
     def _readable(self, uid: str) -> Version | None:
@@ -336,13 +339,14 @@ class Training:
                 "classes": json.dumps(list(dict.fromkeys(name for part in parts for name in part.network.classes))),
                 "fingerprint": fingerprint(
                     own_suggestions(schema, parts, pinned),
-                    self._services.settings.score_threshold,
+                    ThresholdPolicy.of(self._services.settings),
                     strategy_of(schema, self._services.settings.sampling),
                 ),
                 "train_images": str(sum(each.train_images for each in spec.networks)),
                 "holdout_images": str(sum(each["holdout"] for each in result["networks"])),
                 "trigger": job.reason,
                 "exports": "; ".join(exports),
+                THRESHOLDS: json.dumps(_thresholds(spec, result)),
             },
         )
         return version.number
@@ -360,6 +364,7 @@ class Training:
                 f"weights{tail}.pt",
                 each.image_size,
                 openvino=precision,
+                thresholds={label: each["least"] for label, each in measured.get("thresholds", {}).items()},
                 max_regions=spec.max_regions if spec.max_regions > self._services.settings.max_regions else 0,
             )
             parts.append(part)
@@ -463,6 +468,16 @@ def _fitness(measured: Iterable[tuple[Network, Mapping[str, Any]]]) -> dict[str,
         scores.setdefault(metric, []).append(score)
     return {
         "fitness" if len(scores) == 1 else f"fitness/{metric}": sum(each) / len(each) for metric, each in scores.items()
+    }
+
+
+def _thresholds(spec: Spec, result: dict[str, Any]) -> dict[str, Any]:
+    """Label → from which score on it is suggested and why; with the model's name where there are several."""
+    several = len(spec.networks) > 1
+    return {
+        f"{label} ({each.network['key']})" if several else label: threshold
+        for each, measured in zip(spec.networks, result["networks"], strict=True)
+        for label, threshold in measured.get("thresholds", {}).items()
     }
 
 

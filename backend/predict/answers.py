@@ -21,6 +21,7 @@ from backend.predict.marks import Entry, Mark, Marks, id_of
 from backend.predict.sampling import STRATEGIES, Place, distances, places_of
 from backend.predict.shown import objects_of
 from backend.served_models.served import Served, Suggests
+from backend.served_models.thresholds import ThresholdPolicy, Thresholds
 from backend.store.embeddings import Embeddings
 
 
@@ -45,20 +46,20 @@ class Answers:
 
     Attributes:
         served: the models that were asked.
-        threshold: least score where a control names none, in [0, 1].
+        policy: what settings say of scores.
         most: suggestions for one image by one control, where its model's annotations do not hold more.
         skipped: called with a control's kind and how many objects could not be drawn.
         limited: called with a control's name and how many objects were left out, as they are more than that.
     """
 
     served: Served
-    threshold: float
+    policy: ThresholdPolicy
     most: int
     skipped: Callable[[str, int], None]
     limited: Callable[[str, int], None]
 
-    def threshold_of(self, control: Control) -> float:
-        return self.threshold if control.score_threshold is None else control.score_threshold
+    def thresholds(self, each: Suggests) -> Thresholds:
+        return each.thresholds(self.policy)
 
     def places(self, looks: Sequence[Look]) -> list[Place]:
         """What the models say of one task's images: the ground of its score."""
@@ -67,7 +68,7 @@ class Answers:
             for each in self.served.suggests
             for _, found in merged(looks, each)
             # For a mark the models name more objects than for a suggestion.
-            for place in places_of(found[: self.most], each.control, each.labels, self.threshold_of(each.control))
+            for place in places_of(found[: self.most], each.control, each.labels, self.thresholds(each).usual)
         ]
 
     def regions(self, looks: Sequence[Look], pointing: Pointing | None) -> list[Region]:
@@ -87,14 +88,15 @@ class Answers:
 
     def _drawn(self, each: Suggests, look: Look, found: Sequence[Detection], pointing: Pointing | None) -> list[Region]:
         assert look.size is not None
-        control, threshold = each.control, self.threshold_of(each.control)
+        control, thresholds = each.control, self.thresholds(each)
         chooses = control.kind in ("choices", "taxonomy")
         if pointing is not None:
             made = [] if chooses else self._pointed(each, look, look.size, found, pointing)
         else:
             if not chooses:
-                found = self._best(each, found, threshold)
-            made, skipped = to_regions(found, control, each.labels, look.size, threshold, lambda: uuid.uuid4().hex[:10])
+                found = self._best(each, [one for one in found if one.score >= thresholds.of(one.cls)])
+            least = thresholds.usual if chooses else 0.0
+            made, skipped = to_regions(found, control, each.labels, look.size, least, lambda: uuid.uuid4().hex[:10])
             self.skipped(control.kind, skipped)
         if control.pages and (not chooses or control.per_item):
             made = [{**region, "item_index": look.page} for region in made]
@@ -112,7 +114,7 @@ class Answers:
         if marks.asks is None or not is_here(marks.asks):
             return []
         excluded = [mark for mark in marks.excluded if is_here(mark)]
-        threshold = self.threshold_of(control)
+        threshold = self.thresholds(each).usual
         chosen = pointed_at(found, marks.asks, excluded, each.labels, control.labels, size, threshold)[:MOST]
         if not chosen:
             return []
@@ -134,10 +136,10 @@ class Answers:
                     made += part
         return made
 
-    def _best(self, each: Suggests, found: Sequence[Detection], threshold: float) -> Sequence[Detection]:
+    def _best(self, each: Suggests, found: Sequence[Detection]) -> Sequence[Detection]:
         """What is suggested, best score first, as far as the limit goes."""
         most = max(self.most, each.loaded.max_regions)
-        shown = [one for one in found if one.cls in each.labels and one.score >= threshold]
+        shown = [one for one in found if one.cls in each.labels]
         if len(shown) <= most:
             return found
         self.limited(each.control.name, len(shown) - most)

@@ -73,7 +73,7 @@ def run(
     looks: Sequence[Look],
     errors: dict[int, ImageError],
     served: Served,
-    threshold: Callable[[Control], float],
+    threshold: Callable[[Suggests], float],
     *,
     images: Images,
     source: Callable[[str, int | None], Source],
@@ -130,7 +130,7 @@ def merged(looks: Sequence[Look], suggests: Suggests) -> list[tuple[Look, list[D
     return found
 
 
-def _wanted(served: Served, data_key: str, threshold: Callable[[Control], float]) -> list[tuple[Detector, float]]:
+def _wanted(served: Served, data_key: str, threshold: Callable[[Suggests], float]) -> list[tuple[Detector, float]]:
     """The models that look at one field's image, each with the least score that is asked of it.
 
     That is below the threshold: the score of a task needs to know what was nearly suggested, and scores of classes
@@ -141,7 +141,7 @@ def _wanted(served: Served, data_key: str, threshold: Callable[[Control], float]
         detector = each.loaded.detector
         if detector is None or each.control.data_key != data_key:
             continue
-        conf = min(FLOOR[detector.task], threshold(each.control))
+        conf = min(FLOOR[detector.task], threshold(each))
         wanted[id(detector)] = (detector, min(conf, wanted.get(id(detector), (detector, 1.0))[1]))
     return list(wanted.values())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from backend.labels.schema import parse_label_config
 from backend.served_models.parts import Part, parts_of
 from backend.served_models.served import own_suggestions
+from backend.served_models.thresholds import ThresholdPolicy
 from backend.served_models.version_string import fingerprint, strategy_of, version_string
 from backend.settings import Settings
 from backend.store.database import Project
@@ -26,5 +27,5 @@ def version_in_service(registry: Registry, settings: Settings, project: Project)
 
     schema = parse_label_config(project.label_config)
     suggested = own_suggestions(schema, parts_of(champion, settings.image_size), fixed)
-    now = fingerprint(suggested, settings.score_threshold, strategy_of(schema, settings.sampling))
+    now = fingerprint(suggested, ThresholdPolicy.of(settings), strategy_of(schema, settings.sampling))
     return version_string(champion.name, now, champion.tags.get("fingerprint", "") or project.baseline)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from backend.labels.networks import Network
@@ -21,6 +21,7 @@ class Part:
     `since` names the version that trained it, when this one took it over because nothing new taught it. `openvino` is
     the precision in which its export passed the check against torch; empty: there is none that may serve.
     `max_regions` is how many objects of one image it may find where its annotations hold more than the setting allows.
+    `thresholds` are the least scores that save work (see `thresholds.Learned`).
     """
 
     network: Network
@@ -29,6 +30,7 @@ class Part:
     since: str = ""
     openvino: str = ""
     max_regions: int = 0
+    thresholds: Mapping[str, float | None] = field(default_factory=dict, hash=False)
 
     @property
     def exported(self) -> tuple[str, str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from backend.engine.detector import Detector
 from backend.labels.mapping import map_classes
 from backend.labels.networks import Network, assign, at_serving
 from backend.labels.schema import Control, LabelSchema
 from backend.served_models.parts import Part
+from backend.served_models.thresholds import Learned, ThresholdPolicy, Thresholds
+from backend.served_models.version_string import Suggested
 
 TRAINED = "trained"
 """What stands for the model in a trained version's fingerprint: its number is in its name already."""
@@ -21,7 +23,7 @@ class Loaded:
 
     `names` are its classes by index, `model` what a fingerprint calls it, `image_size` the longer side of its input in
     pixels, 0 where that is the setting's; `max_regions` the most objects of one image, where that is more than the
-    setting's.
+    setting's; `thresholds` what its held-out images said of scores.
     """
 
     network: Network
@@ -31,6 +33,7 @@ class Loaded:
     why: str = ""
     image_size: int = 0
     max_regions: int = 0
+    thresholds: Learned = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,10 @@ class Suggests:
     control: Control
     loaded: Loaded
     labels: Mapping[int, str]
+
+    def thresholds(self, policy: ThresholdPolicy) -> Thresholds:
+        """From which score on this control's objects are suggested."""
+        return policy.thresholds(self.control, self.loaded.names, self.loaded.thresholds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +71,17 @@ class Served:
         """Whether there is something to answer with."""
         return self.whole or any(each.loaded.detector is not None for each in self.suggests)
 
-    def fingerprinted(self) -> Iterator[tuple[Control, Mapping[int, str], str, bool]]:
+    def fingerprinted(self) -> Iterator[Suggested]:
         """What `version_string.fingerprint` takes."""
         for each in self.suggests:
             if each.loaded.names:
-                yield each.control, each.loaded.names, each.loaded.model, each.loaded.network.own
+                yield Suggested(
+                    each.control,
+                    each.loaded.names,
+                    each.loaded.model,
+                    each.loaded.network.own,
+                    each.loaded.thresholds,
+                )
 
 
 def suggests(control: Control, loaded: Loaded) -> Suggests:
@@ -86,12 +99,20 @@ def trained(schema: LabelSchema, loaded: Iterable[Loaded]) -> tuple[Suggests, ..
 def unloaded(part: Part, why: str = "") -> Loaded:
     """A part of a trained version before its weights are in memory."""
     names = dict(enumerate(part.network.classes))
-    return Loaded(part.network, names, TRAINED, why=why, image_size=part.image_size, max_regions=part.max_regions)
+    return Loaded(
+        part.network,
+        names,
+        TRAINED,
+        why=why,
+        image_size=part.image_size,
+        max_regions=part.max_regions,
+        thresholds=part.thresholds,
+    )
 
 
 def own_suggestions(
     schema: LabelSchema, parts: Iterable[Part], pinned: Callable[[int], Iterable[Part]] = lambda number: ()
-) -> list[tuple[Control, Mapping[int, str], str, bool]]:
+) -> list[Suggested]:
     """What a trained version's fingerprint is made of.
 
     Args:

@@ -9,10 +9,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 from backend.labels.mapping import map_classes
 from backend.labels.schema import Control, LabelSchema
+from backend.served_models.thresholds import Learned, ThresholdPolicy
 from backend.settings import Sampling
 
 DEFAULT_SAMPLING = "least-confidence"
@@ -63,9 +65,21 @@ def made_here(version: str, result: Iterable[Mapping[str, object]], trained: Cal
     return plain is not None and bool(ids) and all(map(_REGION.fullmatch, ids)) and int(plain[1]) in trained()
 
 
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """One control and the model that suggests for it: class names by index, the model's name, whether the classes are
+    labels of this project, and what its held-out images said of scores."""
+
+    control: Control
+    names: Mapping[int, str]
+    model: str
+    own: bool
+    learned: Learned = field(default_factory=dict)
+
+
 def fingerprint(
-    suggested: Iterable[tuple[Control, Mapping[int, str], str, bool]],
-    default_threshold: float,
+    suggested: Iterable[Suggested],
+    policy: ThresholdPolicy,
     sampling: str = DEFAULT_SAMPLING,
 ) -> str:
     """Six hexadecimal digits that change when, with the same weights, other suggestions would be made.
@@ -73,23 +87,26 @@ def fingerprint(
     Colours, layout, other tags, the order of labels and labels that no class goes to leave it as it is.
 
     Args:
-        suggested: each control with its model's class names by index, the model's name, and whether the classes
-            are labels of this project.
-        default_threshold: least score where a control names none, in [0, 1].
+        suggested: each control with its model.
+        policy: what settings say of scores.
         sampling: the strategy that scores tasks.
     """
     models: set[str] = set()
     parts = []
-    for control, names, model, own in suggested:
-        models.add(model)
-        mapped = map_classes(names, control, own=own)
+    for each in suggested:
+        control, names = each.control, each.names
+        models.add(each.model)
+        mapped = map_classes(names, control, own=each.own)
+        thresholds = policy.thresholds(control, names, each.learned)
         part = {
             "from_name": control.from_name,
             "to_name": control.to_name,
             "data_key": control.data_key,
             "labels": sorted((names[index], label) for index, label in mapped.items()),
-            "threshold": float(default_threshold if control.score_threshold is None else control.score_threshold),
+            "threshold": float(thresholds.usual),
         }
+        if thresholds.own:
+            part["thresholds"] = sorted((mapped[index], str(thresholds.of(index))) for index in mapped)
         parts.append(json.dumps(part | _drawing(control), sort_keys=True))
     said: list[object] = [",".join(sorted(models)), sorted(parts)]
     if sampling != DEFAULT_SAMPLING:

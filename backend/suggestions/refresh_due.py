@@ -19,8 +19,11 @@ FAILED = 600.0
 
 def key_of(project: Project, champion: int | None, settings: Settings) -> str:
     """What a project's suggestions depend on: the version, the labelling config, and the settings that change them."""
-    said = "\n".join([PREFIX, project.label_config, str(settings.score_threshold), settings.sampling])
-    return f"{champion}:{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+    said = [PREFIX, project.label_config, str(settings.score_threshold), settings.sampling]
+    if settings.thresholds != "auto":
+        said.append(settings.thresholds)
+    text = "\n".join(said)
+    return f"{champion}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def is_due(refresh: Refresh | None, key: str, champion: int | None, tasks: int, now: float, settings: Settings) -> bool:

@@ -23,6 +23,7 @@ from backend.labels.schema import parse_label_config
 from backend.predict.sampling import FLOOR
 from backend.served_models.parts import TAG, Part, dump, parts_of
 from backend.served_models.served import own_suggestions
+from backend.served_models.thresholds import ThresholdPolicy
 from backend.served_models.version_string import fingerprint
 from backend.server.process import Serving
 from model_registry import RegistryError, Version
@@ -110,7 +111,7 @@ def register(serving: Serving, label_config: str, *parts: tuple[Part, Path]) -> 
         tags={
             TAG: dump(networks),
             "classes": json.dumps([name for part in networks for name in part.network.classes]),
-            "fingerprint": fingerprint(own_suggestions(schema, networks, pinned), serving.settings.score_threshold),
+            "fingerprint": fingerprint(own_suggestions(schema, networks, pinned), ThresholdPolicy.of(serving.settings)),
         },
     )
 

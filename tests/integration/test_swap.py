@@ -24,6 +24,7 @@ from backend.labels.schema import parse_label_config
 from backend.served_models.cache import MOST_UNTRAINED
 from backend.served_models.parts import Part
 from backend.served_models.served import own_suggestions
+from backend.served_models.thresholds import ThresholdPolicy
 from backend.served_models.version_string import fingerprint
 from backend.server.process import Serving
 from model_registry import Version
@@ -58,7 +59,7 @@ def register(serving: Serving, weights: Path, uid: str = UID) -> Version:
         tags={
             "classes": json.dumps(LABELS),
             "image_size": str(SIZE),
-            "fingerprint": fingerprint(own_suggestions(schema, [PART]), serving.settings.score_threshold),
+            "fingerprint": fingerprint(own_suggestions(schema, [PART]), ThresholdPolicy.of(serving.settings)),
         },
     )
 

@@ -37,6 +37,8 @@ def test_every_field_is_read_from_its_variable(name: str, monkeypatch: pytest.Mo
         "annotations": "union",
         "engine": "torch",
         "log_format": "json",
+        "thresholds": "fixed",
+        "action_seconds": "look=2",
     }
     other |= dict.fromkeys(("holdout", "score_threshold", "max_class_drop"), "0.3")
     monkeypatch.setenv(expected, other.get(name, "33"))

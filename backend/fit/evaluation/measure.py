@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.fit.training.spec import NetworkSpec, Spec, seconds_of
+from backend.labels.networks import Network
 from backend.labels.schema import parse_label_config
 from backend.served_models.parts import network_from
+from backend.settings import ActionSeconds
 
 if TYPE_CHECKING:
     from backend.engine.detector import Image
     from backend.fit.evaluation.export_check import ExportCheck, Exported
-    from backend.fit.evaluation.metrics import Tally
+    from backend.fit.evaluation.metrics import Measured, Tally
     from backend.labels.geometry import Detection
 
     Unlabelled = tuple[Image, Sequence[Detection] | None]
@@ -61,9 +63,10 @@ def measure(
         `candidate` and `champion` (None without one): their metrics; `scored`: what the candidate does on all its
         labels, a `Scored`; `comparison`: with the champion on the labels that both know, a `Comparison` (None without
         a champion or a hold-out); `others`: version → its `metrics` and `comparison`; `objects`: label → its true
-        objects; `holdout`: number of images that were measured; `seconds` and `epochs` of the training;
-        `openvino`: the precision in which an export may serve, or ''; `export`: why; `note`: what people
-        should know of its start; `initial`: the checkpoint that it started from, or ''.
+        objects; `thresholds`: label → its `thresholds.Threshold`; `holdout`: number of images that were measured;
+        `seconds` and `epochs` of the training; `openvino`: the precision in which an export may serve, or '';
+        `export`: why; `note`: what people should know of its start; `initial`: the checkpoint that it started from,
+        or ''.
     """
     from backend.fit.evaluation.arena import Arena
     from backend.fit.evaluation.bootstrap import Draws
@@ -135,6 +138,7 @@ def measure(
         "scored": asdict(arena.scored()),
         "comparison": champion["comparison"],
         "others": compared,
+        "thresholds": _thresholds(measured, network, spec, groups),
         "objects": measured.objects,
         "holdout": images,
         "seconds": seconds_of(folder),
@@ -144,6 +148,19 @@ def measure(
         "note": todo.note,
         "initial": todo.initial,
     }
+
+
+def _thresholds(measured: Measured, network: Network, spec: Spec, groups: Sequence[Hashable]) -> dict[str, Any]:
+    """Label → from which score on its suggestions save work, as far as objects were held out."""
+    from backend.fit.evaluation.bootstrap import Objects
+    from backend.fit.evaluation.thresholds import thresholds
+
+    evidence = measured.evidence
+    if not isinstance(evidence, Objects) or not len(evidence.truths):
+        return {}
+    costs = ActionSeconds(**spec.action_seconds)
+    found = thresholds(evidence, network.classes, network.task, costs, groups)
+    return {label: asdict(each) for label, each in found.items()}
 
 
 def _judged(check: ExportCheck, candidate: Tally | None, images: Callable[[], Iterator[Unlabelled]]) -> Exported:

@@ -58,7 +58,8 @@ class Spec:
     `parent_version` names the version whose weights it starts from; empty for the base model or none. `in_service` is
     the number of the one that served then (None: none), where an earlier release does not leave that out (0).
     `minutes` are shared by the networks. `engine` is what will serve: `torch`, or `openvino` where an export passes its
-    check. `score_threshold` is the least score of a suggestion where a control names none, in [0, 1].
+    check. `score_threshold` is the least score of a suggestion where a control names none, in [0, 1]; `action_seconds`
+    what a person's actions take (see `settings.ActionSeconds`).
     """
 
     home: str
@@ -72,6 +73,7 @@ class Spec:
     engine: str = "torch"
     score_threshold: float = 0.25
     in_service: int | None = 0
+    action_seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def compared(self) -> int | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import astuple
 
 from backend.engine.detector import Detector
 from backend.labels.geometry import Detection
@@ -8,7 +9,8 @@ from backend.labels.networks import Network, Task
 from backend.labels.schema import Keypoint, LabelSchema, parse_label_config
 from backend.served_models.parts import Part
 from backend.served_models.served import TRAINED, Loaded, Served, own_suggestions, suggests, trained, unloaded
-from backend.served_models.version_string import fingerprint
+from backend.served_models.thresholds import ThresholdPolicy
+from backend.served_models.version_string import Suggested, fingerprint
 
 IMAGE = '<Image name="image" value="$image"/>'
 DETECT = Network("detect", "detect", ("Car", "Plane", "Egg"), ("boxes", "eggs"))
@@ -117,18 +119,18 @@ def test_what_a_fingerprint_is_made_of() -> None:
     (control, other, *_) = MANY.controls
     served = Served("v0", (suggests(control, loaded({0: "Car"})), suggests(other, loaded({}))))
     # A model that is not known yet has no classes to speak of.
-    assert list(served.fingerprinted()) == [(control, {0: "Car"}, "yolo11n.pt", False)]
+    assert list(served.fingerprinted()) == [Suggested(control, {0: "Car"}, "yolo11n.pt", False)]
 
 
 def test_a_version_is_the_same_before_and_after_it_is_loaded() -> None:
     part = Part(DETECT, "weights-1.pt", 320, "v1")
     of = schema(tag("RectangleLabels", "boxes", "Car", "Plane"))
-    expected = fingerprint(own_suggestions(of, [part]), 0.25)
+    expected = fingerprint(own_suggestions(of, [part]), ThresholdPolicy(0.25))
     in_memory = Loaded(DETECT, dict(enumerate(DETECT.classes)), TRAINED, Stub())
-    assert fingerprint(Served("v1", trained(of, [in_memory])).fingerprinted(), 0.25) == expected
-    assert own_suggestions(of, [part])[0][1:] == ({0: "Car", 1: "Plane", 2: "Egg"}, TRAINED, True)
+    assert fingerprint(Served("v1", trained(of, [in_memory])).fingerprinted(), ThresholdPolicy(0.25)) == expected
+    assert astuple(own_suggestions(of, [part])[0])[1:] == ({0: "Car", 1: "Plane", 2: "Egg"}, TRAINED, True, {})
     less = schema(tag("RectangleLabels", "boxes", "Car"))
-    assert fingerprint(own_suggestions(less, [part]), 0.25) != expected
+    assert fingerprint(own_suggestions(less, [part]), ThresholdPolicy(0.25)) != expected
 
 
 def test_a_version_that_does_not_say_what_taught_it_is_found_by_old_names_too() -> None:

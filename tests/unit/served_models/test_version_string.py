@@ -5,7 +5,8 @@ import re
 import pytest
 
 from backend.labels.schema import Control, parse_label_config
-from backend.served_models.version_string import fingerprint, is_ours, made_here, strategy_of, version_string
+from backend.served_models.thresholds import ThresholdPolicy
+from backend.served_models.version_string import Suggested, fingerprint, is_ours, made_here, strategy_of, version_string
 
 COCO = {0: "person", 2: "car", 5: "bus", 7: "truck", 9: "Plane"}
 
@@ -71,7 +72,8 @@ def controls_of(xml: str) -> tuple[Control, ...]:
 
 
 def mark(xml: str, threshold: float = 0.25, model: str = "yolo11n.pt", names: dict[int, str] = COCO) -> str:
-    return fingerprint([(control, names, model, False) for control in controls_of(xml)], threshold)
+    suggested = [Suggested(control, names, model, False) for control in controls_of(xml)]
+    return fingerprint(suggested, ThresholdPolicy(threshold))
 
 
 def test_fingerprint_is_short_and_lasting() -> None:

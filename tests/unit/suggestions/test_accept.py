@@ -16,6 +16,7 @@ from backend.labels.schema import parse_label_config
 from backend.labelstudio.records import AnnotationRecord, OpenTask, PredictionRecord, ProjectInfo, TaskRecord
 from backend.served_models.parts import TAG, Part, dump
 from backend.served_models.served import own_suggestions
+from backend.served_models.thresholds import ThresholdPolicy
 from backend.served_models.version_string import fingerprint
 from backend.services import Services
 from backend.settings import Settings
@@ -183,9 +184,10 @@ def trained(services: Services, folder: Path) -> None:
     (folder / "weights.pt").write_bytes(b"any")
     network = Network("detect", "detect", ("Car", "Plane"), controls=("label",))
     part = Part(network, "weights.pt", 64)
+    suggested = own_suggestions(parse_label_config(CONFIG), [part])
     made = services.registry.register(
         INFO.uid, f"job {time.monotonic_ns()}", {"weights.pt": folder / "weights.pt"}, metrics={}, params={},
-        tags={TAG: dump([part]), "fingerprint": fingerprint(own_suggestions(parse_label_config(CONFIG), [part]), 0.25)},
+        tags={TAG: dump([part]), "fingerprint": fingerprint(suggested, ThresholdPolicy(0.25))},
     )  # fmt: skip
     services.registry.promote(INFO.uid, made.number, "better")
 
