@@ -309,10 +309,8 @@ class TestProxies:
         assert "NO_PROXY" in found.mend and "hush" not in str(found)
         assert TOKEN not in str(proxy.asked) + str(proxy.bodies)
 
-    def test_and_where_mlflow_asks_it(
-        self, connected: Serving, proxy: Server, studio: Server, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", studio.url)
+    def test_and_where_mlflow_asks_it(self, connected: Serving, proxy: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.com")
         found = look(connected.settings)["registry"]
         assert found.ok is False and "the proxy that HTTP_PROXY names" in found.mend
 
