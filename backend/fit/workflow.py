@@ -175,6 +175,7 @@ class Training:
 
     def _spec(self, project: Project, dataset: Dataset) -> Spec:
         settings = self._services.settings
+        policy = ThresholdPolicy.of(settings)
         serves = self._services.registry.champion(project.uid)
         champion = self._readable(project.uid)
         served = [] if champion is None else [champion, *self._served_before(champion)]
@@ -191,6 +192,8 @@ class Training:
             engine=serving_engine(settings.engine, settings.device),
             score_threshold=settings.score_threshold,
             action_seconds=settings.action_seconds.model_dump(),
+            own_thresholds=policy.learns,
+            is_least=policy.floor is not None,
         )
 
     def _readable(self, uid: str) -> Version | None:
@@ -231,7 +234,7 @@ class Training:
         except RegistryError as error:
             log.warning("The best version so far, %s, cannot be compared with: %s", best.name, error)
             return []
-        return [Opponent(best.name, str(weights), asdict(part.network), part.image_size)]
+        return [Opponent(best.name, str(weights), asdict(part.network), part.image_size, bool(part.thresholds))]
 
     def _network_spec(self, data: NetworkData, served: Sequence[Version]) -> NetworkSpec:
         """What to start from, and what to beat: the same model of the version in service, else the pretrained one.
@@ -263,6 +266,7 @@ class Training:
                 opponent=weights,
                 opponent_network=asdict(part.network),
                 opponent_size=part.image_size,
+                opponent_thresholds=bool(part.thresholds),
                 others=self._best(network.key, served),
             )
         if base.path is not None:

@@ -78,12 +78,12 @@ def measure(
     network, folder = network_from(todo.network), Path(todo.folder)
     best = folder / "run" / "weights" / "best.pt"
     held_out = HeldOut(folder / "holdout.json")
-    candidate = Contender(spec, todo, str(best), todo.image_size, network)
+    candidate = Contender(spec, todo, str(best), todo.image_size, network, learns=spec.own_thresholds)
     opponents = {
-        name: Contender(spec, todo, weights, size, network_from(known))
-        for name, weights, size, known in (
-            ("", todo.opponent, todo.opponent_size, todo.opponent_network),
-            *((each.version, each.weights, each.image_size, each.network) for each in todo.others),
+        name: Contender(spec, todo, weights, size, network_from(known), learns=spec.own_thresholds and own)
+        for name, weights, size, known, own in (
+            ("", todo.opponent, todo.opponent_size, todo.opponent_network, todo.opponent_thresholds),
+            *((each.version, each.weights, each.image_size, each.network, each.own_thresholds) for each in todo.others),
         )
         if weights
     }
@@ -126,6 +126,8 @@ def measure(
         )
     elif check is not None:
         export = _judged(check, None, partial(_teaching, folder))
+    for each in (candidate, *opponents.values()):
+        each.settle(groups)
     arena = Arena(candidate.tally, network, Draws.of(groups))
     compared = {
         name: {"metrics": each.measured().metrics, "comparison": arena.against(names[name], each.tally)}
@@ -138,7 +140,7 @@ def measure(
         "scored": asdict(arena.scored()),
         "comparison": champion["comparison"],
         "others": compared,
-        "thresholds": _thresholds(measured, network, spec, groups),
+        "thresholds": _thresholds(measured, network, spec, groups) if spec.own_thresholds else {},
         "objects": measured.objects,
         "holdout": images,
         "seconds": seconds_of(folder),

@@ -178,6 +178,14 @@ class Tally:
         right, asked = answers[:, 0], answers[:, 1]
         return Answers(np.zeros_like(asked) if self._blind else right, asked)
 
+    def show_from(self, least: NDArray[np.float64]) -> None:
+        """Take for suggestions only what has these scores at least.
+
+        Args:
+            least: (images, classes).
+        """
+        self._suggested = [each.above(row) for each, row in zip(self._suggested, least.tolist(), strict=True)]
+
     @property
     def known(self) -> frozenset[int]:
         """The network's classes that the detector can find."""

@@ -25,11 +25,26 @@ class Suggested:
     Attributes:
         suggested, truth: the class of each suggestion, and of each object that is there.
         overlap: (suggested, truth) their similarity.
+        scores: of each suggestion; empty where nobody asks again (see `above`).
     """
 
     suggested: tuple[int, ...]
     truth: tuple[int, ...]
     overlap: NDArray[np.float64]
+    scores: tuple[float, ...] = ()
+
+    def above(self, least: Sequence[float]) -> Suggested:
+        """Those whose score is not below what `least` says of their class."""
+        rows = [row for row, cls in enumerate(self.suggested) if self.scores[row] >= least[cls]]
+        return self._rows(rows)
+
+    def _rows(self, rows: Sequence[int]) -> Suggested:
+        return Suggested(
+            tuple(self.suggested[row] for row in rows),
+            self.truth,
+            self.overlap[rows].reshape(len(rows), len(self.truth)),
+            tuple(self.scores[row] for row in rows) if self.scores else (),
+        )
 
     def among(self, labels: Collection[int]) -> Suggested:
         """The same of some classes only."""
@@ -74,6 +89,7 @@ class Shown:
             tuple(found[row].cls for row in rows),
             tuple(each.cls for each in truth),
             overlap[rows].reshape(len(rows), len(truth)),
+            tuple(found[row].score for row in rows),
         )
 
     def choices(self, found: Sequence[Detection], truth: Sequence[Detection]) -> Suggested:

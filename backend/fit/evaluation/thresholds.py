@@ -88,6 +88,49 @@ def thresholds(
     return chosen
 
 
+FOLDS = 5
+"""Parts of the groups, each of which gets the thresholds that the others say."""
+
+
+def left_out_thresholds(
+    found: Objects, classes: int, task: Task, costs: ActionSeconds, groups: Sequence[Hashable], usual: Sequence[float]
+) -> NDArray[np.float64]:
+    """The least score of each class on each image, from the images of other groups only: (images, classes).
+
+    So a version is judged at thresholds that its suggestions on the image had no say in. Where all images are of one
+    group, and for classes that the others do not show, it is the usual one.
+
+    Args:
+        classes: how many.
+        usual: of each class, the least score of one that nothing was found out about.
+    """
+    least = np.tile(np.asarray(usual, np.float64), (found.images, 1))
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+    fold = np.array([numbers[name] % FOLDS for name in groups], np.int64)
+    names = [str(cls) for cls in range(classes)]
+    for part in np.unique(fold) if len(numbers) > 1 else ():
+        others = np.flatnonzero(fold != part)
+        chosen = thresholds(_of_images(found, others), names, task, costs, [groups[image] for image in others])
+        for name, each in chosen.items():
+            least[fold == part, int(name)] = np.inf if each.least is None else each.least
+    return least
+
+
+def _of_images(found: Objects, images: NDArray[np.int64]) -> Objects:
+    place = np.full(found.images, -1, np.int64)
+    place[images] = np.arange(len(images))
+    mine, there = place[found.image] >= 0, place[found.truth_image] >= 0
+    return Objects(
+        len(images),
+        place[found.image[mine]],
+        found.hits[mine],
+        found.scores[mine],
+        found.classes[mine],
+        place[found.truth_image[there]],
+        found.truths[there],
+    )
+
+
 def _savings(
     found: Objects,
     mine: NDArray[np.bool_],

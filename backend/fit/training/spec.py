@@ -15,12 +15,14 @@ from backend.served_models.parts import network_from
 
 @dataclass(frozen=True, slots=True)
 class Opponent:
-    """One more version to measure on the same images: its name, its checkpoint, what it is, its input in pixels."""
+    """One more version to measure on the same images: its name, its checkpoint, what it is, its input in pixels, and
+    whether it has thresholds of its own."""
 
     version: str
     weights: str
     network: dict[str, Any]
     image_size: int
+    own_thresholds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class NetworkSpec:
     `folder` is what `backend.fit.dataset.build` wrote; `architecture` the model's yaml; `initial` the checkpoint to
     start from (empty: random weights), of which only the layers that fit are taken when it is for another task.
     `opponent` is the checkpoint in service and `opponent_network` what it is (empty: none); `opponent_size` its
-    input in pixels. `others` are measured as well. `note` is what people should know of its start.
+    input in pixels, `opponent_thresholds` whether it has thresholds of its own. `others` are measured as well. `note`
+    is what people should know of its start.
     """
 
     network: dict[str, Any]
@@ -42,6 +45,7 @@ class NetworkSpec:
     opponent: str = ""
     opponent_network: dict[str, Any] = field(default_factory=dict)
     opponent_size: int = 0
+    opponent_thresholds: bool = False
     note: str = ""
     others: list[Opponent] = field(default_factory=list)
 
@@ -58,8 +62,9 @@ class Spec:
     `parent_version` names the version whose weights it starts from; empty for the base model or none. `in_service` is
     the number of the one that served then (None: none), where an earlier release does not leave that out (0).
     `minutes` are shared by the networks. `engine` is what will serve: `torch`, or `openvino` where an export passes its
-    check. `score_threshold` is the least score of a suggestion where a control names none, in [0, 1]; `action_seconds`
-    what a person's actions take (see `settings.ActionSeconds`).
+    check. `score_threshold` is the least score of a suggestion where a control names none, in [0, 1], and
+    `is_least` says whether a person has set it; with `own_thresholds` the version gets its own beside it, by
+    `action_seconds`, what a person's actions take (see `settings.ActionSeconds`).
     """
 
     home: str
@@ -74,6 +79,8 @@ class Spec:
     score_threshold: float = 0.25
     in_service: int | None = 0
     action_seconds: dict[str, float] = field(default_factory=dict)
+    own_thresholds: bool = False
+    is_least: bool = False
 
     @property
     def compared(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from backend.fit.evaluation.arena import Arena
@@ -77,6 +78,11 @@ def test_what_is_not_shown_saves_no_work() -> None:
     # Under its own threshold it would be as good.
     low = tally(faint, CARS, shown=Shown(NETWORK, (0.2, 0.2, 0.2)))
     assert against(low, other).work.candidate == 0
+    every = tally(faint, CARS, shown=Shown(NETWORK, (0.0, 0.0, 0.0)))
+    every.show_from(np.full((IMAGES, 3), 0.2))
+    assert against(every, other).work.candidate == 0
+    every.show_from(np.full((IMAGES, 3), np.inf))
+    assert against(every, other).work.candidate == IMAGES
 
 
 def test_only_labels_that_both_know_are_compared() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from backend.fit.evaluation.bootstrap import Objects
-from backend.fit.evaluation.thresholds import ENOUGH_OBJECTS, Threshold, thresholds
+from backend.fit.evaluation.thresholds import ENOUGH_OBJECTS, Threshold, left_out_thresholds, thresholds
 from backend.settings import ActionSeconds
 
 COSTS = ActionSeconds()
@@ -124,3 +124,31 @@ def test_nothing_found_at_all() -> None:
 
 def test_the_same_seed_gives_the_same() -> None:
     assert choose(mixed(), seed=3) == choose(mixed(), seed=3)
+
+
+class TestLeftOut:
+    """The thresholds at which a version is judged: an image has no say in its own."""
+
+    def least(self, given: Objects, groups: list[str], usual: float = 0.25) -> list[float]:
+        found = left_out_thresholds(given, 1, "detect", COSTS, groups, [usual])
+        assert found.shape == (given.images, 1)
+        return [float(each) for each in found[:, 0]]
+
+    def test_each_image_gets_what_the_others_say(self) -> None:
+        low = self.least(mixed(images=40, right=0.12, wrong=0.05), [str(number) for number in range(40)])
+        assert all(0.05 < each <= 0.16 for each in low)
+
+    def test_a_group_says_nothing_of_itself(self) -> None:
+        """Three quarters of the images, all of one group, are right with low scores; the others only show wrong ones."""
+        found = [(image, 0, 0.3, 0.9 if image < 30 else 0.0) for image in range(40)]
+        given = objects(40, found, [(image, 0) for image in range(40)])
+        alone = self.least(given, [str(image) for image in range(40)])
+        together = self.least(given, ["one" if image < 30 else str(image) for image in range(40)])
+        assert max(alone[:30]) < np.inf and set(together[:30]) == {np.inf}
+
+    def test_one_group_alone_is_judged_at_the_usual_score(self) -> None:
+        assert self.least(mixed(images=6), ["one"] * 6, usual=0.4) == [0.4] * 6
+
+    def test_what_the_others_do_not_show_has_the_usual_score(self) -> None:
+        given = objects(2, [(0, 0, 0.9, 0.9)], [(0, 0)])
+        assert self.least(given, ["a", "b"])[0] == 0.25
