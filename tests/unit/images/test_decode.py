@@ -318,6 +318,8 @@ class TestMoreThanEightBits:
 
     @pytest.mark.parametrize("values", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.float64)])
     def test_other_kinds_are_refused_by_name(self, values: NDArray[Any]) -> None:
+        import ultralytics.utils.patches  # noqa: F401  which changes Image.open, as the serving process may
+
         with pytest.raises(ImageUnreadable, match=r"^The image is a TIFF or PNG file of a kind") as error:
             decode(deep_file("TIFF", values))
         assert "32-bit floating point" in error.value.hint
