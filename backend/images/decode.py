@@ -117,7 +117,7 @@ def decode(data: bytes, max_pixels: int, name: str, *, cover: int = 0) -> Decode
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(name, "more pixels than Pillow opens") from None
-    # ultralytics puts its own `Image.open` in place of Pillow's; that looks for a package for what Pillow does not know.
+    # ultralytics puts its own `Image.open` in place of Pillow's, which wants a package for what Pillow does not know.
     except (UnidentifiedImageError, ModuleNotFoundError) as error:
         if not data.startswith(_TIFF):
             raise _unknown(name, error) from None

@@ -139,7 +139,7 @@ class TestLeftOut:
         assert all(0.05 < each <= 0.16 for each in low)
 
     def test_a_group_says_nothing_of_itself(self) -> None:
-        """Three quarters of the images, all of one group, are right with low scores; the others only show wrong ones."""
+        """Three quarters of the images, all of one group, are right; the others only show wrong ones."""
         found = [(image, 0, 0.3, 0.9 if image < 30 else 0.0) for image in range(40)]
         given = objects(40, found, [(image, 0) for image in range(40)])
         alone = self.least(given, [str(image) for image in range(40)])
