@@ -210,6 +210,7 @@ class Registry(Versions):
 
     def reject(self, model: str, number: int, reason: str) -> Version:
         """Keep a version, but not in service. Where a person has put it there meanwhile, it stays."""
+        self._heed(model)
         client, serving = self._client, self.serving(model)
         if number not in serving.acts:
             client.set_model_version_tag(model, str(number), DECISION, "rejected")

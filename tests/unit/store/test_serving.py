@@ -346,6 +346,13 @@ class TestMLflow:
         assert found is not None and found.number == 3  # which served before a person set the alias
         assert three.rolled_back(MODEL) == {1}
 
+    def test_what_was_done_there_is_heeded_by_a_rejection_before_anybody_looked(self, three: Registry) -> None:
+        three.promote(MODEL, 1, "first")
+        three._client.set_registered_model_alias(MODEL, "champion", "2")
+        found = three.reject(MODEL, 2, "worse")
+        assert (found.champion, found.decision, found.decided_by) == (True, "promoted", PERSON)
+        assert "challenger" not in three._client.get_registered_model(MODEL).aliases
+
     def test_an_alias_that_somebody_sets_or_removes_there_is_an_act_of_a_person(self, three: Registry) -> None:
         three.promote(MODEL, 1, "first")
         three._client.set_registered_model_alias(MODEL, "champion", "3")
