@@ -195,6 +195,7 @@ class Registry(Versions):
         """
         self.version(model, number)
         self._client.set_model_version_tag(model, str(number), REASON, reason)
+        self._heed(model)
         while True:
             seen = self.serving(model)
             if seen.number == number:
@@ -209,6 +210,7 @@ class Registry(Versions):
 
     def reject(self, model: str, number: int, reason: str) -> Version:
         """Keep a version, but not in service. Where a person has put it there meanwhile, it stays."""
+        self._heed(model)
         client, serving = self._client, self.serving(model)
         if number not in serving.acts:
             client.set_model_version_tag(model, str(number), DECISION, "rejected")
@@ -224,6 +226,7 @@ class Registry(Versions):
         not answer and the weights of that version are not on this machine.
         """
         try:
+            self._heed(model)
             existing, away = self._existing(model), False
         except Exception as error:
             log.warning("MLflow does not answer (%s): the rollback goes by what is on this machine", _short(error))
@@ -354,6 +357,17 @@ class Registry(Versions):
                     client.set_model_version_tag(model, str(number), name, text)
         if str(registered.aliases.get(CHALLENGER, "")) == str(serving.number):  # a file gives a number, a server text
             client.delete_registered_model_alias(model, CHALLENGER)
+
+    def _heed(self, model: str) -> None:
+        """Follow what was done in MLflow to one model since the last look: an act here must not take that back."""
+        known = self._rows.get(model)
+        if known is None or not self._rows.shared or known.mirrored < known.sequence:
+            return
+        registered = self._registered(model)
+        alias = None if registered is None else registered.aliases.get(CHAMPION)
+        number = None if alias is None else int(alias)
+        if number != known.number:
+            self._follow(model, known.sequence, number)
 
     def _follow(self, model: str, sequence: int, alias: int | None) -> None:
         """Take over what was done in MLflow, unless something else was done here meanwhile.

@@ -321,6 +321,38 @@ class TestMLflow:
         Jobs(store).finish(job.id, "done", "", 2.0, "v2")
         assert register(registry, tmp_path, "a").name == "v3"
 
+    @pytest.mark.parametrize("act", ["set", "removed", "deleted"])
+    def test_what_was_done_there_is_heeded_by_a_promotion_before_anybody_looked(
+        self, three: Registry, act: str
+    ) -> None:
+        three.promote(MODEL, 1, "first")
+        three.promote(MODEL, 2, "second")
+        if act == "set":
+            three._client.set_registered_model_alias(MODEL, "champion", "1")
+        elif act == "removed":
+            three._client.delete_registered_model_alias(MODEL, "champion")
+        else:
+            three._client.delete_model_version(MODEL, "2")
+        instead = three.promote_candidate(MODEL, 3, "third", expected=2)
+        expected = None if act == "removed" else 1
+        assert instead is not None and instead.by == PERSON
+        assert (instead.number, three.champion_number(MODEL), alias(three)) == (expected, expected, expected)
+
+    def test_what_was_done_there_is_heeded_by_a_rollback_before_anybody_looked(self, three: Registry) -> None:
+        for number in (1, 2, 3):
+            three.promote(MODEL, number, "better")
+        three._client.set_registered_model_alias(MODEL, "champion", "1")
+        found = three.rollback(MODEL)
+        assert found is not None and found.number == 3  # which served before a person set the alias
+        assert three.rolled_back(MODEL) == {1}
+
+    def test_what_was_done_there_is_heeded_by_a_rejection_before_anybody_looked(self, three: Registry) -> None:
+        three.promote(MODEL, 1, "first")
+        three._client.set_registered_model_alias(MODEL, "champion", "2")
+        found = three.reject(MODEL, 2, "worse")
+        assert (found.champion, found.decision, found.decided_by) == (True, "promoted", PERSON)
+        assert "challenger" not in three._client.get_registered_model(MODEL).aliases
+
     def test_an_alias_that_somebody_sets_or_removes_there_is_an_act_of_a_person(self, three: Registry) -> None:
         three.promote(MODEL, 1, "first")
         three._client.set_registered_model_alias(MODEL, "champion", "3")
