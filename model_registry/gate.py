@@ -97,7 +97,8 @@ def decide(
         "holdout": candidate.images,
         "objects": candidate.objects,
     }
-    if not _finite(candidate.score, candidate.work, *(() if champion is None else (champion.score.candidate,))):
+    compared_with = () if champion is None else (champion.score.candidate, champion.work.candidate)
+    if not _finite(candidate.score, candidate.work, *compared_with):
         numbers |= {"candidate": None, "corrections": None}
         reason = "What it scores is no number, so its weights are spoiled: it is never put into service."
         return Decision(False, reason, "not measured", numbers)
@@ -129,7 +130,7 @@ def decide(
         why = f"label '{label}' clearly fell, from {change.other:.3f} to {change.candidate:.3f}"
         return Decision(False, f"{told}: {why}{few}.", "a label lost", numbers)
     top = champion
-    if best is not None and best.labels and best.objects and _finite(best.score.other):
+    if best is not None and best.labels and best.objects and _finite(best.score.candidate, best.score.other, best.work.candidate, best.work.other):
         top = best
         numbers["best"] = {"against": best.against, **_numbers(best)}
     if top.score.loss > BEST_MARGIN and top.score.chance < BEST_LEVEL:

@@ -12,6 +12,7 @@ from typing import Any
 from backend.feedback.advice import Advice, advice
 from backend.feedback.precision import Precision
 from backend.feedback.statistics import SuggestionStatistics, suggestion_statistics
+from backend.served_models.parts import parts_of
 from backend.served_models.thresholds import TAG
 from backend.services import Services
 from backend.store.database import Project
@@ -89,7 +90,16 @@ def _thresholds(services: Services, uid: str) -> dict[str, dict[str, Any]]:
         return {}
     with suppress(RegistryError):  # the report is no check of the registry
         champion = services.registry.champion(uid)
-        return dict(json.loads(champion.tags.get(TAG, "{}"))) if champion is not None else {}
+        if champion is None:
+            return {}
+        found: dict[str, dict[str, Any]] = json.loads(champion.tags.get(TAG, "{}"))
+        parts = parts_of(champion)
+        for part in parts:  # one that an earlier version trained has no figures here
+            for label, least in part.thresholds.items():
+                full = f"{label} ({part.network.key})"
+                name = full if len(parts) > 1 and label not in found else label
+                found.setdefault(name, {"least": least, "right": 0, "shown": 0, "seconds": 0.0})
+        return found
     return {}
 
 
