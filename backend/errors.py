@@ -75,7 +75,10 @@ class NoRoom(Busy):
 
 
 class LabelStudioError(YoloopError):
-    """Args as for the root, and `reason`: Label Studio's own words, when it gave any."""
+    """Args as for the root, and `reason`: Label Studio's own words, when it gave any.
+
+    Without a `code` it gave no answer, and they are the words of what failed on the way.
+    """
 
     status = 502
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -206,6 +207,19 @@ def _uid(services: Any, named: str | None) -> str:
     return str(services.store.find(named).uid)
 
 
+def _waits(services: Any, project: Any) -> str:
+    """What the next training waits for: what the worker wrote down when it looked, but seconds are those of now."""
+    from backend.fit.triggers import Rules, should_train
+    from backend.served_models.base_model import starts_pretrained
+
+    told = project.waiting_for
+    if not told or not re.search(r" in \d+ s$", told):
+        return f"waits: {told}" if told else ""
+    rules = Rules.of(services.settings, pretrained=starts_pretrained(services.settings, project.label_config))
+    trigger = should_train(services.ledger.progress(project.uid), rules, time.time())
+    return f"{'is due' if trigger.train else 'waits'}: {trigger.reason}"
+
+
 def _status(services: Any, project: Any) -> dict[str, Any]:
     from backend.store.refreshes import Refreshes
 
@@ -213,12 +227,13 @@ def _status(services: Any, project: Any) -> dict[str, Any]:
     serves = services.registry.name_in_service(project.uid)
     taken_away = services.registry.trouble_in_mlflow(project.uid)
     jobs = services.jobs.of_project(project.uid, limit=1)
-    waits = f"waits: {project.waiting_for}" if project.waiting_for else ""
+    waits = _waits(services, project)
     training = waits
     if jobs and jobs[0].finished_at is None:
         training = f"{jobs[0].status}: {jobs[0].message}"
     elif jobs and jobs[0].status != "done":
-        training = f"{jobs[0].status}: {jobs[0].message}" + (f"; {waits}" if waits else "")
+        training = f"{jobs[0].status}: {jobs[0].message.rstrip('.') if waits else jobs[0].message}"
+        training += f"; {waits}" if waits else ""
     unreadable = services.unreadable.all(project.uid)
     named = "".join(
         f"; {len(unreadable)} cannot be read, such as task {one.task_id}: {one.reason}" for one in unreadable[:1]
@@ -267,7 +282,8 @@ def main() -> None:
         sys.exit(2)
     except (YoloopError, RegistryError) as error:
         reason = getattr(error, "reason", "")
-        typer.echo(masked(f"{error}" + (f"\nLabel Studio said: {reason}" if reason else "")), err=True)
+        whose = "Label Studio said" if getattr(error, "code", None) is not None else "The reason"
+        typer.echo(masked(f"{error}" + (f"\n{whose}: {reason}" if reason else "")), err=True)
         sys.exit(1)
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(130)

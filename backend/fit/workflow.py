@@ -47,7 +47,7 @@ from backend.served_models.version_string import fingerprint, strategy_of
 from backend.services import Services
 from backend.store.database import DatabaseError, Project
 from backend.store.jobs import Job
-from backend.store.progress import KEPT
+from backend.store.progress import KEPT, NOTHING_YET
 from backend.store.readings import TRAINING, VALIDATION, reasons
 from model_registry import RegistryError, Version, decide_together
 
@@ -160,7 +160,7 @@ class Training:
         schema = parse_label_config(project.label_config).require()
         teaching = self._services.ledger.teaching(job.uid)
         if not teaching:
-            raise TrainingError("There is no submitted annotation yet.", "Submit some, then train.")
+            raise TrainingError(NOTHING_YET, "Submit some, then train.")
         self._tell(job, f"preparing {len(teaching)} annotated tasks")
         load = partial(self._services.ledger.examples, job.uid)
         dataset = build(self._services, project, schema, teaching, load, folder)

@@ -230,8 +230,10 @@ class Store:
             found = [each for each in self.projects() if not name or str(each.id) == name]
         if not found:
             raise NotFound(
-                f"No such project is known{f': {name}' if name else ''}.",
-                f"Connect it first: yoloop connect --project {name.partition('.')[0] or 'N'}",
+                f"No such project is known: {name}." if name else "No project is known yet.",
+                f"Connect it first: yoloop connect {name.partition('.')[0]}"
+                if name
+                else "Connect one: yoloop connect N",
             )
         if len(found) > 1:
             several = f"several projects with the number {name}" if name else "several projects"

@@ -24,7 +24,7 @@ from backend.store.contents import content_hash
 from backend.store.database import MOST_NAMED, Store
 from backend.store.dialect import fetch_plain, upsert
 from backend.store.leases import Lease, held
-from backend.store.progress import KEPT, Progress, by_itself
+from backend.store.progress import KEPT, NOTHING_YET, Progress, by_itself
 from backend.store.tables import jobs as jobs_table
 from backend.store.tables import ledger as table
 from backend.store.tables import projects
@@ -258,7 +258,8 @@ class Ledger:
             ).all()
         objects = {} if any(job.version for job in jobs) else readings.Readings(self._store).objects(uid)
         ended = sorted((job for job in jobs if job.finished_at is not None), key=_end, reverse=True)
-        failed = list(itertools.takewhile(lambda job: job.status == "failed", ended))
+        tried = (job for job in ended if not job.message.startswith(NOTHING_YET))
+        failed = list(itertools.takewhile(lambda job: job.status == "failed", tried))
         done = (job for job in ended if job.status == "done")
         alone = [job for job in jobs if by_itself(job.reason)]
         return Progress(

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 KEPT = "kept, not promoted"
 """In the message of a finished training whose version does not serve."""
 
+NOTHING_YET = "There is no submitted annotation yet."
+"""How the message begins of a training that was asked for too early: the next one waits for annotations alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

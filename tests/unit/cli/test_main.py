@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from backend import __version__
 from backend.cli.main import app
 from backend.labelstudio.records import AnnotationRecord, TaskRecord
 from backend.store.database import Store
+from backend.store.jobs import Jobs
 from backend.store.ledger import Ledger
 
 FIRST, SECOND = "7.1795453273", "8.1795453299"
@@ -103,6 +105,19 @@ def test_an_unknown_setting_is_named_and_the_command_goes_on(home: Path, monkeyp
     assert "YOLOOP_TRAIN_MINUTE is no setting" in wrong and "did you mean YOLOOP_TRAIN_MINUTES?" in wrong
 
 
+@pytest.mark.parametrize(
+    ("address", "why"), [("http://localhost:1", "refused"), ("localhost:8080", "missing an 'http://'")]
+)
+def test_nobody_is_quoted_who_did_not_answer(
+    address: str, why: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", address)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0" * 40)
+    code, _, wrong = run("connect", "1")
+    assert code == 1 and f"Label Studio at {address} cannot be reached." in wrong
+    assert "The reason: " in wrong and why in wrong and "Label Studio said" not in wrong
+
+
 class TestAnnotations:
     CONFIG = (
         '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
@@ -122,6 +137,14 @@ class TestAnnotations:
             tasks.append(TaskRecord(number, noon, noon, {"image": f"/data/{number}.jpg"}, (made,)))
         Ledger(store).update(FIRST, tasks)
         store.close()
+
+    def test_status_counts_the_seconds_down(self, home: Path) -> None:
+        with closing(Store(f"sqlite:///{home / 'yoloop.db'}")) as store:
+            store.save_project(FIRST, waiting_for="the last training failed; next try in 41 s")
+            job, _ = Jobs(store).request(FIRST, "why", time.time() - 100)
+            Jobs(store).finish(job.id, "failed", "It broke.", time.time() - 40)
+        said = CliRunner().invoke(app, ["status", "7"]).stdout
+        assert "failed: It broke; waits: 2 of 10 new annotations" in said
 
     def test_status_counts_them_and_their_objects(self) -> None:
         said = CliRunner().invoke(app, ["status", "7"]).stdout

@@ -104,7 +104,7 @@ class TestNames:
             store.find(named)
 
     def test_none_is_known(self, store: Store) -> None:
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match=r"No project is known yet\. Connect one: yoloop connect N"):
             store.find(None)
 
 

@@ -18,6 +18,7 @@ from backend.store.contents import content_hash
 from backend.store.database import Store
 from backend.store.jobs import Jobs
 from backend.store.ledger import Example, Ledger, teaching_annotation
+from backend.store.progress import NOTHING_YET
 from backend.store.readings import Readings, Several
 from backend.store.tables import acceptances
 
@@ -362,6 +363,14 @@ class TestProgress:
         progress = ledger.progress(UID)
         assert (progress.failures, progress.failed_at) == (2, 4.0)
         assert ledger.progress(OTHER).failures == 0
+
+    def test_one_that_was_asked_for_too_early_is_none_to_wait_after(self, ledger: Ledger, store: Store) -> None:
+        jobs = Jobs(store)
+        for message, now in (("out of memory", 1.0), (f"{NOTHING_YET} Submit some, then train.", 2.0)):
+            job, _ = jobs.request(UID, "asked for at the command line", now)
+            jobs.finish(job.id, "failed", message, now)
+        progress = ledger.progress(UID)
+        assert (progress.failures, progress.failed_at) == (1, 1.0)
 
     def test_versions_in_a_row_that_were_not_better(self, ledger: Ledger, store: Store) -> None:
         jobs = Jobs(store)
