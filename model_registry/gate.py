@@ -130,7 +130,12 @@ def decide(
         why = f"label '{label}' clearly fell, from {change.other:.3f} to {change.candidate:.3f}"
         return Decision(False, f"{told}: {why}{few}.", "a label lost", numbers)
     top = champion
-    if best is not None and best.labels and best.objects and _finite(best.score.candidate, best.score.other, best.work.candidate, best.work.other):
+    if (
+        best is not None
+        and best.labels
+        and best.objects
+        and _finite(best.score.candidate, best.score.other, best.work.candidate, best.work.other)
+    ):
         top = best
         numbers["best"] = {"against": best.against, **_numbers(best)}
     if top.score.loss > BEST_MARGIN and top.score.chance < BEST_LEVEL:
@@ -148,6 +153,10 @@ def decide(
         numbers,
         best=top.score.loss < 0 and 1 - top.score.chance < BETTER_LEVEL,
     )
+
+
+def _is_measured(found: Comparison) -> bool:
+    return _finite(found.score.candidate, found.score.other, found.work.candidate, found.work.other)
 
 
 def _finite(*numbers: float) -> bool:
