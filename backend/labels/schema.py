@@ -249,7 +249,7 @@ def _read(xml: str) -> LabelSchema:
         _with_boxes(controls, boxes, asked),
         tuple(dict.fromkeys(notes)),
         tuple(skipped),
-        tuple(_other(tag) for tag in root.iter() if tag.get("toName") and tag.get("name", "") not in {"", *known}),
+        tuple(_others(root, {"", *known})),
         tuple(images),
     )
 
@@ -284,6 +284,19 @@ def _left_alone(tags: Sequence[ET.Element], images: Set[str]) -> Iterator[str]:
                 yield f"The Labels control {name!r} has no tool that can be learned from, such as Rectangle."
         elif _name(tag) not in _LABELLED:
             yield f"The {tag.tag} control {name!r} is not learned from."
+
+
+def _others(root: ET.Element, known: Set[str]) -> Iterator[OtherTag]:
+    """Raises LabelConfigError: tags within tags have all labels below them, each anew."""
+    named = 0
+    for tag in root.iter():
+        if tag.get("toName") and tag.get("name", "") not in known:
+            other = _other(tag)
+            named += len(other.labels)
+            if named > MOST_NAMED:
+                most = f"more than {MOST_NAMED} labels in tags that are not learned from"
+                raise LabelConfigError(f"The labelling config has {most}.", _FEWER)
+            yield other
 
 
 def _other(tag: ET.Element) -> OtherTag:

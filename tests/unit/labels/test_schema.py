@@ -586,6 +586,7 @@ IMAGE = '<View><Image name="i" value="$i"/>'
         + f'<BrushLabels name="l" toName="{",".join(f"i{number}" for number in range(400))}">'
         + "".join(f'<Label value="{number}"/>' for number in range(5000))
         + "</BrushLabels>",
+        IMAGE + '<Rating name="r" toName="i">' * 90 + '<Label value="x"/>' * 5000 + "</Rating>" * 90,
     ],
 )
 def test_controls_that_multiply_are_refused_at_once(xml: str) -> None:
