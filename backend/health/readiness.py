@@ -39,9 +39,8 @@ class Readiness:
     def look(self) -> list[Check]:
         """What each finds now, in their order."""
         until = time.monotonic() + self._wait
-        for each in self._asked:
-            each.begin()
-        return [each.end(until, self._wait) for each in self._asked]
+        runs = [each.begin() for each in self._asked]
+        return [each.end(until, self._wait) for each in runs]
 
     def was_well(self, name: str) -> bool:
         """Whether a check was well at the last look."""
@@ -55,32 +54,48 @@ class _Asked:
         self.name = name
         self._check = check
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._run: _Run | None = None
+
+    @property
+    def well(self) -> bool:
+        return self._run is not None and self._run.well
+
+    def begin(self) -> _Run:
+        """The run that goes on, or a new one: what another look begins later changes nothing in this one."""
+        with self._lock:
+            if self._run is None or not self._run.goes_on:
+                self._run = _Run(self.name, self._check)
+            return self._run
+
+
+class _Run:
+    """One run of a check."""
+
+    def __init__(self, name: str, check: Callable[[], Check]) -> None:
+        self._name = name
+        self._check = check
         self._found: Check | None = None
+        self._thread = threading.Thread(target=self._look, name=f"ready-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def goes_on(self) -> bool:
+        return self._thread.is_alive()
 
     @property
     def well(self) -> bool:
         return self._found is not None and self._found.ok is True
 
-    def begin(self) -> None:
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._found = None
-                self._thread = threading.Thread(target=self._run, name=f"ready-{self.name}", daemon=True)
-                self._thread.start()
-
     def end(self, until: float, wait: float) -> Check:
-        thread = self._thread
-        if thread is not None:
-            thread.join(max(0.0, until - time.monotonic()))
-        return self._found or ill(self.name, f"No answer within {wait:g} s.", DOCTOR)
+        self._thread.join(max(0.0, until - time.monotonic()))
+        return self._found or ill(self._name, f"No answer within {wait:g} s.", DOCTOR)
 
-    def _run(self) -> None:
+    def _look(self) -> None:
         try:
             self._found = self._check()
         except Exception as error:
-            log.debug("The check of the %s failed", self.name, exc_info=True)
-            self._found = ill(self.name, f"It cannot be used ({type(error).__name__}).", DOCTOR)
+            log.debug("The check of the %s failed", self._name, exc_info=True)
+            self._found = ill(self._name, f"It cannot be used ({type(error).__name__}).", DOCTOR)
 
 
 def readiness(services: Services, models: Models, heartbeat: Heartbeat) -> Readiness:

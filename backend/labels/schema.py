@@ -169,6 +169,9 @@ LARGE = 100_000
 
 MOST_CONTROLS = 500
 MOST_LABELS = 50_000
+MOST_NAMED = 200_000
+"""Labels of all controls together, those of a control on several images as often: reading them takes a second."""
+
 LONGEST_LABEL = 1000
 
 
@@ -184,9 +187,13 @@ def parse_label_config(xml: str) -> LabelSchema:
 def _read(xml: str) -> LabelSchema:
     root = parse(xml)
     repeaters = list(_tags(root, "repeater"))
-    repeated = {tag for repeater in repeaters for tag in repeater.iter()}
+    repeated: set[ET.Element] = set()
+    for repeater in repeaters:
+        if repeater not in repeated:
+            repeated.update(repeater.iter())
     tags = [tag for tag in root.iter() if tag not in repeated]
     images = {tag.get("name", ""): tag for tag in tags if _name(tag) == "image" and tag.get("name")}
+    fields = {name: _data_key(image) for name, image in images.items()}
     controls: list[Control] = []
     skipped: list[Control] = []
     boxes: list[Control] = []
@@ -197,19 +204,33 @@ def _read(xml: str) -> LabelSchema:
         for repeater in repeaters
     ]
     shapes = [tag for tag in tags if _name(tag) in _SHAPES and tag.get("name")]
+    drawing: dict[str, list[ET.Element]] = {}
+    for shape in shapes:
+        for to_name in _targets(shape):
+            drawing.setdefault(to_name, []).append(shape)
     conditions = conditions_in(root)
+    known_entries: dict[ET.Element, _Entries] = {}
+    tried = named = 0
     for tag in tags:
         name = _name(tag)
         if name not in _LABELLED and name != "labels":
             continue
         for to_name in _targets(tag):
-            key, pages, why = _data_key(images.get(to_name))
+            key, pages, why = fields.get(to_name, ("", False, ""))
             if why:
                 notes.append(why)
             if not key or not tag.get("name"):
                 continue
-            for shape in [tag] if name in _LABELLED else [each for each in shapes if to_name in _targets(each)]:
-                control = _control(tag, shape, to_name, key, pages, notes)
+            for shape in [tag] if name in _LABELLED else drawing.get(to_name, ()):
+                tried += 1  # also what is skipped, or comes to nothing: it is work all the same
+                if tried > MOST_CONTROLS:
+                    raise LabelConfigError(f"The labelling config has more than {MOST_CONTROLS} controls.", _FEWER)
+                read = known_entries.get(tag) or known_entries.setdefault(tag, _Entries.of(tag))
+                named += len(read.entries)
+                if named > MOST_NAMED:
+                    most = f"more than {MOST_NAMED} labels in all its controls"
+                    raise LabelConfigError(f"The labelling config has {most}.", _FEWER)
+                control = _control(tag, shape, to_name, key, pages, notes, read)
                 if control is None:
                     continue
                 asked_if = dict.fromkeys((*conditions.get(tag, ()), *conditions.get(shape, ())))
@@ -228,7 +249,7 @@ def _read(xml: str) -> LabelSchema:
         _with_boxes(controls, boxes, asked),
         tuple(dict.fromkeys(notes)),
         tuple(skipped),
-        tuple(_other(tag) for tag in root.iter() if tag.get("toName") and tag.get("name", "") not in {"", *known}),
+        tuple(_others(root, {"", *known})),
         tuple(images),
     )
 
@@ -265,6 +286,19 @@ def _left_alone(tags: Sequence[ET.Element], images: Set[str]) -> Iterator[str]:
             yield f"The {tag.tag} control {name!r} is not learned from."
 
 
+def _others(root: ET.Element, known: Set[str]) -> Iterator[OtherTag]:
+    """Raises LabelConfigError: tags within tags have all labels below them, each anew."""
+    named = 0
+    for tag in root.iter():
+        if tag.get("toName") and tag.get("name", "") not in known:
+            other = _other(tag)
+            named += len(other.labels)
+            if named > MOST_NAMED:
+                most = f"more than {MOST_NAMED} labels in tags that are not learned from"
+                raise LabelConfigError(f"The labelling config has {most}.", _FEWER)
+            yield other
+
+
 def _other(tag: ET.Element) -> OtherTag:
     entries = [entry for entry in tag.iter() if _name(entry) in _ENTRIES]
     labels = tuple(label for entry in entries if (label := entry.get("alias") or entry.get("value")))
@@ -275,21 +309,38 @@ def _targets(tag: ET.Element) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in tag.get("toName", "").split(",")))
 
 
-def _data_key(image: ET.Element | None) -> tuple[str, bool, str]:
+def _data_key(image: ET.Element) -> tuple[str, bool, str]:
     """The field of the task that holds the image, whether it is a list, and why it cannot be used."""
-    if image is None:
-        return "", False, ""
     pages = image.get("valueList") is not None
     text = image.get("valueList" if pages else "value", "").strip()
     found = _TASK_FIELD.fullmatch(text)
     if found is None:
-        why = f'The Image tag reads {text!r}, which is not one field of the task, such as "$image" or "$meta.url".'
+        why = (
+            f'The Image tag reads {text[:100]!r}, which is not one field of the task, such as "$image" or "$meta.url".'
+        )
         return "", pages, why
     return found.group(1), pages, ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """The labels of a tag, as `_entries` gives them, which may be one too many, and what is predicted for each."""
+
+    entries: Sequence[tuple[str, ET.Element, tuple[str, ...]]]
+    predicted: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, tag: ET.Element) -> _Entries:
+        kind = _LABELLED.get(_name(tag), ("Labels", "rectangle"))[1]
+        entries = list(islice(_entries(tag, kind), MOST_LABELS + 1))
+        predicted: dict[str, list[str]] = {}
+        for label, entry, _ in entries:  # each is added to once, however many tags share a label
+            predicted.setdefault(label, []).extend(given.names(given.PREDICTED_VALUES, entry.attrib))
+        return cls(entries, {label: tuple(values) for label, values in predicted.items() if values})
+
+
 def _control(
-    tag: ET.Element, shape: ET.Element, to_name: str, data_key: str, pages: bool, notes: list[str]
+    tag: ET.Element, shape: ET.Element, to_name: str, data_key: str, pages: bool, notes: list[str], read: _Entries
 ) -> Control | None:
     """The control that `tag` (with the labels) and `shape` (which draws; mostly the same) make together."""
     name = tag.get("name", "")
@@ -297,7 +348,7 @@ def _control(
     if kind in ("choices", "taxonomy") and tag.get("perRegion", "").lower() == "true":
         notes.append(f"The {spelled} control {name!r} is about single regions, not about the image.")
         return None
-    entries = list(islice(_entries(tag, kind), MOST_LABELS + 1))
+    entries, predicted = read.entries, read.predicted
     if len(entries) > MOST_LABELS or any(len(label) > LONGEST_LABEL for label, _, _ in entries):
         most = f"{MOST_LABELS} labels, or one of more than {LONGEST_LABEL} characters"
         raise LabelConfigError(f"The {spelled} control {name!r} has more than {most}.", _FEWER)
@@ -308,9 +359,6 @@ def _control(
             "cannot be learnt."
         )
         return None
-    predicted: dict[str, tuple[str, ...]] = {}
-    for label, entry, _ in entries:
-        predicted[label] = (*predicted.get(label, ()), *given.names(given.PREDICTED_VALUES, entry.attrib))
     attributes = {**tag.attrib, **shape.attrib}
     control = Control(
         from_name=name,
@@ -318,7 +366,7 @@ def _control(
         kind=kind,
         data_key=data_key,
         labels=tuple(labels),
-        predicted_values={label: values for label, values in predicted.items() if values},
+        predicted_values=predicted,
         score_threshold=given.share(given.THRESHOLD, attributes, name),
         shape_name="" if shape is tag else shape.get("name", ""),
         pages=pages,

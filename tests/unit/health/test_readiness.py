@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -83,3 +84,10 @@ def test_a_worker_is_well_while_it_gives_signs_of_life(store: Store) -> None:
     assert worker(heartbeat, 1060.0).told == "No sign of life for 65 s."
     heartbeat.beat(5000.0, 1000.0)
     assert worker(heartbeat, 5001.0).told == "No sign of life for 4001 s.", "it beats, but its loop hangs"
+
+
+def test_many_that_ask_at_once_all_get_what_is_found() -> None:
+    asked = Readiness({name: lambda: well("it", "Fine.") for name in "abcdef"})
+    with ThreadPoolExecutor(16) as people:
+        found = list(people.map(lambda _: asked.look(), range(400)))
+    assert all(check.ok for checks in found for check in checks)

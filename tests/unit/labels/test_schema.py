@@ -568,3 +568,46 @@ def test_odd_configs_are_read_in_time(xml: str) -> None:
 def test_ten_thousand_labels_are_all_there() -> None:
     assert len(only(ACCEPTED["10,000 labels"]).labels) == 10_000
     assert len(only(ACCEPTED["10,000 points"]).points) == 10_000
+
+
+IMAGE = '<View><Image name="i" value="$i"/>'
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        IMAGE + '<Labels name="l" toName="i"/>' * 3000 + '<Brush name="b" toName="i"/>' * 3000,
+        IMAGE
+        + '<Labels name="l" toName="i" model_skip="true"><Label value="a"/></Labels>' * 600
+        + '<Brush name="b" toName="i"/>' * 600,
+        IMAGE + '<BrushLabels name="l" toName="i" model_skip="true"><Label value="a"/></BrushLabels>' * 600,
+        "<View>"
+        + "".join(f'<Image name="i{number}" value="$i"/>' for number in range(400))
+        + f'<BrushLabels name="l" toName="{",".join(f"i{number}" for number in range(400))}">'
+        + "".join(f'<Label value="{number}"/>' for number in range(5000))
+        + "</BrushLabels>",
+        IMAGE + '<Rating name="r" toName="i">' * 90 + '<Label value="x"/>' * 5000 + "</Rating>" * 90,
+    ],
+)
+def test_controls_that_multiply_are_refused_at_once(xml: str) -> None:
+    began = time.process_time()
+    with pytest.raises(LabelConfigError, match="has more than"):
+        parse_label_config(f"{xml}</View>")
+    assert time.process_time() - began < 3
+
+
+def test_labels_that_share_an_alias_are_read_in_one_go() -> None:
+    names = ",".join(f"c{number}" for number in range(50))
+    entries = f'<Label value="a" predicted_values="{names}"/>' * 5000
+    began = time.process_time()
+    control = only(f'{IMAGE}<RectangleLabels name="r" toName="i">{entries}</RectangleLabels></View>')
+    assert time.process_time() - began < 3
+    assert len(control.predicted_values["a"]) == 250_000
+
+
+def test_what_an_image_reads_is_told_shortly_however_many_controls_it_has() -> None:
+    control = '<BrushLabels name="l" toName="i"><Label value="a"/></BrushLabels>' * 2000
+    began = time.process_time()
+    schema = parse_label_config(f'<View><Image name="i" value="{"x" * 500_000}"/>{control}</View>')
+    assert time.process_time() - began < 3
+    assert max(map(len, schema.notes)) < 300
