@@ -284,7 +284,7 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
     "/advice": {
         "get": _get(
             "What became of suggestions, and from which score on they can be trusted.",
-            _answers(_object({"project": TEXT, "advice": _list(ANYTHING)}), 400, 401, 404),
+            _answers(_object({"project": TEXT, "thresholds": ANYTHING, "advice": _list(ANYTHING)}), 400, 401, 404),
             [("project", UID, False)],
         )
     },
