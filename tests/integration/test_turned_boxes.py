@@ -33,7 +33,7 @@ CONFIG = (Path(__file__).parents[2] / "label_config.xml").read_text()
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
     settings = Settings(
-        home=tmp_path / "home", image_size=SIZE, device="cpu", engine="torch", holdout=0.3, train_minutes=0.7
+        home=tmp_path / "home", image_size=SIZE, device="cpu", engine="torch", holdout=0.3, train_minutes=5
     )
     made = Services(settings)
     made.store.save_project(UID, label_config=CONFIG, hostname="http://studio.invalid")
@@ -85,6 +85,7 @@ def train(services: Services) -> Job:
 
 
 @pytest.mark.training
+@pytest.mark.group("turned-boxes", minutes=1)
 def test_the_model_of_turned_boxes_is_compared_with_what_serves_and_replaces_it(
     services: Services, tmp_path: Path
 ) -> None:

@@ -53,7 +53,7 @@ class Life:
         prepare(self.home)
         tiny_yolo(self.home / "models" / "tiny.pt", ["Disc"], {})
         self.settings = Settings(
-            home=self.home, base_model="tiny.pt", image_size=SIZE, train_minutes=0.25, min_free_gb=0.1, device="cpu",
+            home=self.home, base_model="tiny.pt", image_size=SIZE, train_minutes=3, min_free_gb=0.1, device="cpu",
             train_threads=1, engine="openvino", min_new_annotations=1000, max_class_drop=1.0,
         )  # fmt: skip
         self.services = Services(self.settings)
@@ -188,7 +188,11 @@ class Life:
         return found | {"cancelled": took, "end": self.job(job.id).status}
 
     def left(self, job: Job) -> list[Path]:
-        return list((self.home / "jobs").glob(f"*{job.id}*"))
+        """What is left of a job's folder, which goes just after the job has ended."""
+        until = time.monotonic() + 10
+        while (found := list((self.home / "jobs").glob(f"*{job.id}*"))) and time.monotonic() < until:
+            time.sleep(0.1)
+        return found
 
 
 def picture(number: int) -> str:
