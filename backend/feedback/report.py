@@ -75,7 +75,7 @@ def report(services: Services, project: Project, version: str | None = None) -> 
 def shown_from(label: str, found: Mapping[str, Any]) -> str:
     """What a version's held-out images say of one label, for a person."""
     if found["least"] is None:
-        return f"{label}: not suggested by itself, as correcting it would cost more than drawing it."
+        return f"{label}: not suggested by itself, as no held-out image says yet that this would save work."
     if not found["shown"]:
         return f"{label}: shown from {found['least']:.2f} on."
     right = Precision(found["right"], found["shown"])

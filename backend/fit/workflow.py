@@ -192,7 +192,7 @@ class Training:
             engine=serving_engine(settings.engine, settings.device),
             score_threshold=settings.score_threshold,
             action_seconds=settings.action_seconds.model_dump(),
-            own_thresholds=policy.learns,
+            own_thresholds=policy.learns and settings.holdout > 0,  # else nothing would ever be suggested
             is_least=policy.floor is not None,
         )
 

@@ -153,13 +153,15 @@ def measure(
 
 
 def _thresholds(measured: Measured, network: Network, spec: Spec, groups: Sequence[Hashable]) -> dict[str, Any]:
-    """Label → from which score on its suggestions save work, as far as objects were held out."""
+    """Label → from which score on its suggestions save work. Where no object is held out nothing says that they do."""
     from backend.fit.evaluation.bootstrap import Objects
-    from backend.fit.evaluation.thresholds import thresholds
+    from backend.fit.evaluation.thresholds import Threshold, thresholds
 
     evidence = measured.evidence
-    if not isinstance(evidence, Objects) or not len(evidence.truths):
+    if not isinstance(evidence, Objects):
         return {}
+    if not len(evidence.truths):
+        return {label: asdict(Threshold(None)) for label in network.classes}
     costs = ActionSeconds(**spec.action_seconds)
     found = thresholds(evidence, network.classes, network.task, costs, groups)
     return {label: asdict(each) for label, each in found.items()}

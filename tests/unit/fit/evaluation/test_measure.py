@@ -112,6 +112,26 @@ def test_what_people_would_see_is_what_the_control_says(tmp_path: Path) -> None:
         assert found["score"] > 0
 
 
+def test_a_version_is_judged_at_the_thresholds_that_it_would_serve_at(tmp_path: Path) -> None:
+    """One of four suggestions is right: nothing that saves work, so it would show nothing, and all is drawn."""
+    spec = replace(spec_of(tmp_path, {2: (0, 0.8)}, {2: (0, 0.8)}), own_thresholds=True)
+    found = measure(spec, spec.networks[0])
+    assert {label: each["least"] for label, each in found["thresholds"].items()} == {"Disc": None}
+    compared = Comparison.load(found["comparison"])
+    assert (compared.work.candidate, compared.work.other) == (IMAGES, 3 * IMAGES), "the other one has none of its own"
+    both = replace(spec, networks=[replace(spec.networks[0], opponent_thresholds=True)])
+    compared = Comparison.load(measure(both, both.networks[0])["comparison"])
+    assert (compared.work.candidate, compared.work.other) == (IMAGES, IMAGES)
+
+
+def test_without_a_held_out_object_nothing_says_that_suggestions_save_work(tmp_path: Path) -> None:
+    spec = replace(spec_of(tmp_path, {2: (0, 0.8)}, None), own_thresholds=True)
+    (tmp_path / "network-0" / "holdout.json").write_text("[]")
+    found = measure(spec, spec.networks[0])["thresholds"]
+    assert {label: each["least"] for label, each in found.items()} == dict.fromkeys(NETWORK.classes)
+    assert measure(replace(spec, own_thresholds=False), spec.networks[0])["thresholds"] == {}
+
+
 def test_images_of_one_group_are_drawn_together(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, {2: (0, 0.8)}, {2: (1, 0.8)})
     path = tmp_path / "network-0" / "holdout.json"
