@@ -134,7 +134,7 @@ def versions() -> dict[str, Any]:
             "parent": version.parent,
             "decision": version.decision,
             "decided_by": version.decided_by,
-            "told": version.told,
+            "message": version.message,
             "reason": version.reason,
             "gate": version.gate,
             "metrics": dict(version.metrics),

@@ -90,7 +90,7 @@ class Version:
         return found
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """For people: what a person did with it last, and what was measured."""
         act = self.tags.get(ACT, "") if self.decided_by == PERSON else ""
         return "; measured: ".join(dict.fromkeys(filter(None, (act, self.reason))))

@@ -90,7 +90,7 @@ VERSION = _object(
         "parent": TEXT,
         "decision": TEXT,
         "decided_by": {"type": "string", "enum": ["person", "training", ""]},
-        "told": TEXT,
+        "message": TEXT,
         "reason": TEXT,
         "gate": {"type": "object"},
         "metrics": {"type": "object", "additionalProperties": NUMBER},

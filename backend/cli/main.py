@@ -135,7 +135,7 @@ def versions(project: ProjectOption = None, as_json: JsonOption = False) -> None
                 "parent": each.parent,
                 "decision": each.decision,
                 "decided_by": each.decided_by,
-                "told": each.told,
+                "message": each.message,
                 "reason": each.reason,
                 "gate": each.gate,
                 "metrics": dict(each.metrics),
@@ -152,7 +152,7 @@ def versions(project: ProjectOption = None, as_json: JsonOption = False) -> None
         mark = "*" if each.champion else " "
         made = each.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
         scores = ", ".join(f"{name} {score:.3f}".strip() for name, score in sorted(each.fitness.items())).rjust(9)
-        typer.echo(f"{mark} {each.name:<8}{made:<18}{each.parent or '-':<8}{scores}  {each.decision}: {each.told}")
+        typer.echo(f"{mark} {each.name:<8}{made:<18}{each.parent or '-':<8}{scores}  {each.decision}: {each.message}")
 
 
 @app.command()

@@ -189,7 +189,7 @@ def _judged(check: ExportCheck, candidate: Tally | None, images: Callable[[], It
 
 
 def _teaching(folder: Path) -> Iterator[Unlabelled]:
-    """Where no image is held out, an export is looked at on those that teach."""
+    """Where no image is held out, an export is compared on training images."""
     import cv2
 
     from backend.fit.evaluation.export_check import COMPARED

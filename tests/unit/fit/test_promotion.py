@@ -68,7 +68,7 @@ def test_a_person_who_promotes_the_candidate_first_is_right(services: Services, 
     promoted, told = carry_out(services, job, 3, WORSE, 2)
     assert promoted and told == f"A person promoted v3 meanwhile, and it serves. {WORSE.reason}"
     assert services.registry.champion_number(UID) == 3
-    assert services.registry.version(UID, 3).told == f"promoted by hand; measured: {WORSE.reason}"
+    assert services.registry.version(UID, 3).message == f"promoted by hand; measured: {WORSE.reason}"
 
 
 @pytest.mark.parametrize("decision", [BETTER, WORSE], ids=["better", "worse"])

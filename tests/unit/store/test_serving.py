@@ -228,10 +228,10 @@ class TestActs:
             if each.number == 2:
                 assert (each.decision, each.decided_by) == ("promoted", PERSON)
                 assert each.reason == "It is worse: 0.4 against 0.5." and each.gate == {"promote": False}
-                assert each.told == "promoted by hand; measured: It is worse: 0.4 against 0.5."
+                assert each.message == "promoted by hand; measured: It is worse: 0.4 against 0.5."
         three.rollback(MODEL)
-        assert three.version(MODEL, 2).told == "rolled back by hand; measured: It is worse: 0.4 against 0.5."
-        assert three.version(MODEL, 1).told == "first" and three.version(MODEL, 1).decided_by == TRAINING
+        assert three.version(MODEL, 2).message == "rolled back by hand; measured: It is worse: 0.4 against 0.5."
+        assert three.version(MODEL, 1).message == "first" and three.version(MODEL, 1).decided_by == TRAINING
 
     def test_a_person_s_promotion_survives_the_training_s_rejection(self, three: Registry) -> None:
         three.promote(MODEL, 3, "promoted by hand", PERSON)
@@ -358,7 +358,7 @@ class TestMLflow:
         three._client.set_registered_model_alias(MODEL, "champion", "3")
         assert three.look() == {MODEL: 3}
         assert three.version(MODEL, 3).decided_by == PERSON
-        assert three.version(MODEL, 3).told == "the alias champion was set in MLflow"
+        assert three.version(MODEL, 3).message == "the alias champion was set in MLflow"
         assert three.served_before(MODEL) == [1]
         three._client.delete_registered_model_alias(MODEL, "champion")
         assert three.look() == {}
@@ -384,7 +384,7 @@ def test_what_an_earlier_release_left_is_taken_over(tmp_path: Path, empty_regist
     assert found is not None
     assert (found.number, found.stack, found.highest, found.by, found.at) == (3, (1, 2, 3), 4, TRAINING, 103.0)
     assert found.rolled_back == {4} and found.mirrored == found.sequence
-    assert [(each.name, each.decision, each.decided_by, each.told) for each in now.versions(MODEL)] == [
+    assert [(each.name, each.decision, each.decided_by, each.message) for each in now.versions(MODEL)] == [
         ("v4", "rolled back", PERSON, "rolled back by hand; measured: better"),
         ("v3", "promoted", TRAINING, "better"),
         ("v2", "promoted", PERSON, "promoted by hand"),
